@@ -1,0 +1,125 @@
+/* Configuration of kemarid: one option table, read from an INI file and from flags of the same
+ * names, checked, and handed over as one plain struct.
+ *
+ * `[machine] vcpus = 2` in the file and `--vcpus 2` on the command line are the same option; the
+ * command line wins over the file; within each an option is given once. Where two sections have a
+ * key of the same name the flag carries the section (`--arbiter-timeout`); docs/configuration.md,
+ * generated from the table, lists every name, default and limit.
+ *
+ * Every error is one sentence that begins with its place: "FILE:LINE: ", "--flag: ", or, for
+ * relations between options, the option's name. */
+#ifndef KEMARI_APP_CONFIG_H
+#define KEMARI_APP_CONFIG_H
+
+#include <netinet/in.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/types.h"
+
+#define CONFIG_NETS_MAX   8
+#define CONFIG_DISKS_MAX  16
+#define CONFIG_PATHS_MAX  8
+#define CONFIG_NAME_MAX   32 /* VM name, with the zero */
+#define CONFIG_SECRET_MIN 16 /* bytes of a secret file */
+#define CONFIG_SECRET_MAX 4096
+
+enum config_role { CONFIG_ROLE_PRIMARY, CONFIG_ROLE_SECONDARY };
+enum config_machine { CONFIG_MACHINE_KVM };
+enum config_serial { CONFIG_SERIAL_HELD, CONFIG_SERIAL_FREE };
+enum config_policy { CONFIG_POLICY_PIPELINED, CONFIG_POLICY_KEMARI, CONFIG_POLICY_INTERVAL };
+enum config_arbiter { CONFIG_ARBITER_NONE, CONFIG_ARBITER_MANUAL };
+
+/* Every `char *` is owned by the config and NULL when the option was not given and has no default.
+ */
+struct config_address {
+    char *text;                      /* as written: "tcp://[fd00::1]:7000"; NULL when not given */
+    struct sockaddr_storage address; /* numeric, AF_INET or AF_INET6; port 0 never */
+    socklen_t length;
+};
+
+struct config_net {
+    char *tap;      /* interface name, IFNAMSIZ - 1 at most */
+    uint8_t mac[6]; /* unicast; derived from VM name and index when not given */
+};
+
+struct config_disk {
+    char *path;
+    bool read_only;
+};
+
+struct config_path { /* of the heartbeat: UDP, both ends of one family */
+    struct config_address local;
+    struct config_address remote;
+};
+
+struct config {
+    /* [vm] */
+    char *name;
+    enum config_role role;
+    char *state_dir;      /* default /var/lib/kemari/NAME */
+    char *run_dir;        /* default /run/kemari */
+    char *control_socket; /* default RUN-DIR/NAME.sock */
+    gid_t control_group;  /* (gid_t)-1: none */
+    enum log_level log_level;
+
+    /* [machine] */
+    enum config_machine machine;
+    uint64_t memory; /* bytes, a multiple of 2 MiB */
+    unsigned vcpus;
+    char *kernel;
+    char *initrd;  /* or NULL */
+    char *cmdline; /* or NULL */
+    bool huge_pages;
+    enum config_serial serial;
+    char *console_log; /* file to append to, "stdout", or NULL: nowhere */
+    bool virtio_console;
+    bool rng;
+    unsigned net_count;
+    struct config_net nets[CONFIG_NETS_MAX];
+    unsigned disk_count;
+    struct config_disk disks[CONFIG_DISKS_MAX];
+
+    /* [replication] */
+    struct config_address listen; /* where a secondary (or a primary to be re-paired) is reached */
+    struct config_address peer;   /* where the primary finds its secondary */
+    enum config_policy policy;
+    unsigned window;       /* epochs in flight */
+    nsec_t max_interval;   /* between two cuts when nothing else triggers one */
+    uint64_t staging_cap;  /* bytes */
+    uint64_t outbox_cap;   /* bytes */
+    uint64_t dirty_budget; /* bytes of dirty pages that trigger a cut */
+    nsec_t peer_wait;      /* a starting primary waits this long for its secondary; 0: for ever */
+
+    /* [heartbeat] */
+    unsigned path_count;
+    struct config_path paths[CONFIG_PATHS_MAX];
+    nsec_t heartbeat_interval;
+    unsigned heartbeat_multiplier;
+    bool realtime;                     /* SCHED_FIFO for the heartbeat thread */
+    char *secret_file;                 /* or NULL */
+    uint8_t secret[CONFIG_SECRET_MAX]; /* its content without a final newline */
+    size_t secret_size;                /* 0 when there is no secret-file */
+
+    /* [arbiter] */
+    enum config_arbiter arbiter;
+    nsec_t arbiter_timeout; /* after which an unanswered question counts as "unreachable" */
+};
+
+enum config_action {
+    CONFIG_RUN,  /* go on with the configuration */
+    CONFIG_EXIT, /* --help, --version, --print-config or --help-markdown was answered on `out` */
+};
+
+/* Reads the command line and the files it names, checks everything, and fills `*config`, which the
+ * caller frees with config_free(). On error nothing is owned. `out` receives what --help and the
+ * like print. 0 or -errno (-EINVAL for a wrong option, the errno of a file otherwise). */
+int config_read(int argc, char **argv, FILE *out, struct config *config, enum config_action *action,
+                struct error *err);
+
+/* Frees the strings, wipes the secret, zeroes the struct. NULL and a zeroed struct are fine. */
+void config_free(struct config *config);
+
+#endif

@@ -1,0 +1,78 @@
+/* The control socket of a daemon.
+ *
+ * Runs in the daemon's main event loop on one Unix socket, mode 0660. Every client is root, our own
+ * user, or a member of the configured group (SO_PEERCRED and SO_PEERGROUPS), anybody else is
+ * refused with a sentence. Nothing a client does costs more than its own bounded buffers: a
+ * malformed request closes that client, and a follower of events that does not read is dropped
+ * once it has missed one.
+ *
+ * Threads: everything here runs on the thread of `base`, except control_server_complete(). */
+#ifndef KEMARI_CONTROL_SERVER_H
+#define KEMARI_CONTROL_SERVER_H
+
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "control/events.h"
+#include "control/status.h"
+
+#define CONTROL_CLIENTS_MAX 32
+
+struct event_base;
+struct control_server;
+
+/* Identifies a request that is to be answered; never 0, never used twice. */
+typedef uint64_t control_token_t;
+
+/* What the daemon does for its operator; implemented by app/. Called on the server's thread.
+ *
+ * A slot with a token starts something. It must lead to exactly one control_server_complete() with
+ * that token, from inside the call or later from any thread; until then that client waits. It must
+ * not block: the heartbeat does not depend on this thread, but `status` does. */
+struct control_ops {
+    /* Fills `status`, which is zeroed. Must not wait for a lock that is held over I/O. */
+    void (*status)(void *context, struct control_status *status);
+
+    /* The other host becomes the primary (asked of the primary or of the secondary). Refused with
+     * -EBUSY or -EPERM and a reason when that would lose anything or the roles don't allow it. */
+    void (*failover)(void *context, control_token_t token);
+
+    /* Administrative end of this daemon: the guest stops for good, the peer is told that this is no
+     * failure. Completed before the loop ends, so that the operator gets the answer. */
+    void (*stop)(void *context, control_token_t token);
+
+    /* The operator's answer to the manual arbiter's question for `term` (0: the open question,
+     * whichever). -ENOENT when nothing is asked, -ESTALE when the question is about another term.
+     */
+    void (*grant)(void *context, control_token_t token, term_t term);
+    void (*deny)(void *context, control_token_t token, term_t term);
+};
+
+struct control_server_config {
+    const char *path; /* of the socket; its directory must exist and be writable */
+    gid_t group;      /* whose members may connect; (gid_t)-1: nobody but root and ourselves */
+    const char *vm;   /* name, for `version` */
+    const struct control_ops *ops; /* borrowed */
+    void *context;                 /* of the ops */
+    struct control_events *events; /* borrowed; the server is its listener */
+};
+
+/* Binds, listens and answers from the next turn of the loop on. A socket left by a dead daemon is
+ * replaced; one that answers is not: -EADDRINUSE, "another kemarid already serves PATH". On error
+ * nothing is left behind. `config` and its strings are copied. */
+int control_server_create(struct event_base *base, const struct control_server_config *config,
+                          struct control_server **out, struct error *err);
+
+/* Removes the socket, drops the clients; completions that come later do nothing. */
+void control_server_destroy(struct control_server **server);
+
+/* Ends the request `token`: rc 0 answers "done" with the phrase, a negative errno "refused".
+ * Any thread. A token whose client has left meanwhile, or 0, is ignored. `text` is copied. */
+void control_server_complete(struct control_server *server, control_token_t token, int rc,
+                             const char *text);
+
+/* Waits, at most `timeout`, until answered clients have been sent their answers. For the end of a
+ * daemon, after the loop was left. */
+void control_server_flush(struct control_server *server, nsec_t timeout);
+
+#endif
