@@ -1,0 +1,39 @@
+/* Where links come from: one door for every carrier, chosen by the scheme of a URI.
+ *
+ *   tcp://host:port   tcp://[v6]:port   plain TCP; port 0 when listening: the kernel chooses
+ *   rdma://...        known but not built in: refused with a sentence that says so
+ *
+ * A host name is resolved at each call; every address is tried in the resolver's order. */
+#ifndef KEMARI_TRANSPORT_TRANSPORT_H
+#define KEMARI_TRANSPORT_TRANSPORT_H
+
+#include "transport/link.h"
+
+struct listener;
+
+/* Binds and listens. -EINVAL: not a URI we know; -EADDRINUSE, -EADDRNOTAVAIL, ...: the phrase names
+ * the address. */
+int transport_listen(const char *uri, struct listener **out, struct error *err);
+
+/* Waits for a connection. -ECANCELED once listener_shutdown() was called, -ETIMEDOUT after
+ * `timeout_ms` (0: for ever). Nothing is known about the peer yet: see transport/session.h. One
+ * thread at a time. */
+int listener_accept(struct listener *listener, unsigned timeout_ms, struct link **out,
+                    struct error *err);
+
+/* Ends a running and every later accept. Any thread, idempotent. */
+void listener_shutdown(struct listener *listener);
+
+/* Closes. No thread may be inside accept. */
+void listener_destroy(struct listener **listener);
+
+/* The address as a URI, with the real port. Owned by the listener. */
+const char *listener_uri(const struct listener *listener);
+
+/* Connects, trying for `timeout_ms` (> 0) in all. When `cancel_fd` (-1: none) becomes readable the
+ * call returns -ECANCELED. -ECONNREFUSED, -EHOSTUNREACH, -ETIMEDOUT, ...: the phrase names the
+ * address. */
+int transport_connect(const char *uri, unsigned timeout_ms, int cancel_fd, struct link **out,
+                      struct error *err);
+
+#endif
