@@ -1,0 +1,111 @@
+/* The arbiter: the place outside both hosts where a term is granted by compare-and-swap.
+ *
+ * Whoever wants to go on alone asks: "if the term of `vm` is `expected`, make it `next` and me the
+ * owner". Asking is asynchronous: the arbiter has a thread of its own on which the kind's blocking
+ * code runs, and on which the callback is called, exactly once per request unless it is cancelled.
+ * It is never called from inside arbiter_request().
+ *
+ * Attempts that bring no trustworthy answer are repeated until the deadline. An answer that can't
+ * be trusted is no answer: a grant of another term than the one asked for, a refusal with a term
+ * below the one we already hold, anything a kind can't read.
+ *
+ * Lost answers are safe: a kind must answer a request that was granted before to the same `who`
+ * with a grant again, and to anybody else with a refusal. */
+#ifndef KEMARI_HEARTBEAT_ARBITER_H
+#define KEMARI_HEARTBEAT_ARBITER_H
+
+#include "base/error.h"
+#include "base/types.h"
+
+#define ARBITER_TEXT_MAX 128 /* of each string of a request, including the terminating zero */
+
+struct arbiter;
+
+enum arbiter_purpose {
+    ARBITER_PROMOTE, /* a secondary wants to take over */
+    ARBITER_SOLO,    /* a primary wants to release output without a standby */
+    ARBITER_START,   /* a primary wants to begin */
+};
+
+struct arbiter_request {
+    const char *vm;
+    const char *who; /* this process: host name and start instance; unique per process start */
+    enum arbiter_purpose purpose;
+    term_t expected; /* the term the asker believes to be current */
+    term_t next;     /* > expected */
+    const char *why; /* for people and logs: "peer silent on 2 paths" */
+    nsec_t timeout;  /* until the callback says UNKNOWN; 0: keep asking until cancelled */
+};
+
+enum arbiter_result {
+    ARBITER_GRANTED, /* `term` is ours. Record it durably (term.h), then act */
+    ARBITER_REFUSED, /* somebody else has it, or the operator said no: the asker stops */
+    ARBITER_UNKNOWN, /* no answer in time: hold output and ask again */
+};
+
+struct arbiter_answer {
+    enum arbiter_result result;
+    term_t term;               /* granted: = next; refused: the current term, >= expected
+                                  (= expected: nobody else won, it was denied) */
+    char text[ERROR_TEXT_MAX]; /* one phrase for people */
+    unsigned attempts;         /* made for this request */
+};
+
+/* On the arbiter's thread, without a lock held; may call arbiter_request() for the next question.
+ */
+typedef void (*arbiter_callback)(void *owner, const struct arbiter_answer *answer);
+
+struct arbiter_config {
+    const char *kind;           /* "none", "manual", "command" */
+    const char *const *command; /* command: argv of the agent, NULL terminated, [0] absolute */
+    nsec_t attempt_timeout;     /* of one attempt; 0: 5 s. manual: no limit */
+    nsec_t retry_delay;         /* between attempts; 0: 200 ms */
+};
+
+/* Everything in `config` is copied. -EINVAL with a sentence for an unknown kind or option. */
+int arbiter_create(const struct arbiter_config *config, struct arbiter **out, struct error *err);
+
+/* Cancels what is pending and ends the thread. Not from the callback. */
+void arbiter_destroy(struct arbiter **arbiter);
+
+/* Queues the request (strings are copied). -EBUSY while another is pending, -EINVAL for next <=
+ * expected or a missing or overlong string. */
+int arbiter_request(struct arbiter *arbiter, const struct arbiter_request *request,
+                    arbiter_callback callback, void *owner, struct error *err);
+
+/* Takes the pending request back. After the return its callback will not run (a running one is
+ * waited for, unless called from it). The term may have been granted nevertheless: ask again with
+ * the same `who` to learn it. True when there was one to cancel. */
+bool arbiter_cancel(struct arbiter *arbiter);
+
+/* A request that has no answer yet, for status. */
+struct arbiter_pending {
+    uint64_t number; /* of the request, from 1 */
+    char vm[ARBITER_TEXT_MAX];
+    char who[ARBITER_TEXT_MAX];
+    char why[ARBITER_TEXT_MAX];
+    enum arbiter_purpose purpose;
+    term_t expected;
+    term_t next;
+    nsec_t since; /* monotonic */
+    unsigned attempts;
+    bool answerable;           /* an operator can answer it: kind `manual` */
+    char last[ERROR_TEXT_MAX]; /* what the last attempt said, "" before */
+};
+
+/* False when nothing is pending. */
+bool arbiter_pending(struct arbiter *arbiter, struct arbiter_pending *out);
+
+/* The operator's answer (kind `manual`). `number`: of the request meant, 0: the pending one.
+ * -ENOENT: nothing pending or another number; -ENOTSUP: another kind; -EALREADY: answered
+ * differently before. The same answer to the same number again succeeds. */
+int arbiter_answer(struct arbiter *arbiter, uint64_t number, bool granted, struct error *err);
+
+const char *arbiter_kind_name(const struct arbiter *arbiter);
+
+/* What an operator must be told in `status` as long as this arbiter is in use, or NULL. */
+const char *arbiter_warning(const struct arbiter *arbiter);
+
+const char *arbiter_purpose_name(enum arbiter_purpose purpose); /* "promote" */
+
+#endif
