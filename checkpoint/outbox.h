@@ -1,0 +1,88 @@
+/* The outbox: where the guest's output waits until the epoch that produced it is committed.
+ *
+ * This is promise P1 (output commit). Everything that the guest says goes through outbox_put();
+ * nothing leaves except by outbox_release(n), which is called when, and only when, the secondary
+ * has acknowledged epoch n, or by outbox_open(), which needs an arbiter's grant (DESIGN §4.5, §6).
+ *
+ *                    put                        cut(n)                     release(n)
+ *        guest ───────────► gathering (epoch n) ─────► waiting for ack(n) ───────────► emit
+ *
+ *   HOLDING ──open (solo grant)──► OPEN ──hold (a standby is about to commit)──► HOLDING
+ *      │
+ *      └──discard (fenced)──► DISCARDING, for good
+ *
+ * Order is kept over all ports. Memory is capped: `outbox_is_full` tells the engine to park the
+ * guest, at which point nothing more arrives; what still comes beyond the cap is dropped for packets
+ * (a network may) and kept for consoles up to a reserve.
+ *
+ * Threads: put on any machine thread; cut, open, hold on the engine's; release on the thread that
+ * receives acknowledgements. One lock inside; emit runs outside of it but serialised by a second
+ * one, so a slow tap never blocks a vCPU that only wants to put. */
+#ifndef KEMARI_CHECKPOINT_OUTBOX_H
+#define KEMARI_CHECKPOINT_OUTBOX_H
+
+#include <sys/uio.h>
+
+#include "base/error.h"
+#include "base/histogram.h"
+#include "base/types.h"
+
+struct outbox;
+
+enum outbox_mode { OUTBOX_HOLDING, OUTBOX_OPEN, OUTBOX_DISCARDING };
+
+struct outbox_config {
+    size_t cap_bytes; /* of held payload; at least OUTBOX_CAP_MIN */
+    void (*emit)(void *context, uint32_t port, const uint8_t *data, size_t size);
+    /* Called, without locks held, when output arrives while none was gathering: the trigger. */
+    void (*wake)(void *context);
+    void *context;
+};
+
+#define OUTBOX_CAP_MIN ((size_t)1 << 20)
+
+struct outbox_stats {
+    enum outbox_mode mode;
+    size_t held_bytes;
+    size_t held_items;
+    uint64_t released_items;
+    uint64_t released_bytes;
+    uint64_t dropped_items; /* beyond the cap */
+    epoch_t released_epoch; /* the last released */
+    nsec_t last_emit;       /* clock_now() of the last emit; 0 when none */
+    nsec_t first_emit_after_open; /* for the promotion record; 0 when none */
+    struct histogram hold;  /* ns from put to emit, held items only */
+};
+
+/* Starts HOLDING, gathering for `first_epoch`. */
+int outbox_create(const struct outbox_config *config, epoch_t first_epoch, struct outbox **out,
+                  struct error *err);
+void outbox_destroy(struct outbox **outbox);
+
+/* Takes a copy of one piece of output; `droppable` tells a packet from a byte stream. */
+void outbox_put(struct outbox *outbox, uint32_t port, const struct iovec *parts, int count,
+                bool droppable);
+
+/* Time at which the oldest piece of the gathering epoch arrived, 0 when there is none. */
+nsec_t outbox_waiting_since(struct outbox *outbox);
+/* True when the guest should be parked until something is released. */
+bool outbox_is_full(struct outbox *outbox);
+
+/* Everything put so far belongs to the gathering epoch, which must be `epoch`; the next one begins.
+ * The guest is parked. */
+void outbox_cut(struct outbox *outbox, epoch_t epoch);
+
+/* Emits all output of epochs <= `epoch`. The epoch must have been cut (assertion: P1). */
+void outbox_release(struct outbox *outbox, epoch_t epoch);
+
+/* OPEN: emits what is held, in order, then passes output through at once. */
+void outbox_open(struct outbox *outbox);
+/* HOLDING again, gathering for `epoch`. The guest is parked. */
+void outbox_hold(struct outbox *outbox, epoch_t epoch);
+/* Drops what is held and all that comes, for good: this side lost the term (P2). */
+void outbox_discard(struct outbox *outbox);
+
+void outbox_snapshot(struct outbox *outbox, struct outbox_stats *out);
+void outbox_reset_hold_histogram(struct outbox *outbox);
+
+#endif

@@ -1,0 +1,47 @@
+/* Who dirtied what: one log per machine, whatever the source.
+ *
+ *   dirty = what the hypervisor saw the vCPUs write + what this process wrote itself (gmem marks)
+ *
+ * Threads: start, collect and stop belong to the machine's controlling thread. The guest may run
+ * during collect; a page written while it is collected is reported now or next time, never lost. */
+#ifndef KEMARI_DIRTYLOG_DIRTYLOG_H
+#define KEMARI_DIRTYLOG_DIRTYLOG_H
+
+#include "base/error.h"
+#include "dirtylog/dirty_set.h"
+#include "gmem/gmem.h"
+
+struct dirtylog;
+
+/* What a source of dirty pages provides. */
+struct dirtylog_ops {
+    const char *name;
+    /* Begins to track. Pages written before may or may not be reported: the caller treats all of
+     * memory as dirty at this moment. */
+    int (*start)(void *context, struct error *err);
+    /* ORs what was written since start or the last collect into `set` and re-arms tracking for
+     * exactly those pages. */
+    int (*collect)(void *context, struct dirty_set *set, struct error *err);
+    void (*stop)(void *context);
+    void (*destroy)(void *context);
+};
+
+/* The KVM dirty bitmap of all slots of `memory`, with manual protect (KVM API §4.37, §4.112,
+ * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2). `vm_fd` and `memory` are borrowed; the slots were registered
+ * with KVM under the ids that gmem gives them. */
+int dirtylog_kvm_create(int vm_fd, struct gmem *memory, struct dirtylog **out, struct error *err);
+
+/* For other sources and for tests. Takes over `context`. */
+int dirtylog_create(const struct dirtylog_ops *ops, void *context, struct gmem *memory,
+                    struct dirtylog **out, struct error *err);
+void dirtylog_destroy(struct dirtylog **log);
+
+const char *dirtylog_name(const struct dirtylog *log);
+
+/* Calling start() twice, or collect() before start(), is a bug (assertion). stop() may be called in
+ * any state. */
+int dirtylog_start(struct dirtylog *log, struct error *err);
+int dirtylog_collect(struct dirtylog *log, struct dirty_set *set, struct error *err);
+void dirtylog_stop(struct dirtylog *log);
+
+#endif
