@@ -3,18 +3,17 @@
 #ifndef KEMARI_VMM_DEVICE_H
 #define KEMARI_VMM_DEVICE_H
 
-#include <pthread.h>
-
 #include "base/error.h"
 #include "base/section.h"
 #include "gmem/gmem.h"
+#include "vmm/device_lock.h"
 #include "vmm/irq.h"
 
 /* What a device may use. Borrowed; outlives the device. */
 struct device_env {
     struct gmem *memory;
     struct irq irq;
-    pthread_mutex_t *lock;    /* the device lock: held by every handler, see docs/threads.md */
+    struct device_lock *lock;  /* held by every handler, see docs/threads.md */
     struct event_base *events; /* libevent loop of the machine's I/O thread. Callbacks take `lock`
                                   themselves. Thread-safe (evthread_use_pthreads). */
 };
@@ -31,8 +30,8 @@ struct device_ops {
     /* Power-on state, as after RESET#. Drops what is in flight. Cannot fail. */
     void (*reset)(void *context);
 
-    /* Returns once no request is in flight inside the host (disk I/O); may wait on a condition
-     * with the device lock. New requests can't arrive: vCPUs are parked and the caller keeps the
+    /* Returns once no request is in flight inside the host (disk I/O); may wait with
+     * device_lock_wait(). New requests can't arrive: vCPUs are parked and the caller keeps the
      * lock until resume. NULL when the device has nothing asynchronous. */
     void (*quiesce)(void *context);
 
@@ -41,8 +40,7 @@ struct device_ops {
     void (*resume)(void *context);
 
     /* Appends the device's sections. Fails only with -ENOMEM or -E2BIG. */
-    int (*save)(const void *context, uint32_t instance, struct section_set *set,
-                struct error *err);
+    int (*save)(const void *context, uint32_t instance, struct section_set *set, struct error *err);
 
     /* Proves that load() of this set would succeed and that every field is legal for this device's
      * configuration (ring sizes, addresses inside guest memory, indices). Changes nothing. */

@@ -42,7 +42,7 @@ static void store_uint(uint8_t *p, size_t width, uint64_t v)
     const uint8_t v8 = (uint8_t)v;
     const uint16_t v16 = (uint16_t)v;
     const uint32_t v32 = (uint32_t)v;
-    const void *source = width == 1 ? (const void *)&v8
+    const void *source = width == 1   ? (const void *)&v8
                          : width == 2 ? (const void *)&v16
                          : width == 4 ? (const void *)&v32
                                       : (const void *)&v;
