@@ -39,16 +39,16 @@ struct state_table {
     int (*check)(const void *object, const void *context, struct error *err);
 };
 
-#define STATE_UINT(type, member, low, high)                                                        \
-    {#member, STATE_KIND_UINT, offsetof(type, member), sizeof(((type *)0)->member), 1, low, high}
-#define STATE_ARRAY(type, member, low, high)                                                       \
+/* The range is written out, `low, high`, or one of STATE_ANY*. */
+#define STATE_UINT(type, member, ...)                                                              \
+    {#member, STATE_KIND_UINT, offsetof(type, member), sizeof(((type *)0)->member), 1, __VA_ARGS__}
+#define STATE_ARRAY(type, member, ...)                                                             \
     {#member,                                                                                      \
      STATE_KIND_UINT,                                                                              \
      offsetof(type, member),                                                                       \
      sizeof(((type *)0)->member[0]),                                                               \
      ARRAY_SIZE(((type *)0)->member),                                                              \
-     low,                                                                                          \
-     high}
+     __VA_ARGS__}
 #define STATE_BYTES(type, member)                                                                  \
     {#member, STATE_KIND_BYTES, offsetof(type, member), sizeof(((type *)0)->member), 1, 0, 0}
 #define STATE_ANY8  0, UINT8_MAX
