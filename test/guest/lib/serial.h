@@ -1,0 +1,16 @@
+/* The first serial port, polled; any privilege level with IOPL 3, any vCPU.
+ *
+ * Lines of several vCPUs never mix: serial_print() takes a lock in guest memory. */
+#ifndef KEMARI_GUEST_SERIAL_H
+#define KEMARI_GUEST_SERIAL_H
+
+#define SERIAL_PORT 0x3f8
+
+/* Formats %u (decimal), %x (hexadecimal) and %s. A number must be passed as a uint64_t: widen an
+ * unsigned with a cast. */
+void serial_print(const char *format, ...);
+
+/* The next received byte, or -1. Costs an exit. */
+int serial_get(void);
+
+#endif
