@@ -1,7 +1,8 @@
 /* A link: one connected, full-duplex, ordered session of frames with the peer, whatever carries it.
  *
  * Errors of send and receive, the same for every carrier:
- *   -EPIPE       receive: the peer closed in an orderly way, between two frames (EOF).
+ *   -EPIPE       receive: the peer closed between two frames (EOF). A process that was killed looks
+ *                the same; only a Goodbye before it makes an end orderly.
  *                send: the peer or link_shutdown() closed; nothing more can be sent.
  *   -ECONNRESET  the connection broke, ended inside a frame, or link_shutdown() was called here.
  *   -ETIMEDOUT   no byte moved for the time-out, or the deadline passed.

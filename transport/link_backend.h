@@ -54,7 +54,6 @@ struct link {
     int receive_error;     /* sticky */
     struct frame expected; /* whose payload comes next; size 0: a header comes next */
     uint8_t header[FRAME_HEADER_SIZE];
-    size_t header_used; /* bytes of the next header that are here already */
 
     /* set while quiet, or by the thread concerned */
     unsigned send_idle_ms;
