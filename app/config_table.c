@@ -1,0 +1,238 @@
+#include "app/config_table.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "app/config_value.h"
+
+#define MIB ((uint64_t)1 << 20)
+#define GIB ((uint64_t)1 << 30)
+#define TIB ((uint64_t)1 << 40)
+
+static const char *const role_names[] = {"primary", "secondary", NULL};
+static const char *const log_names[] = {"error", "warning", "info", "debug", NULL};
+static const char *const machine_names[] = {"kvm", NULL};
+static const char *const serial_names[] = {"held", "free", NULL};
+static const char *const policy_names[] = {"pipelined", "kemari", "interval", NULL};
+static const char *const arbiter_names[] = {"none", "manual", NULL};
+
+#define AT(member)    .offset = offsetof(struct config, member)
+#define COUNT(member) .count_offset = offsetof(struct config, member)
+
+const struct config_option config_options[] = {
+    {"vm", "name", "name", CONFIG_KIND_STRING, AT(name), .required = true, .placeholder = "NAME",
+     .help = "Name of the virtual machine, equal on both hosts: letters, digits, - and _"},
+    {"vm", "role", "role", CONFIG_KIND_ENUM, AT(role), .required = true, .names = role_names,
+     .placeholder = "ROLE", .help = "Which of the two this host is when the daemon starts"},
+    {"vm", "state-dir", "state-dir", CONFIG_KIND_STRING, AT(state_dir), .placeholder = "DIR",
+     .fallback_text = "/var/lib/kemari/NAME",
+     .help = "Directory of what must outlive the daemon, such as the term"},
+    {"vm", "run-dir", "run-dir", CONFIG_KIND_STRING, AT(run_dir), .fallback = "/run/kemari",
+     .placeholder = "DIR", .help = "Directory of control sockets"},
+    {"vm", "control-socket", "control-socket", CONFIG_KIND_STRING, AT(control_socket),
+     .placeholder = "PATH", .fallback_text = "RUN-DIR/NAME.sock",
+     .help = "Unix socket for kemarictl"},
+    {"vm", "control-group", "control-group", CONFIG_KIND_GROUP, AT(control_group),
+     .placeholder = "GROUP", .fallback_text = "root and the daemon's own user only",
+     .help = "Group whose members may use kemarictl, as a name or a number"},
+    {"vm", "log-level", "log-level", CONFIG_KIND_ENUM, AT(log_level), .fallback = "info",
+     .names = log_names, .placeholder = "LEVEL", .help = "Least severe level that is logged"},
+
+    {"machine", "type", "machine", CONFIG_KIND_ENUM, AT(machine), .fallback = "kvm",
+     .names = machine_names, .placeholder = "TYPE", .help = "What runs the guest"},
+    {"machine", "memory", "memory", CONFIG_KIND_BYTES, AT(memory), .required = true, .min = 2 * MIB,
+     .max = TIB, .placeholder = "SIZE", .help = "Memory of the guest, a multiple of 2M"},
+    {"machine", "vcpus", "vcpus", CONFIG_KIND_UINT, AT(vcpus), .fallback = "1", .min = 1, .max = 64,
+     .placeholder = "N", .help = "Number of virtual processors"},
+    {"machine", "kernel", "kernel", CONFIG_KIND_STRING, AT(kernel), .required = true,
+     .placeholder = "FILE", .help = "bzImage or vmlinux, the same file on both hosts"},
+    {"machine", "initrd", "initrd", CONFIG_KIND_STRING, AT(initrd), .placeholder = "FILE",
+     .help = "Initial RAM disk, the same file on both hosts"},
+    {"machine", "cmdline", "cmdline", CONFIG_KIND_STRING, AT(cmdline), .placeholder = "TEXT",
+     .help = "Command line of the kernel"},
+    {"machine", "huge-pages", "huge-pages", CONFIG_KIND_BOOL, AT(huge_pages), .fallback = "no",
+     .placeholder = "yes|no", .help = "Back guest memory by huge pages of 2 MiB"},
+    {"machine", "serial", "serial", CONFIG_KIND_ENUM, AT(serial), .fallback = "held",
+     .names = serial_names, .placeholder = "MODE",
+     .help = "Whether console output is held until its checkpoint commits, or runs free; free is "
+             "for debugging, since it may show what a failover undoes"},
+    {"machine", "console-log", "console-log", CONFIG_KIND_STRING, AT(console_log),
+     .placeholder = "FILE|stdout", .fallback_text = "not written",
+     .help = "Where released console output goes"},
+    {"machine", "virtio-console", "virtio-console", CONFIG_KIND_BOOL, AT(virtio_console),
+     .fallback = "yes", .placeholder = "yes|no", .help = "Give the guest a virtio console"},
+    {"machine", "rng", "rng", CONFIG_KIND_BOOL, AT(rng), .fallback = "yes", .placeholder = "yes|no",
+     .help = "Give the guest a virtio entropy device"},
+    {"machine", "net", "net", CONFIG_KIND_NET, AT(nets), .instances = CONFIG_NETS_MAX,
+     COUNT(net_count), .placeholder = "TAP[,mac=MAC]",
+     .help = "Network card number N on an existing tap device; without a MAC, one derived from the "
+             "VM's name and N, equal on both hosts"},
+    {"machine", "disk", "disk", CONFIG_KIND_DISK, AT(disks), .instances = CONFIG_DISKS_MAX,
+     COUNT(disk_count), .placeholder = "PATH[,read-only]",
+     .help = "Disk number N, a raw image or a block device"},
+
+    {"replication", "listen", "listen", CONFIG_KIND_ADDRESS, AT(listen),
+     .placeholder = "tcp://HOST:PORT",
+     .help = "Address at which a secondary waits for its primary; needed in that role"},
+    {"replication", "peer", "peer", CONFIG_KIND_ADDRESS, AT(peer), .placeholder = "tcp://HOST:PORT",
+     .help = "Address of the secondary; needed by a primary. tcp:// is not encrypted"},
+    {"replication", "policy", "policy", CONFIG_KIND_ENUM, AT(policy), .fallback = "pipelined",
+     .names = policy_names, .placeholder = "POLICY", .help = "When checkpoints are taken"},
+    {"replication", "window", "window", CONFIG_KIND_UINT, AT(window), .fallback = "2", .min = 1,
+     .max = 64, .placeholder = "N", .help = "Most checkpoints on their way at the same time"},
+    {"replication", "max-interval", "max-interval", CONFIG_KIND_DURATION, AT(max_interval),
+     .fallback = "500ms", .min = MSEC(1), .max = SEC(60), .placeholder = "TIME",
+     .help = "Longest time between two checkpoints when nothing else asks for one"},
+    {"replication", "staging-cap", "staging-cap", CONFIG_KIND_BYTES, AT(staging_cap),
+     .fallback = "256M", .min = 4 * MIB, .max = TIB, .placeholder = "SIZE",
+     .help = "Most memory for checkpoints that are not committed yet, on each host"},
+    {"replication", "outbox-cap", "outbox-cap", CONFIG_KIND_BYTES, AT(outbox_cap),
+     .fallback = "64M", .min = MIB, .max = 64 * GIB, .placeholder = "SIZE",
+     .help = "Most memory for output that is held"},
+    {"replication", "dirty-budget", "dirty-budget", CONFIG_KIND_BYTES, AT(dirty_budget),
+     .fallback = "64M", .min = MIB, .max = TIB, .placeholder = "SIZE",
+     .help = "Changed memory that asks for a checkpoint by itself"},
+    {"replication", "peer-wait", "peer-wait", CONFIG_KIND_DURATION, AT(peer_wait),
+     .fallback = "60s", .min = 0, .max = SEC(86400), .placeholder = "TIME",
+     .help = "How long a starting primary waits for its secondary before it gives up; 0: for ever"},
+
+    {"heartbeat", "path", "path", CONFIG_KIND_PATH, AT(paths), .instances = CONFIG_PATHS_MAX,
+     COUNT(path_count), .placeholder = "LOCAL,REMOTE",
+     .help = "UDP path number N, each end HOST:PORT; the more independent paths, the better"},
+    {"heartbeat", "interval", "heartbeat-interval", CONFIG_KIND_DURATION, AT(heartbeat_interval),
+     .fallback = "10ms", .min = MSEC(1), .max = SEC(10), .placeholder = "TIME",
+     .help = "Time between two heartbeats on each path"},
+    {"heartbeat", "multiplier", "heartbeat-multiplier", CONFIG_KIND_UINT, AT(heartbeat_multiplier),
+     .fallback = "3", .min = 2, .max = 100, .placeholder = "N",
+     .help = "Silence of this many intervals on every path is suspicion"},
+    {"heartbeat", "realtime", "realtime", CONFIG_KIND_BOOL, AT(realtime), .fallback = "yes",
+     .placeholder = "yes|no", .help = "Run the heartbeat with real-time priority"},
+    {"heartbeat", "secret-file", "secret-file", CONFIG_KIND_STRING, AT(secret_file),
+     .placeholder = "FILE",
+     .help =
+         "Secret shared by both hosts, 16 to 4096 bytes, readable by its owner only; heartbeats "
+         "are authenticated with it, so every path needs it"},
+
+    {"arbiter", "type", "arbiter", CONFIG_KIND_ENUM, AT(arbiter), .fallback = "manual",
+     .names = arbiter_names, .placeholder = "TYPE",
+     .help = "Who decides which host goes on alone: an operator (manual), or nobody (none), which "
+             "does not prevent split brain and is for drills on one machine"},
+    {"arbiter", "timeout", "arbiter-timeout", CONFIG_KIND_DURATION, AT(arbiter_timeout),
+     .fallback = "10s", .min = MSEC(10), .max = SEC(3600), .placeholder = "TIME",
+     .help = "After this long without an answer the arbiter counts as unreachable; the question "
+             "stays open"},
+};
+const size_t config_option_count = ARRAY_SIZE(config_options);
+
+/* Splits "net.3" into the length of "net" and 3; false when there is no canonical number. */
+static bool split_instance(const char *name, size_t *length, unsigned *instance)
+{
+    const char *dot = strrchr(name, '.');
+    if (!dot || strlen(dot) < 2 || strlen(dot) > 3 || (dot[1] == '0' && dot[2]))
+        return false;
+    unsigned value = 0;
+    for (const char *p = dot + 1; *p; p++) {
+        if (*p < '0' || *p > '9')
+            return false;
+        value = 10 * value + (unsigned)(*p - '0');
+    }
+    *length = (size_t)(dot - name);
+    *instance = value;
+    return true;
+}
+
+const struct config_option *config_option_find(const char *section, const char *name,
+                                               unsigned *instance)
+{
+    size_t length = strlen(name);
+    unsigned number = 0;
+    const bool numbered = split_instance(name, &length, &number);
+    for (size_t i = 0; i < config_option_count; i++) {
+        const struct config_option *option = &config_options[i];
+        const char *candidate = section ? option->key : option->flag;
+        if ((section && strcmp(section, option->section) != 0) || strlen(candidate) != length ||
+            strncmp(candidate, name, length) != 0)
+            continue;
+        if (numbered != (option->instances > 0) || (numbered && number >= option->instances))
+            return NULL;
+        *instance = number;
+        return option;
+    }
+    return NULL;
+}
+
+const struct config_option *config_option_at(size_t offset)
+{
+    for (size_t i = 0; i < config_option_count; i++)
+        if (config_options[i].offset == offset)
+            return &config_options[i];
+    return NULL;
+}
+
+unsigned config_option_instances(const struct config_option *option, const struct config *config)
+{
+    if (!option->instances)
+        return 1;
+    unsigned count;
+    memcpy(&count, (const char *)config + option->count_offset, sizeof(count));
+    return count;
+}
+
+static bool format_device(const struct config_option *option, const void *member, unsigned instance,
+                          char *out, size_t size)
+{
+    if (option->kind == CONFIG_KIND_NET) {
+        const struct config_net *net = (const struct config_net *)member + instance;
+        char mac[CONFIG_VALUE_TEXT_MAX];
+        config_format_mac(net->mac, mac);
+        snprintf(out, size, "%s,mac=%s", net->tap, mac);
+    } else if (option->kind == CONFIG_KIND_DISK) {
+        const struct config_disk *disk = (const struct config_disk *)member + instance;
+        snprintf(out, size, "%s%s", disk->path, disk->read_only ? ",read-only" : "");
+    } else {
+        const struct config_path *path = (const struct config_path *)member + instance;
+        snprintf(out, size, "%s,%s", path->local.text, path->remote.text);
+    }
+    return true;
+}
+
+static bool format_string(const char *text, char *out, size_t size)
+{
+    if (text)
+        snprintf(out, size, "%s", text);
+    return text != NULL;
+}
+
+bool config_option_format(const struct config_option *option, unsigned instance,
+                          const struct config *config, char *out, size_t size)
+{
+    const void *member = (const char *)config + option->offset;
+    char number[CONFIG_VALUE_TEXT_MAX];
+    switch (option->kind) {
+    case CONFIG_KIND_STRING:
+        return format_string(*(char *const *)member, out, size);
+    case CONFIG_KIND_ADDRESS:
+        return format_string(((const struct config_address *)member)->text, out, size);
+    case CONFIG_KIND_UINT:
+        snprintf(out, size, "%u", *(const unsigned *)member);
+        return true;
+    case CONFIG_KIND_BYTES:
+        config_format_bytes(*(const uint64_t *)member, number);
+        return format_string(number, out, size);
+    case CONFIG_KIND_DURATION:
+        config_format_duration(*(const nsec_t *)member, number);
+        return format_string(number, out, size);
+    case CONFIG_KIND_BOOL:
+        return format_string(*(const bool *)member ? "yes" : "no", out, size);
+    case CONFIG_KIND_ENUM:
+        return format_string(option->names[*(const unsigned *)member], out, size);
+    case CONFIG_KIND_GROUP:
+        snprintf(out, size, "%u", *(const gid_t *)member);
+        return *(const gid_t *)member != (gid_t)-1;
+    case CONFIG_KIND_NET:
+    case CONFIG_KIND_DISK:
+    case CONFIG_KIND_PATH:
+        break;
+    }
+    return format_device(option, member, instance, out, size);
+}
