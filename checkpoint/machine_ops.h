@@ -28,9 +28,10 @@ struct checkpoint_machine_ops {
     int (*dirty_collect)(void *machine, struct dirty_set *set, struct error *err);
     void (*dirty_stop)(void *machine);
 
-    /* park(): when it returns, no vCPU is in the guest, no device request is in flight, guest memory
-     * is still and no output is produced, until resume(). Strictly alternating; resume() first for a
-     * machine that was created or loaded. Cannot fail: a machine that can't stop is aborted. */
+    /* park(): when it returns, no vCPU is in the guest, no device request is in flight, guest
+     * memory is still and no output is produced, until resume(). Strictly alternating; resume()
+     * first for a machine that was created or loaded. Cannot fail: a machine that can't stop is
+     * aborted. */
     void (*park)(void *machine);
     void (*resume)(void *machine);
 

@@ -184,8 +184,8 @@ nsec_t outbox_waiting_since(struct outbox *outbox)
 bool outbox_is_full(struct outbox *outbox)
 {
     pthread_mutex_lock(&outbox->lock);
-    const bool full = outbox->held_bytes >=
-                      outbox->config.cap_bytes / FULL_DENOMINATOR * FULL_NUMERATOR;
+    const bool full =
+        outbox->held_bytes >= outbox->config.cap_bytes / FULL_DENOMINATOR * FULL_NUMERATOR;
     pthread_mutex_unlock(&outbox->lock);
     return full;
 }
@@ -270,11 +270,10 @@ void outbox_open(struct outbox *outbox)
 void outbox_hold(struct outbox *outbox, epoch_t epoch)
 {
     pthread_mutex_lock(&outbox->lock);
-    assert(epoch >= outbox->gathering || !outbox->head);
+    assert(epoch >= outbox->gathering);
     if (outbox->mode == OUTBOX_OPEN)
         outbox->mode = OUTBOX_HOLDING;
     outbox->gathering = epoch;
-    outbox->waiting_since = 0;
     pthread_mutex_unlock(&outbox->lock);
 }
 

@@ -12,8 +12,8 @@
  *      └──discard (fenced)──► DISCARDING, for good
  *
  * Order is kept over all ports. Memory is capped: `outbox_is_full` tells the engine to park the
- * guest, at which point nothing more arrives; what still comes beyond the cap is dropped for packets
- * (a network may) and kept for consoles up to a reserve.
+ * guest, at which point nothing more arrives; what still comes beyond the cap is dropped for
+ * packets (a network may) and kept for consoles up to a reserve.
  *
  * Threads: put on any machine thread; cut, open, hold on the engine's; release on the thread that
  * receives acknowledgements. One lock inside; emit runs outside of it but serialised by a second
@@ -47,11 +47,11 @@ struct outbox_stats {
     size_t held_items;
     uint64_t released_items;
     uint64_t released_bytes;
-    uint64_t dropped_items; /* beyond the cap */
-    epoch_t released_epoch; /* the last released */
-    nsec_t last_emit;       /* clock_now() of the last emit; 0 when none */
+    uint64_t dropped_items;       /* beyond the cap */
+    epoch_t released_epoch;       /* the last released */
+    nsec_t last_emit;             /* clock_now() of the last emit; 0 when none */
     nsec_t first_emit_after_open; /* for the promotion record; 0 when none */
-    struct histogram hold;  /* ns from put to emit, held items only */
+    struct histogram hold;        /* ns from put to emit, held items only */
 };
 
 /* Starts HOLDING, gathering for `first_epoch`. */
@@ -77,7 +77,9 @@ void outbox_release(struct outbox *outbox, epoch_t epoch);
 
 /* OPEN: emits what is held, in order, then passes output through at once. */
 void outbox_open(struct outbox *outbox);
-/* HOLDING again, gathering for `epoch`. The guest is parked. */
+/* HOLDING from now on (if it was OPEN; the guest is parked then), gathering for `epoch`, which
+ * never decreases. What is held stays held until that epoch or a later one is released: epochs
+ * without a commit (a full synchronisation, an aborted epoch) are skipped this way. */
 void outbox_hold(struct outbox *outbox, epoch_t epoch);
 /* Drops what is held and all that comes, for good: this side lost the term (P2). */
 void outbox_discard(struct outbox *outbox);

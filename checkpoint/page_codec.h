@@ -38,8 +38,8 @@ struct page_batch {
 };
 
 /* Checks everything: counts, sizes, encodings, that every gfn is guest RAM and that they ascend,
- * also beyond `after` when `has_after` (the last gfn of the epoch's previous batch), so that no page
- * comes twice in an epoch. -EBADMSG with a phrase. */
+ * also beyond `after` when `has_after` (the last gfn of the epoch's previous batch), so that no
+ * page comes twice in an epoch. -EBADMSG with a phrase. */
 int page_batch_decode(struct page_batch *batch, const uint8_t *payload, size_t size,
                       const struct gmem *memory, bool has_after, gfn_t after, struct error *err);
 

@@ -40,8 +40,8 @@ enum policy_trigger {
 
 struct policy_decision {
     enum policy_trigger trigger; /* NONE: wait */
-    nsec_t wake_at;              /* when NONE: look again then at the latest; INT64_MAX: on events */
-    bool throttle;               /* a cut is due for dirt but the window is full: stop the guest */
+    nsec_t wake_at; /* when NONE: look again then at the latest; INT64_MAX: on events */
+    bool throttle;  /* a cut is due for dirt but the window is full: stop the guest */
 };
 
 struct policy_decision policy_decide(const struct policy *policy, const struct policy_input *input);

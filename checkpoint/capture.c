@@ -1,0 +1,170 @@
+#include "checkpoint/capture.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint/page_codec.h"
+
+struct capture *capture_create(size_t max_chunks)
+{
+    struct capture *capture = calloc(1, sizeof(*capture));
+    if (!capture)
+        return NULL;
+    capture->chunk_capacity = max_chunks;
+    capture->page_capacity = max_chunks * PAGE_BATCH_MAX;
+    capture->gfns = calloc(capture->page_capacity, sizeof(*capture->gfns));
+    capture->chunks = calloc(capture->chunk_capacity, sizeof(*capture->chunks));
+    capture->state = section_set_create();
+    if (!capture->gfns || !capture->chunks || !capture->state)
+        capture_destroy(&capture);
+    return capture;
+}
+
+void capture_destroy(struct capture **capture)
+{
+    struct capture *c = *capture;
+    if (!c)
+        return;
+    assert(c->chunk_count == 0);
+    section_set_destroy(&c->state);
+    free(c->gfns);
+    free(c->chunks);
+    free(c);
+    *capture = NULL;
+}
+
+size_t capture_chunks_for(uint64_t pages)
+{
+    return (size_t)((pages + PAGE_BATCH_MAX - 1) / PAGE_BATCH_MAX);
+}
+
+int capture_pages(struct capture *capture, struct gmem *memory, const struct dirty_set *set,
+                  uint64_t *next, size_t max_chunks, struct slab *slab)
+{
+    uint64_t index = dirty_set_next(set, *next);
+    while (index < set->page_count) {
+        const size_t slot = capture->page_count % PAGE_BATCH_MAX;
+        if (slot == 0) {
+            if (capture->chunk_count == max_chunks ||
+                capture->chunk_count == capture->chunk_capacity)
+                break;
+            uint8_t *chunk = slab_take(slab);
+            if (!chunk) {
+                *next = index;
+                return -ENOBUFS;
+            }
+            capture->chunks[capture->chunk_count++] = chunk;
+        }
+        const gfn_t gfn = gmem_gfn_at(memory, index);
+        memcpy(capture->chunks[capture->chunk_count - 1] + slot * PAGE_SIZE, gmem_page(memory, gfn),
+               PAGE_SIZE);
+        capture->gfns[capture->page_count++] = gfn;
+        index = dirty_set_next(set, index + 1);
+    }
+    *next = index;
+    return 0;
+}
+
+static int send_bulk(struct link *link, struct frame *frame, const struct iovec *parts, int count,
+                     struct epoch_digest *digest, struct capture_sent *sent, struct error *err)
+{
+    const int rc = link_send(link, frame, parts, count, err);
+    if (rc < 0)
+        return rc;
+    epoch_digest_add(digest, frame);
+    sent->frames++;
+    sent->bytes += frame->size;
+    return 0;
+}
+
+/* One batch: neighbouring raw pages of the chunk go out as one part. */
+static int send_batch(const struct capture *capture, size_t first, size_t count, struct link *link,
+                      term_t term, struct epoch_digest *digest, struct capture_sent *sent,
+                      struct error *err)
+{
+    uint8_t header[PAGE_BATCH_HEADER_MAX];
+    uint8_t encodings[PAGE_BATCH_MAX];
+    struct iovec parts[1 + PAGE_BATCH_MAX];
+    int used = 1;
+    bool extend = false;
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *page = capture->chunks[first / PAGE_BATCH_MAX] + i * PAGE_SIZE;
+        encodings[i] = page_is_zero(page) ? PAGE_ENCODING_ZERO : PAGE_ENCODING_RAW;
+        if (encodings[i] == PAGE_ENCODING_ZERO) {
+            sent->zero_pages++;
+            extend = false;
+        } else if (extend) {
+            parts[used - 1].iov_len += PAGE_SIZE;
+        } else {
+            parts[used++] = (struct iovec){page, PAGE_SIZE};
+            extend = true;
+        }
+    }
+    parts[0] = (struct iovec){
+        header, page_batch_encode_header(capture->gfns + first, encodings, count, header)};
+    sent->pages += count;
+    struct frame frame = {.type = FRAME_PAGES, .term = term, .epoch = capture->epoch};
+    return send_bulk(link, &frame, parts, used, digest, sent, err);
+}
+
+int capture_send_pages(const struct capture *capture, struct link *link, term_t term,
+                       struct epoch_digest *digest, struct capture_sent *sent, struct error *err)
+{
+    for (size_t first = 0; first < capture->page_count; first += PAGE_BATCH_MAX) {
+        const size_t left = capture->page_count - first;
+        const size_t count = left < PAGE_BATCH_MAX ? left : PAGE_BATCH_MAX;
+        const int rc = send_batch(capture, first, count, link, term, digest, sent, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int capture_send_state(const struct capture *capture, struct link *link, term_t term,
+                       struct epoch_digest *digest, uint8_t **scratch, size_t *scratch_size,
+                       struct capture_sent *sent, uint64_t *state_bytes, struct error *err)
+{
+    const size_t size = section_set_encoded_size(capture->state);
+    if (size > *scratch_size) {
+        uint8_t *grown = realloc(*scratch, size);
+        if (!grown)
+            return error_set(err, -ENOMEM, "state: out of memory for %zu bytes", size);
+        *scratch = grown;
+        *scratch_size = size;
+    }
+    const int encoded = section_set_encode(capture->state, *scratch, size);
+    assert(encoded == (int)size);
+    (void)encoded;
+    *state_bytes = size;
+    for (size_t sent_bytes = 0; sent_bytes < size;) {
+        const size_t left = size - sent_bytes;
+        struct iovec part = {*scratch + sent_bytes,
+                             left < SLAB_CHUNK_SIZE ? left : SLAB_CHUNK_SIZE};
+        struct frame frame = {.type = FRAME_STATE, .term = term, .epoch = capture->epoch};
+        const int rc = send_bulk(link, &frame, &part, 1, digest, sent, err);
+        if (rc < 0)
+            return rc;
+        sent_bytes += part.iov_len;
+    }
+    return 0;
+}
+
+void capture_give_back(const struct capture *capture, const struct gmem *memory,
+                       struct dirty_set *set)
+{
+    for (size_t i = 0; i < capture->page_count; i++) {
+        uint64_t index = 0;
+        if (gmem_index_of(memory, capture->gfns[i], &index))
+            dirty_set_add(set, index);
+    }
+}
+
+void capture_recycle(struct capture *capture, struct slab *slab)
+{
+    while (capture->chunk_count)
+        slab_give(slab, capture->chunks[--capture->chunk_count]);
+    capture->page_count = 0;
+    section_set_reset(capture->state);
+}

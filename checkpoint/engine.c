@@ -1,0 +1,594 @@
+/* Life of the engine: its thread, commands, and the link with its receiving thread. See engine.h
+ * for states and locks. */
+#include "checkpoint/engine.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "checkpoint/engine_internal.h"
+#include "checkpoint/page_codec.h"
+
+/* Between cuts the dirty log is read this often, so that the dirty budget is noticed in time. */
+#define DIRTY_POLL MSEC(10)
+
+const char *engine_state_name(enum engine_state state)
+{
+    static const char *const names[] = {
+        [ENGINE_HOLDING] = "holding",         [ENGINE_SYNCHRONISING] = "synchronising",
+        [ENGINE_REPLICATING] = "replicating", [ENGINE_OPEN] = "open",
+        [ENGINE_FENCED] = "fenced",
+    };
+    return names[state];
+}
+
+void engine_signal(struct engine *e)
+{
+    e->generation++;
+    pthread_cond_broadcast(&e->changed);
+}
+
+void engine_set_state(struct engine *e, enum engine_state next, const char *why)
+{
+    if (e->stats.state == next || e->stats.state == ENGINE_FENCED)
+        return;
+    log_info("checkpoint", "%s -> %s: %s", engine_state_name(e->stats.state),
+             engine_state_name(next), why);
+    e->stats.state = next;
+    engine_signal(e);
+}
+
+void engine_park_guest(struct engine *e)
+{
+    if (e->parked)
+        return;
+    e->ops->park(e->machine);
+    e->parked = true;
+}
+
+void engine_resume_guest(struct engine *e)
+{
+    if (!e->parked || !e->guest_started)
+        return;
+    pthread_mutex_lock(&e->lock);
+    const bool fenced = e->stats.state == ENGINE_FENCED;
+    pthread_mutex_unlock(&e->lock);
+    if (fenced)
+        return;
+    e->parked = false;
+    e->ops->resume(e->machine);
+}
+
+/* Stops or restarts the guest outside of cuts, and accounts for the time. */
+static void set_throttled(struct engine *e, bool throttled)
+{
+    if (throttled == (e->parked_since != 0))
+        return;
+    if (throttled) {
+        e->parked_since = clock_now();
+        engine_park_guest(e);
+    } else {
+        pthread_mutex_lock(&e->lock);
+        e->stats.throttled += clock_now() - e->parked_since;
+        pthread_mutex_unlock(&e->lock);
+        e->parked_since = 0;
+        engine_resume_guest(e);
+    }
+    pthread_mutex_lock(&e->lock);
+    e->stats.parked = throttled;
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void fail_link_locked(struct engine *e, const struct error *why)
+{
+    if (!e->link)
+        return;
+    if (!e->link_failed)
+        e->link_error = *why;
+    e->link_failed = true;
+    link_shutdown(e->link);
+    engine_signal(e);
+}
+
+void engine_fail_link(struct engine *e, const struct error *why)
+{
+    pthread_mutex_lock(&e->lock);
+    fail_link_locked(e, why);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static bool interrupted_locked(const struct engine *e)
+{
+    return e->stop || e->link_failed || e->stats.state == ENGINE_FENCED;
+}
+
+bool engine_interrupted(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    const bool result = interrupted_locked(e);
+    pthread_mutex_unlock(&e->lock);
+    return result;
+}
+
+int engine_wait_acked(struct engine *e, epoch_t epoch)
+{
+    pthread_mutex_lock(&e->lock);
+    while (e->acked < epoch && !interrupted_locked(e))
+        pthread_cond_wait(&e->changed, &e->lock);
+    const int rc = e->acked >= epoch ? 0 : -EPIPE;
+    pthread_mutex_unlock(&e->lock);
+    return rc;
+}
+
+/* ---- the link ---- */
+
+static int handle_message(struct engine *e, const struct frame *frame, const struct message *m,
+                          struct error *err)
+{
+    switch (m->kind) {
+    case MESSAGE_EPOCH_ACK:
+        return engine_acknowledged(e, frame->epoch, err);
+    case MESSAGE_APPLIED:
+        return 0;
+    case MESSAGE_EPOCH_NACK:
+        return error_set(err, -EPROTO, "the standby refused epoch %llu: %s",
+                         (unsigned long long)frame->epoch, m->epoch_nack.text);
+    case MESSAGE_RESYNC:
+        return error_set(err, -EPROTO, "the standby asks for a new synchronisation: %s",
+                         m->resync.text);
+    case MESSAGE_GOODBYE:
+        pthread_mutex_lock(&e->lock);
+        e->goodbye = true;
+        pthread_mutex_unlock(&e->lock);
+        return error_set(err, -EPIPE, "the standby said goodbye: %s", m->goodbye.text);
+    default:
+        return error_set(err, -EPROTO, "the standby sent %s, which only a primary may send",
+                         message_kind_name(m->kind));
+    }
+}
+
+static int receive_one(struct engine *e, struct link *link, term_t term, struct error *err)
+{
+    struct frame frame;
+    int rc = link_receive_header(link, &frame, err);
+    if (rc < 0)
+        return rc;
+    if (frame.type != FRAME_CONTROL || frame.term != term)
+        return error_set(err, -EPROTO, "the standby sent a %s frame of term %llu in term %llu",
+                         frame_type_name(frame.type), (unsigned long long)frame.term,
+                         (unsigned long long)term);
+    struct message message;
+    rc = message_receive(link, &frame, &message, err);
+    return rc < 0 ? rc : handle_message(e, &frame, &message, err);
+}
+
+static void *receiver_main(void *context)
+{
+    struct engine *e = context;
+    pthread_mutex_lock(&e->lock);
+    struct link *link = e->link;
+    const term_t term = e->term;
+    pthread_mutex_unlock(&e->lock);
+    struct error err = {0};
+    while (receive_one(e, link, term, &err) == 0)
+        ;
+    engine_fail_link(e, &err);
+    return NULL;
+}
+
+/* Takes up the offered link. False when its receiver can't be started. */
+static bool adopt_link(struct engine *e)
+{
+    const size_t ours = slab_chunk_count(e->config.slab);
+    pthread_mutex_lock(&e->lock);
+    const size_t theirs = (size_t)(e->offered_staging / SLAB_CHUNK_SIZE);
+    e->link = e->offered;
+    e->offered = NULL;
+    e->link_failed = false;
+    e->goodbye = false;
+    e->acked = 0;
+    e->was_open = e->stats.state == ENGINE_OPEN;
+    engine_set_state(e, ENGINE_SYNCHRONISING, link_peer_name(e->link));
+    pthread_mutex_unlock(&e->lock);
+    /* One chunk of the peer's goes to the state sections. */
+    const size_t smaller = theirs < ours ? theirs : ours;
+    e->chunk_cap = smaller > 2 ? smaller - 2 : 1;
+    if (pthread_create(&e->receiver, NULL, receiver_main, e) == 0)
+        return true;
+    log_error("checkpoint", "can't start the thread that receives acknowledgements");
+    return false;
+}
+
+/* The link is gone: give back what was not acknowledged, hold (or stay open), tell the owner. */
+static void close_link(struct engine *e, bool receiver_runs)
+{
+    pthread_mutex_lock(&e->lock);
+    struct link *link = e->link;
+    pthread_mutex_unlock(&e->lock);
+    link_shutdown(link);
+    if (receiver_runs)
+        pthread_join(e->receiver, NULL);
+    if (e->tracking)
+        e->ops->dirty_stop(e->machine);
+    e->tracking = false;
+
+    pthread_mutex_lock(&e->lock);
+    e->link = NULL;
+    for (size_t i = 0; i < e->flight_count; i++) {
+        struct capture *capture = e->flight[i].capture;
+        capture_give_back(capture, e->memory, &e->pending);
+        capture_recycle(capture, e->config.slab);
+        e->idle[e->idle_count++] = capture;
+    }
+    e->stats.epochs_aborted += e->flight_count;
+    e->flight_count = 0;
+    const struct error why = e->link_error;
+    const bool goodbye = e->goodbye;
+    const bool stopping = e->stop;
+    engine_set_state(e, e->was_open ? ENGINE_OPEN : ENGINE_HOLDING, why.text);
+    pthread_mutex_unlock(&e->lock);
+    link_destroy(&link);
+    if (!stopping)
+        e->config.event(e->config.context, goodbye ? ENGINE_EVENT_GOODBYE : ENGINE_EVENT_LINK_LOST,
+                        &why);
+}
+
+/* ---- the thread ---- */
+
+/* Everything dirty, copied while the guest runs, then the first epoch with state. */
+static int bring_up(struct engine *e, struct error *err)
+{
+    int rc = e->ops->dirty_start(e->machine, err);
+    if (rc < 0)
+        return rc;
+    e->tracking = true;
+    dirty_set_fill(&e->pending);
+    pthread_mutex_lock(&e->lock);
+    e->stats.sync_done_pages = 0;
+    e->stats.sync_total_pages = e->pending.page_count;
+    e->stats.sync_started = clock_now();
+    pthread_mutex_unlock(&e->lock);
+    rc = engine_synchronise(e, err);
+    return rc < 0 ? rc : engine_cut_and_send(e, POLICY_TRIGGER_REQUEST, err);
+}
+
+/* One look at the policy while a link is up. Returns the time to look again, or negative. */
+static nsec_t replicate_step(struct engine *e, struct error *err)
+{
+    const nsec_t now = clock_now();
+    if (!e->parked && now - e->last_poll >= DIRTY_POLL) {
+        const int rc = engine_collect(e, err);
+        if (rc < 0)
+            return rc;
+    }
+    pthread_mutex_lock(&e->lock);
+    const struct policy_input input = {
+        .now = now,
+        .last_cut = e->last_cut,
+        .output_since = outbox_waiting_since(e->outbox),
+        .in_flight = (unsigned)e->flight_count,
+        .dirty = e->pending_count,
+        .requested = e->want_checkpoint,
+    };
+    const struct policy policy = e->policy;
+    pthread_mutex_unlock(&e->lock);
+    const struct policy_decision d = policy_decide(&policy, &input);
+    if (d.trigger != POLICY_TRIGGER_NONE) {
+        const int rc = engine_cut_and_send(e, d.trigger, err);
+        return rc < 0 ? rc : 0;
+    }
+    set_throttled(e, d.throttle || outbox_is_full(e->outbox));
+    const nsec_t poll = e->last_poll + DIRTY_POLL;
+    return !e->parked && poll < d.wake_at ? poll : d.wake_at;
+}
+
+/* With the lock held: sleeps until something changes or `wake_at`. */
+static void wait_until(struct engine *e, nsec_t wake_at)
+{
+    if (wake_at == INT64_MAX) {
+        pthread_cond_wait(&e->changed, &e->lock);
+        return;
+    }
+    const struct timespec until = clock_to_timespec(wake_at);
+    pthread_cond_timedwait(&e->changed, &e->lock, &until);
+}
+
+static void run_link(struct engine *e)
+{
+    struct error err = {0};
+    const bool receiver_runs = adopt_link(e);
+    if (!receiver_runs || bring_up(e, &err) < 0)
+        engine_fail_link(e, &err);
+    bool announced = false;
+    pthread_mutex_lock(&e->lock);
+    while (!interrupted_locked(e)) {
+        const bool committed = e->stats.state == ENGINE_REPLICATING;
+        const uint64_t seen = e->generation;
+        pthread_mutex_unlock(&e->lock);
+        if (committed && !announced)
+            e->config.event(e->config.context, ENGINE_EVENT_PROTECTED, NULL);
+        announced = committed;
+        const nsec_t wake_at = replicate_step(e, &err);
+        if (wake_at < 0)
+            engine_fail_link(e, &err);
+        pthread_mutex_lock(&e->lock);
+        if (wake_at > 0 && e->generation == seen)
+            wait_until(e, wake_at);
+    }
+    pthread_mutex_unlock(&e->lock);
+    close_link(e, receiver_runs);
+}
+
+/* Without a link: carry out commands, keep a guest whose outbox is full parked, sleep. */
+static void idle_step(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    const uint64_t seen = e->generation;
+    const bool fenced = e->stats.state == ENGINE_FENCED;
+    const bool open = e->want_open && e->stats.state == ENGINE_HOLDING;
+    e->want_open = false;
+    if (open)
+        engine_set_state(e, ENGINE_OPEN, "granted");
+    const bool start = e->want_start && !e->guest_started;
+    pthread_mutex_unlock(&e->lock);
+    if (open)
+        outbox_open(e->outbox);
+    if (start) {
+        e->guest_started = true;
+        engine_resume_guest(e);
+    }
+    if (fenced)
+        engine_park_guest(e);
+    else
+        set_throttled(e, outbox_is_full(e->outbox));
+    pthread_mutex_lock(&e->lock);
+    if (e->generation == seen)
+        wait_until(e, INT64_MAX);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void *engine_main(void *context)
+{
+    struct engine *e = context;
+    pthread_mutex_lock(&e->lock);
+    while (!e->stop) {
+        const bool link = e->offered && e->stats.state != ENGINE_FENCED;
+        pthread_mutex_unlock(&e->lock);
+        if (link)
+            run_link(e);
+        else
+            idle_step(e);
+        pthread_mutex_lock(&e->lock);
+    }
+    pthread_mutex_unlock(&e->lock);
+    engine_park_guest(e);
+    return NULL;
+}
+
+/* ---- the interface ---- */
+
+static void wake(void *context)
+{
+    struct engine *e = context;
+    pthread_mutex_lock(&e->lock);
+    engine_signal(e);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void emit(void *context, uint32_t port, const uint8_t *data, size_t size)
+{
+    const struct engine *e = context;
+    e->ops->emit(e->machine, port, data, size);
+}
+
+static int allocate(struct engine *e, struct error *err)
+{
+    const struct outbox_config outbox = {
+        .cap_bytes = e->config.outbox_cap, .emit = emit, .wake = wake, .context = e};
+    int rc = dirty_set_init(&e->pending, gmem_page_count(e->memory));
+    e->digest = epoch_digest_create();
+    for (; rc == 0 && e->idle_count < CAPTURES; e->idle_count++) {
+        e->idle[e->idle_count] = capture_create(slab_chunk_count(e->config.slab));
+        if (!e->idle[e->idle_count])
+            rc = -ENOMEM;
+    }
+    if (rc < 0 || !e->digest)
+        return error_set(err, -ENOMEM, "checkpoint engine: out of memory");
+    return outbox_create(&outbox, e->config.first_epoch, &e->outbox, err);
+}
+
+int engine_create(const struct engine_config *config, struct engine **out, struct error *err)
+{
+    assert(config->policy.window >= 1 && config->policy.window <= POLICY_WINDOW_MAX);
+    *out = NULL;
+    struct engine *e = calloc(1, sizeof(*e));
+    if (!e)
+        return error_set(err, -ENOMEM, "checkpoint engine: out of memory");
+    e->config = *config;
+    e->ops = config->machine.ops;
+    e->machine = config->machine.context;
+    e->memory = e->ops->memory(e->machine);
+    e->policy = config->policy;
+    e->next_epoch = config->first_epoch;
+    e->parked = true;
+    e->stats.state = config->open ? ENGINE_OPEN : ENGINE_HOLDING;
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    int rc = allocate(e, err);
+    if (rc == 0 && config->open)
+        outbox_open(e->outbox);
+    if (rc == 0 && pthread_create(&e->thread, NULL, engine_main, e) != 0)
+        rc = error_set(err, -EAGAIN, "checkpoint engine: can't start a thread");
+    e->thread_started = rc == 0;
+    if (rc < 0)
+        engine_destroy(&e);
+    *out = e;
+    return rc;
+}
+
+void engine_destroy(struct engine **engine)
+{
+    struct engine *e = *engine;
+    if (!e)
+        return;
+    pthread_mutex_lock(&e->lock);
+    e->stop = true;
+    if (e->link)
+        link_shutdown(e->link);
+    engine_signal(e);
+    pthread_mutex_unlock(&e->lock);
+    if (e->thread_started)
+        pthread_join(e->thread, NULL);
+    if (e->offered)
+        link_destroy(&e->offered);
+    for (size_t i = 0; i < e->idle_count; i++)
+        capture_destroy(&e->idle[i]);
+    outbox_destroy(&e->outbox);
+    epoch_digest_destroy(&e->digest);
+    dirty_set_free(&e->pending);
+    free(e->state_bytes);
+    pthread_cond_destroy(&e->changed);
+    pthread_mutex_destroy(&e->lock);
+    free(e);
+    *engine = NULL;
+}
+
+struct outbox *engine_outbox(struct engine *engine)
+{
+    return engine->outbox;
+}
+
+void engine_start_guest(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->want_start = true;
+    engine_signal(engine);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+int engine_protect(struct engine *engine, struct link *link, term_t term, uint64_t staging_cap,
+                   struct error *err)
+{
+    int rc = 0;
+    pthread_mutex_lock(&engine->lock);
+    if (engine->stats.state == ENGINE_FENCED) {
+        rc = error_set(err, -EPERM, "this side lost the guest and can't be protected");
+    } else if (engine->link || engine->offered) {
+        rc = error_set(err, -EBUSY, "the guest has a standby already");
+    } else {
+        engine->offered = link;
+        engine->offered_staging = staging_cap;
+        engine->term = term;
+        engine_signal(engine);
+    }
+    pthread_mutex_unlock(&engine->lock);
+    return rc;
+}
+
+void engine_drop_link(struct engine *engine, const char *why)
+{
+    struct error err = {0};
+    error_set(&err, -EPIPE, "%s", why);
+    engine_fail_link(engine, &err);
+}
+
+int engine_open(struct engine *engine, struct error *err)
+{
+    int rc = 0;
+    pthread_mutex_lock(&engine->lock);
+    if (engine->stats.state == ENGINE_HOLDING)
+        engine->want_open = true;
+    else if (engine->stats.state != ENGINE_OPEN)
+        rc = error_set(err, -EBUSY, "can't release output while %s",
+                       engine_state_name(engine->stats.state));
+    engine_signal(engine);
+    pthread_mutex_unlock(&engine->lock);
+    return rc;
+}
+
+void engine_fence(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine_set_state(engine, ENGINE_FENCED, "another side owns the guest");
+    if (engine->link)
+        link_shutdown(engine->link);
+    pthread_mutex_unlock(&engine->lock);
+    outbox_discard(engine->outbox);
+}
+
+void engine_request_checkpoint(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->want_checkpoint = true;
+    engine_signal(engine);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+int engine_flush(struct engine *engine, nsec_t deadline)
+{
+    const struct timespec until = clock_to_timespec(deadline);
+    int rc = 0;
+    pthread_mutex_lock(&engine->lock);
+    engine->want_checkpoint = engine->link != NULL;
+    engine_signal(engine);
+    while (rc == 0 && engine->stats.state != ENGINE_OPEN) {
+        if (!engine->link || engine->link_failed)
+            rc = -ENOTCONN;
+        else if (!engine->want_checkpoint && engine->flight_count == 0 &&
+                 outbox_waiting_since(engine->outbox) == 0)
+            break;
+        else
+            rc = -pthread_cond_timedwait(&engine->changed, &engine->lock, &until);
+    }
+    pthread_mutex_unlock(&engine->lock);
+    return rc;
+}
+
+void engine_say_goodbye(struct engine *engine, const char *text)
+{
+    struct message message = {.kind = MESSAGE_GOODBYE,
+                              .goodbye = {.reason = MESSAGE_GOODBYE_STOP, .final = true}};
+    snprintf(message.goodbye.text, sizeof(message.goodbye.text), "%s", text);
+    /* The link can't vanish under us: close_link() needs the lock to take it away. */
+    pthread_mutex_lock(&engine->lock);
+    if (engine->link && !engine->link_failed)
+        message_send(engine->link, engine->term, 0, &message, NULL);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_set_policy(struct engine *engine, const struct policy *policy)
+{
+    assert(policy->window >= 1 && policy->window <= POLICY_WINDOW_MAX);
+    pthread_mutex_lock(&engine->lock);
+    engine->policy = *policy;
+    engine_signal(engine);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_snapshot(struct engine *engine, struct engine_stats *out)
+{
+    pthread_mutex_lock(&engine->lock);
+    *out = engine->stats;
+    out->next_epoch = engine->next_epoch;
+    out->in_flight = (unsigned)engine->flight_count;
+    out->policy = engine->policy;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_reset_histograms(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    memset(&engine->stats.pause, 0, sizeof(engine->stats.pause));
+    memset(&engine->stats.commit, 0, sizeof(engine->stats.commit));
+    memset(&engine->stats.dirty, 0, sizeof(engine->stats.dirty));
+    pthread_mutex_unlock(&engine->lock);
+    outbox_reset_hold_histogram(engine->outbox);
+}

@@ -1,0 +1,132 @@
+/* The engine: runs the epochs of one guest on the side that executes it.
+ *
+ *                          protect(link)               first commit
+ *      HOLDING ────────────────────────► SYNCHRONISING ─────────────► REPLICATING
+ *       │  ▲ ▲                                 │ link lost                │ link lost
+ *       │  │ └─────────────────────────────────┴──────────────────────────┘
+ *  open │  │  (from OPEN, too: output is held from the first cut on)
+ *       ▼  │ protect: first cut
+ *      OPEN ── protect(link) ──► SYNCHRONISING          any ── fence ──► FENCED, for good
+ *
+ * HOLDING      the guest may run; nothing it says leaves
+ * SYNCHRONISING memory is being copied while the guest runs; ends with the first commit
+ * REPLICATING  epochs are cut by policy; every commit releases output
+ * OPEN         the arbiter granted running alone: output leaves at once
+ * FENCED       this side lost: guest parked for good, output discarded
+ *
+ * Threads: one of its own (the machine's controlling thread) and, while there is a link, one that
+ * receives acknowledgements and releases output. The functions below may be called from any thread
+ * except from inside callbacks, and do not block unless stated.
+ *
+ * Lock order: the machine's device lock, then the engine's, then the outbox's. The engine never
+ * calls the machine with its own lock held; output wakes the engine after the outbox's lock is
+ * given up. */
+#ifndef KEMARI_CHECKPOINT_ENGINE_H
+#define KEMARI_CHECKPOINT_ENGINE_H
+
+#include "base/histogram.h"
+#include "checkpoint/machine_ops.h"
+#include "checkpoint/outbox.h"
+#include "checkpoint/policy.h"
+#include "checkpoint/slab.h"
+#include "transport/link.h"
+
+struct engine;
+
+enum engine_state {
+    ENGINE_HOLDING,
+    ENGINE_SYNCHRONISING,
+    ENGINE_REPLICATING,
+    ENGINE_OPEN,
+    ENGINE_FENCED,
+};
+
+enum engine_event {
+    ENGINE_EVENT_PROTECTED, /* the first commit of a link */
+    ENGINE_EVENT_LINK_LOST, /* the link failed or was dropped; `why` says how. Output is held, or
+                               still open if no epoch with state had been sent */
+    ENGINE_EVENT_GOODBYE,   /* the standby left in an orderly way; otherwise as LINK_LOST */
+};
+
+struct engine_config {
+    struct checkpoint_machine machine; /* borrowed, parked */
+    struct slab *slab;                 /* borrowed staging memory */
+    size_t outbox_cap;                 /* bytes */
+    struct policy policy;
+    epoch_t first_epoch; /* 1, or the one after the last that a promoted standby holds */
+    bool open;           /* starts OPEN (granted) instead of HOLDING */
+    /* On the engine's thread, no locks held. `why` may be NULL. */
+    void (*event)(void *context, enum engine_event event, const struct error *why);
+    void *context;
+};
+
+struct engine_stats {
+    enum engine_state state;
+    bool parked;        /* the guest is stopped outside of a cut (throttle, full outbox, fenced) */
+    epoch_t committed;  /* last acknowledged epoch with state; 0 when none */
+    epoch_t next_epoch; /* the one that is gathering */
+    unsigned in_flight;
+    uint64_t epochs_committed;
+    uint64_t epochs_aborted;
+    uint64_t pages_sent;
+    uint64_t zero_pages;
+    uint64_t bytes_sent;  /* payloads of pages and state */
+    uint64_t dirty_total; /* pages of all committed or sent epochs */
+    uint64_t dirty_last;
+    uint64_t overflows; /* dirty sets that exceeded the staging memory */
+    nsec_t throttled;   /* total time parked for throttling, ns */
+    uint64_t triggers[POLICY_TRIGGER_COUNT];
+    uint64_t sync_done_pages; /* of the running or last synchronisation */
+    uint64_t sync_total_pages;
+    nsec_t sync_started;     /* clock_now(), 0 when none ever ran */
+    struct histogram pause;  /* ns, park to resume of a cut */
+    struct histogram commit; /* ns, park of the cut to acknowledgement */
+    struct histogram dirty;  /* pages of an epoch */
+    struct policy policy;
+};
+
+int engine_create(const struct engine_config *config, struct engine **out, struct error *err);
+
+/* Parks the guest, ends the threads, closes the link, frees. */
+void engine_destroy(struct engine **engine);
+
+/* Where the machine puts its output. Lives as long as the engine. */
+struct outbox *engine_outbox(struct engine *engine);
+
+/* Lets the guest run. Once. */
+void engine_start_guest(struct engine *engine);
+
+/* Protects the guest through this connected link, whose handshake is done. Takes over the link.
+ * `staging_cap` is the peer's, bytes. -EBUSY when there is a link, -EPERM when fenced: the link
+ * stays the caller's then. */
+int engine_protect(struct engine *engine, struct link *link, term_t term, uint64_t staging_cap,
+                   struct error *err);
+
+/* Gives the link up because of `why` (suspicion); LINK_LOST follows unless it was lost already. */
+void engine_drop_link(struct engine *engine, const char *why);
+
+/* Output may leave without a standby: the caller holds a grant for it, already durable. Only
+ * after LINK_LOST or before any link: -EBUSY otherwise. */
+int engine_open(struct engine *engine, struct error *err);
+
+/* This side lost the term. When it returns no further output leaves; the guest is parked soon. */
+void engine_fence(struct engine *engine);
+
+/* Asks for a checkpoint now. */
+void engine_request_checkpoint(struct engine *engine);
+
+/* Waits until everything the guest has said is committed and released (or `deadline`,
+ * clock_now()): 0, -ETIMEDOUT, or -ENOTCONN when there is nothing to commit to. */
+int engine_flush(struct engine *engine, nsec_t deadline);
+
+/* Tells the standby that this is an orderly end and closes the link. The guest should be off. */
+void engine_say_goodbye(struct engine *engine, const char *text);
+
+void engine_set_policy(struct engine *engine, const struct policy *policy);
+void engine_snapshot(struct engine *engine, struct engine_stats *out);
+/* Empties the histograms: for benchmarks. */
+void engine_reset_histograms(struct engine *engine);
+
+const char *engine_state_name(enum engine_state state);
+
+#endif

@@ -1,0 +1,239 @@
+/* One epoch on the executing side: cut, send, and the commit when the acknowledgement comes
+ * (DESIGN §4). */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "checkpoint/engine_internal.h"
+#include "checkpoint/page_codec.h"
+
+struct capture *engine_take_capture(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    /* The window is smaller than the number of captures, and only this thread takes them. */
+    assert(e->idle_count > 0);
+    struct capture *capture = e->idle[--e->idle_count];
+    pthread_mutex_unlock(&e->lock);
+    return capture;
+}
+
+void engine_push_flight(struct engine *e, struct capture *capture, bool commits)
+{
+    pthread_mutex_lock(&e->lock);
+    assert(e->flight_count < ARRAY_SIZE(e->flight));
+    capture->epoch = e->next_epoch++;
+    e->flight[e->flight_count++] = (struct in_flight){.capture = capture, .commits = commits};
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Marks the newest epoch as completely sent. */
+static void mark_end_sent(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    e->flight[e->flight_count - 1].end_sent = true;
+    pthread_mutex_unlock(&e->lock);
+}
+
+int engine_send_begin(struct engine *e, epoch_t epoch, enum message_epoch_kind kind,
+                      struct error *err)
+{
+    const struct message begin = {.kind = MESSAGE_EPOCH_BEGIN, .epoch_begin = {.kind = kind}};
+    epoch_digest_reset(e->digest);
+    return message_send(e->link, e->term, epoch, &begin, err);
+}
+
+int engine_send_end(struct engine *e, epoch_t epoch, const struct capture_sent *sent,
+                    uint64_t state_bytes, struct error *err)
+{
+    struct message end = {.kind = MESSAGE_EPOCH_END,
+                          .epoch_end = {.pages = sent->pages,
+                                        .zero_pages = sent->zero_pages,
+                                        .frames = sent->frames,
+                                        .bytes = sent->bytes,
+                                        .state_bytes = state_bytes}};
+    epoch_digest_result(e->digest, end.epoch_end.digest);
+    pthread_mutex_lock(&e->lock);
+    e->stats.pages_sent += sent->pages;
+    e->stats.zero_pages += sent->zero_pages;
+    e->stats.bytes_sent += sent->bytes;
+    pthread_mutex_unlock(&e->lock);
+    mark_end_sent(e);
+    return message_send(e->link, e->term, epoch, &end, err);
+}
+
+int engine_collect(struct engine *e, struct error *err)
+{
+    const int rc = e->ops->dirty_collect(e->machine, &e->pending, err);
+    if (rc < 0)
+        return rc;
+    e->pending_count = dirty_set_count(&e->pending);
+    e->last_poll = clock_now();
+    return 0;
+}
+
+/* Waits, with the guest parked, until the staging memory has room for `chunks` or nothing is in
+ * flight any more. */
+static int wait_for_room(struct engine *e, size_t chunks)
+{
+    pthread_mutex_lock(&e->lock);
+    while (slab_free_count(e->config.slab) < chunks && e->flight_count > 0 && !e->link_failed &&
+           !e->stop)
+        pthread_cond_wait(&e->changed, &e->lock);
+    pthread_mutex_unlock(&e->lock);
+    return slab_free_count(e->config.slab) >= chunks ? 0 : -ENOBUFS;
+}
+
+/* More is dirty than one epoch may stage on either side. What is dirty goes out with the guest
+ * parked and no state; the standby can't be promoted until the epoch that follows commits. */
+static int overflow(struct engine *e, struct error *err)
+{
+    pthread_mutex_lock(&e->lock);
+    e->stats.overflows++;
+    engine_set_state(e, ENGINE_SYNCHRONISING, "more is dirty than the staging memory takes");
+    pthread_mutex_unlock(&e->lock);
+    return engine_synchronise(e, err);
+}
+
+/* With the guest parked: everything the epoch needs, in order of cost to redo. */
+static int fill_capture(struct engine *e, struct capture *capture, struct error *err)
+{
+    uint64_t next = 0;
+    int rc = capture_pages(capture, e->memory, &e->pending, &next, e->chunk_cap, e->config.slab);
+    if (rc == 0 && next < e->pending.page_count)
+        rc = -ENOBUFS;
+    if (rc < 0)
+        return error_set(err, rc, "cut: staging memory ran out at page %llu of %llu",
+                         (unsigned long long)next, (unsigned long long)e->pending.page_count);
+    return e->ops->save(e->machine, capture->state, err);
+}
+
+/* Parks the guest and fills a capture; the guest stays parked. On error the pages are back in
+ * `pending` and no capture is taken. */
+static int cut(struct engine *e, struct capture **out, struct error *err)
+{
+    engine_park_guest(e);
+    int rc = engine_collect(e, err);
+    if (rc < 0)
+        return rc;
+    size_t chunks = capture_chunks_for(e->pending_count);
+    if (chunks > e->chunk_cap || wait_for_room(e, chunks) < 0) {
+        rc = engine_interrupted(e) ? error_set(err, -EPIPE, "the link failed during a cut")
+                                   : overflow(e, err);
+        if (rc < 0)
+            return rc;
+    }
+    struct capture *capture = engine_take_capture(e);
+    capture->cut_at = clock_now();
+    rc = fill_capture(e, capture, err);
+    if (rc < 0) {
+        capture_recycle(capture, e->config.slab);
+        pthread_mutex_lock(&e->lock);
+        e->idle[e->idle_count++] = capture;
+        pthread_mutex_unlock(&e->lock);
+        return rc;
+    }
+    dirty_set_clear(&e->pending);
+    e->pending_count = 0;
+    engine_push_flight(e, capture, true);
+    /* From here on what the guest says belongs to the next epoch. A guest that ran alone until now
+     * is held from this cut on: the standby may commit any moment. */
+    outbox_hold(e->outbox, capture->epoch);
+    outbox_cut(e->outbox, capture->epoch);
+    e->was_open = false;
+    *out = capture;
+    return 0;
+}
+
+static int send_epoch(struct engine *e, const struct capture *capture, struct error *err)
+{
+    struct capture_sent sent = {0};
+    uint64_t state_bytes = 0;
+    int rc = engine_send_begin(e, capture->epoch, MESSAGE_EPOCH_INCREMENTAL, err);
+    if (rc == 0)
+        rc = capture_send_pages(capture, e->link, e->term, e->digest, &sent, err);
+    if (rc == 0)
+        rc = capture_send_state(capture, e->link, e->term, e->digest, &e->state_bytes,
+                                &e->state_bytes_size, &sent, &state_bytes, err);
+    if (rc < 0)
+        return rc;
+    return engine_send_end(e, capture->epoch, &sent, state_bytes, err);
+}
+
+static void account_cut(struct engine *e, enum policy_trigger trigger, size_t pages, nsec_t pause)
+{
+    pthread_mutex_lock(&e->lock);
+    e->want_checkpoint = false;
+    e->stats.triggers[trigger]++;
+    e->stats.dirty_last = pages;
+    e->stats.dirty_total += pages;
+    histogram_add(&e->stats.pause, pause);
+    histogram_add(&e->stats.dirty, (nsec_t)pages);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static bool stays_parked(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    const bool stay = e->policy.kind == POLICY_KEMARI;
+    pthread_mutex_unlock(&e->lock);
+    return stay;
+}
+
+int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct error *err)
+{
+    const bool throttled = e->parked;
+    const nsec_t parked_at = clock_now();
+    struct capture *capture = NULL;
+    int rc = cut(e, &capture, err);
+    const size_t pages = rc == 0 ? capture->page_count : 0;
+    const epoch_t epoch = rc == 0 ? capture->epoch : 0;
+    if (rc == 0)
+        capture->cut_at = parked_at;
+    const bool stay = rc == 0 && stays_parked(e);
+    if (!throttled && !stay)
+        engine_resume_guest(e);
+    if (rc < 0)
+        return rc;
+    e->last_cut = clock_now();
+    account_cut(e, trigger, pages, e->last_cut - parked_at);
+    rc = send_epoch(e, capture, err);
+    if (stay) {
+        if (rc == 0)
+            engine_wait_acked(e, epoch);
+        if (!throttled)
+            engine_resume_guest(e);
+    }
+    return rc;
+}
+
+int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err)
+{
+    pthread_mutex_lock(&e->lock);
+    const struct in_flight oldest = e->flight[0];
+    if (e->flight_count == 0 || oldest.capture->epoch != epoch || !oldest.end_sent) {
+        pthread_mutex_unlock(&e->lock);
+        return error_set(err, -EPROTO, "the standby acknowledged epoch %llu, which isn't due",
+                         (unsigned long long)epoch);
+    }
+    memmove(e->flight, e->flight + 1, --e->flight_count * sizeof(e->flight[0]));
+    e->acked = epoch;
+    if (oldest.commits) {
+        e->stats.committed = epoch;
+        e->stats.epochs_committed++;
+        histogram_add(&e->stats.commit, clock_now() - oldest.capture->cut_at);
+        engine_set_state(e, ENGINE_REPLICATING, "committed");
+    }
+    pthread_mutex_unlock(&e->lock);
+
+    /* P1: the standby holds epoch `epoch` complete, verified and loadable; now, and only now. */
+    if (oldest.commits)
+        outbox_release(e->outbox, epoch);
+    capture_recycle(oldest.capture, e->config.slab);
+
+    pthread_mutex_lock(&e->lock);
+    e->idle[e->idle_count++] = oldest.capture;
+    engine_signal(e);
+    pthread_mutex_unlock(&e->lock);
+    return 0;
+}

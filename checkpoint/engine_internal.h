@@ -1,0 +1,100 @@
+/* Inside of the engine, shared by engine.c (life, commands, link), engine_epoch.c (cut, send,
+ * commit) and engine_sync.c (full synchronisation). */
+#ifndef KEMARI_CHECKPOINT_ENGINE_INTERNAL_H
+#define KEMARI_CHECKPOINT_ENGINE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "checkpoint/capture.h"
+#include "checkpoint/engine.h"
+
+/* One capture being filled and sent besides those in flight. */
+#define CAPTURES (POLICY_WINDOW_MAX + 1)
+
+struct in_flight {
+    struct capture *capture;
+    bool commits;  /* carries state: its acknowledgement is a commit */
+    bool end_sent; /* an acknowledgement before END is a protocol violation */
+};
+
+struct engine {
+    /* set at creation */
+    struct engine_config config;
+    const struct checkpoint_machine_ops *ops;
+    void *machine;
+    struct gmem *memory;
+    struct outbox *outbox;
+    pthread_t thread;
+    bool thread_started;
+
+    /* engine thread only */
+    struct dirty_set pending; /* dirty and in no capture */
+    bool tracking;            /* dirty tracking is on */
+    bool guest_started;
+    bool parked;         /* by us, outside or inside of a cut */
+    nsec_t parked_since; /* of a throttle; 0 otherwise */
+    bool was_open;       /* OPEN when this link came, and no epoch with state has been sent */
+    nsec_t last_cut;
+    nsec_t last_poll; /* of the dirty log between cuts */
+    uint64_t pending_count;
+    size_t chunk_cap; /* of one epoch: what both sides can stage */
+    struct epoch_digest *digest;
+    uint8_t *state_bytes;
+    size_t state_bytes_size;
+    pthread_t receiver;
+
+    pthread_mutex_t lock; /* protects all below */
+    pthread_cond_t changed;
+    uint64_t generation; /* counts everything that may change what the thread would do */
+    bool stop;
+    bool want_start;
+    bool want_open;
+    bool want_checkpoint;
+    struct link *offered; /* by engine_protect(), not yet taken up */
+    uint64_t offered_staging;
+    term_t term;
+    struct link *link;
+    bool link_failed;
+    bool goodbye;
+    struct error link_error;                        /* the first reason of link_failed */
+    struct in_flight flight[POLICY_WINDOW_MAX + 1]; /* oldest first */
+    size_t flight_count;
+    struct capture *idle[CAPTURES];
+    size_t idle_count;
+    epoch_t next_epoch;
+    epoch_t acked; /* last acknowledged epoch of this link, with or without state */
+    struct policy policy;
+    struct engine_stats stats;
+};
+
+/* engine.c */
+/* With the lock held: something changed that the engine's thread or a waiter should look at. */
+void engine_signal(struct engine *e);
+/* With the lock held: the one place where the state changes. FENCED is for good. */
+void engine_set_state(struct engine *e, enum engine_state next, const char *why);
+void engine_park_guest(struct engine *e);
+void engine_resume_guest(struct engine *e);
+/* Records the first reason and makes everybody leave the link. */
+void engine_fail_link(struct engine *e, const struct error *why);
+/* True when the current activity should be given up: stop, fence or a failed link. */
+bool engine_interrupted(struct engine *e);
+/* Waits for the acknowledgement of `epoch`: 0 or -EPIPE when interrupted. */
+int engine_wait_acked(struct engine *e, epoch_t epoch);
+
+/* engine_epoch.c. 0, or negative after which the caller fails the link with `err`. */
+struct capture *engine_take_capture(struct engine *e);
+void engine_push_flight(struct engine *e, struct capture *capture, bool commits);
+int engine_send_begin(struct engine *e, epoch_t epoch, enum message_epoch_kind kind,
+                      struct error *err);
+int engine_send_end(struct engine *e, epoch_t epoch, const struct capture_sent *sent,
+                    uint64_t state_bytes, struct error *err);
+int engine_collect(struct engine *e, struct error *err);
+int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct error *err);
+/* Called by the receiver: 0 or -EPROTO. */
+int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err);
+
+/* engine_sync.c: sends `pending` as an epoch without state; on success `pending` holds what was
+ * dirtied meanwhile. With the guest parked it stays parked and one round is enough. */
+int engine_synchronise(struct engine *e, struct error *err);
+
+#endif

@@ -1,0 +1,89 @@
+/* Full synchronisation: everything in `pending` goes to the standby's memory in rounds while the
+ * guest runs and dirties pages again (pre-copy). An epoch without state: it commits nothing and
+ * releases nothing; the next cut does.
+ *
+ * Pages are copied to staging memory first, so that a frame's digest is of what is sent although
+ * the guest writes meanwhile; a page torn by that is dirty again and comes in the next round. */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "checkpoint/engine_internal.h"
+
+/* Pages of a batch of frames sent at a time, in chunks. */
+#define SYNC_CHUNKS 4
+/* Rounds end when what is left would fit into an ordinary epoch, or when they don't help. */
+#define SYNC_ROUNDS_MAX  30
+#define SYNC_LEFT_PAGES  2048
+#define SYNC_STALL_NUMER 3 /* a round that leaves more than 3/4 of the round before stalls */
+#define SYNC_STALL_DENOM 4
+#define SYNC_STALLS_MAX  3
+
+static void account_progress(struct engine *e, uint64_t done, uint64_t more)
+{
+    pthread_mutex_lock(&e->lock);
+    e->stats.sync_done_pages += done;
+    e->stats.sync_total_pages += more;
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* One pass over `pending`. */
+static int send_round(struct engine *e, struct capture *capture, struct capture_sent *sent,
+                      struct error *err)
+{
+    uint64_t next = 0;
+    while (next < e->pending.page_count) {
+        if (engine_interrupted(e))
+            return error_set(err, -EPIPE, "synchronisation interrupted");
+        int rc = capture_pages(capture, e->memory, &e->pending, &next, SYNC_CHUNKS, e->config.slab);
+        if (rc < 0)
+            return error_set(err, rc, "synchronisation: no staging memory");
+        rc = capture_send_pages(capture, e->link, e->term, e->digest, sent, err);
+        account_progress(e, capture->page_count, 0);
+        capture_recycle(capture, e->config.slab);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int send_rounds(struct engine *e, struct capture *capture, struct capture_sent *sent,
+                       struct error *err)
+{
+    uint64_t before = e->pending.page_count;
+    unsigned stalls = 0;
+    for (unsigned round = 0; round < SYNC_ROUNDS_MAX; round++) {
+        int rc = send_round(e, capture, sent, err);
+        if (rc < 0)
+            return rc;
+        dirty_set_clear(&e->pending);
+        rc = engine_collect(e, err);
+        if (rc < 0)
+            return rc;
+        if (e->parked || e->pending_count <= SYNC_LEFT_PAGES)
+            return 0;
+        stalls += e->pending_count > before / SYNC_STALL_DENOM * SYNC_STALL_NUMER;
+        if (stalls == SYNC_STALLS_MAX)
+            return 0;
+        before = e->pending_count;
+        account_progress(e, 0, e->pending_count);
+    }
+    return 0;
+}
+
+/* The capture that carries an epoch without state is empty while in flight. */
+int engine_synchronise(struct engine *e, struct error *err)
+{
+    struct capture *capture = engine_take_capture(e);
+    capture->cut_at = clock_now();
+    engine_push_flight(e, capture, false);
+    struct capture_sent sent = {0};
+    int rc = engine_send_begin(e, capture->epoch, MESSAGE_EPOCH_FULL, err);
+    if (rc == 0)
+        rc = send_rounds(e, capture, &sent, err);
+    const epoch_t epoch = capture->epoch;
+    if (rc == 0)
+        rc = engine_send_end(e, epoch, &sent, 0, err);
+    if (rc == 0 && engine_wait_acked(e, epoch) < 0)
+        rc = error_set(err, -EPIPE, "the standby did not acknowledge the synchronisation");
+    return rc;
+}
