@@ -70,7 +70,7 @@ int capture_pages(struct capture *capture, struct gmem *memory, const struct dir
 static int send_bulk(struct link *link, struct frame *frame, const struct iovec *parts, int count,
                      struct epoch_digest *digest, struct capture_sent *sent, struct error *err)
 {
-    const int rc = link_send(link, frame, parts, count, err);
+    const int rc = link_send_frame(link, frame, parts, count, err);
     if (rc < 0)
         return rc;
     epoch_digest_add(digest, frame);

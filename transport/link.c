@@ -61,28 +61,34 @@ static int send_locked(struct link *link, const struct frame *frame, const struc
     return 0;
 }
 
-int link_send(struct link *link, const struct frame *fields, const struct iovec *parts, int count,
-              struct error *err)
+int link_send_frame(struct link *link, struct frame *frame, const struct iovec *parts, int count,
+                    struct error *err)
 {
     if (count < 1 || count > LINK_PARTS_MAX)
         return error_set(err, -EINVAL, "a frame of %d parts, legal are 1 to %d", count,
                          LINK_PARTS_MAX);
-    struct frame frame = *fields;
-    frame.size = 0;
+    frame->size = 0;
     for (int i = 0; i < count; i++) {
-        if (parts[i].iov_len > FRAME_PAYLOAD_MAX - frame.size)
+        if (parts[i].iov_len > FRAME_PAYLOAD_MAX - frame->size)
             return error_set(err, -EMSGSIZE, "%s frame of more than %u bytes",
-                             frame_type_name(fields->type), FRAME_PAYLOAD_MAX);
-        frame.size += (uint32_t)parts[i].iov_len;
+                             frame_type_name(frame->type), FRAME_PAYLOAD_MAX);
+        frame->size += (uint32_t)parts[i].iov_len;
     }
-    int rc = frame_validate(&frame, err);
+    int rc = frame_validate(frame, err);
     if (rc < 0)
         return rc;
-    frame.digest = frame_digest(parts, count);
+    frame->digest = frame_digest(parts, count);
     pthread_mutex_lock(&link->send_lock);
-    rc = send_locked(link, &frame, parts, count, err);
+    rc = send_locked(link, frame, parts, count, err);
     pthread_mutex_unlock(&link->send_lock);
     return rc;
+}
+
+int link_send(struct link *link, const struct frame *fields, const struct iovec *parts, int count,
+              struct error *err)
+{
+    struct frame frame = *fields;
+    return link_send_frame(link, &frame, parts, count, err);
 }
 
 /* Makes a receive error final, unless it may be tried again, and puts it into the words of link.h.

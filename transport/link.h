@@ -41,6 +41,11 @@ struct link_counters {
 int link_send(struct link *link, const struct frame *fields, const struct iovec *parts, int count,
               struct error *err);
 
+/* As link_send(), and on success leaves the size and digest that were sent in `frame`: for digests
+ * over several frames. */
+int link_send_frame(struct link *link, struct frame *frame, const struct iovec *parts, int count,
+                    struct error *err);
+
 /* Waits for the next header and validates it. `out->size` bytes of payload follow and must be
  * fetched with link_receive_payload() before the next header. */
 int link_receive_header(struct link *link, struct frame *out, struct error *err);
