@@ -62,3 +62,71 @@ pack_initrd() {
     (cd "$1" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |
         cpio --null --create --format=newc --reproducible --owner=0:0 --quiet) >"$2"
 }
+
+# set_version SET: which version of a set of scripts/fetch the cache has, or nothing.
+set_version() {
+    readlink "$(cache_dir)/sets/$1" || true
+}
+
+# derive KIND KEY BUILDER: prints a directory of the cache that holds what the function BUILDER makes
+# when called with an empty directory.  It is built once per KEY (a digest over everything it is
+# made from), appears complete or not at all, and is built again if it was damaged.
+derive() {
+    local kind=$1 key=$2 builder=$3 cache directory work
+    cache=$(cache_dir)
+    directory=$cache/images/$kind-$key
+    if ! derived_is_intact "$directory"; then
+        make_cache >/dev/null
+        mkdir -p "$cache/images"
+        exec 8>"$cache/images/.lock-$kind"
+        flock 8
+        if ! derived_is_intact "$directory"; then # Another process may have built it meanwhile.
+            # Only the lock's holder has such a directory: one that exists was left by a killed run.
+            rm -rf "$directory" "$cache/images/.$kind".??????
+            work=$(mktemp -d "$cache/images/.$kind.XXXXXX")
+            if ! (set -e && "$builder" "$work" && cd "$work" && sha256sum -- * >SHA256SUMS) 8>&-; then
+                rm -rf "$work"
+                die "the $kind image could not be built"
+            fi
+            chmod 755 "$work"
+            mv -T "$work" "$directory"
+        fi
+        exec 8>&-
+    fi
+    printf '%s\n' "$directory"
+}
+
+derived_is_intact() {
+    [ -f "$1/SHA256SUMS" ] && (cd "$1" && sha256sum --quiet --check --status SHA256SUMS 2>/dev/null)
+}
+
+# digest FILE-OR-STRING...: a short digest over the contents of files and over other strings.
+digest() {
+    local part
+    for part in "$@"; do
+        if [ -f "$part" ]; then sha256sum <"$part"; else printf '%s\n' "$part"; fi
+    done | sha256sum | cut -c 1-16
+}
+
+# copy_busybox DESTINATION APPLET...: a shell and these commands for an initramfs.
+copy_busybox() {
+    local destination=$1 applet
+    shift
+    mkdir -p "$destination/bin"
+    cp /bin/busybox "$destination/bin/busybox"
+    for applet in sh "$@"; do
+        ln -s busybox "$destination/bin/$applet"
+    done
+}
+
+# extract_vmlinux BZIMAGE FILE: the ELF kernel inside a bzImage, so that a slow emulated processor
+# need not decompress it (Documentation/x86/boot.rst: setup_sects, payload_offset, payload_length).
+extract_vmlinux() {
+    local sectors offset length
+    sectors=$(od -An -tu1 -j $((0x1f1)) -N1 "$1")
+    offset=$(od -An -tu4 -j $((0x248)) -N4 "$1")
+    length=$(od -An -tu4 -j $((0x24c)) -N4 "$1")
+    tail -c +$(((sectors + 1) * 512 + offset + 1)) "$1" | head -c "$length" |
+        xz --decompress --single-stream --stdout >"$2" 2>/dev/null
+    [ "$(head -c 4 "$2" | tail -c 3)" = ELF ]
+}
