@@ -18,7 +18,7 @@
 
 #define VIRTIO_CONSOLE_INPUT_MAX 1024 /* bytes of input that wait for the guest */
 
-struct virtio_net_config {
+struct virtio_net_options {
     unsigned index; /* of the network: instance, and the index given to output->network() */
     uint8_t slot;
     uint8_t mac[6];
@@ -27,7 +27,7 @@ struct virtio_net_config {
 };
 
 int virtio_net_create(const struct device_env *env, struct pci_host *host,
-                      const struct virtio_net_config *config, struct device *out,
+                      const struct virtio_net_options *options, struct device *out,
                       struct error *err);
 
 /* Receives from `fd` (machine_net_attach()): a tap or datagram-like socket whose every read gives
@@ -35,7 +35,7 @@ int virtio_net_create(const struct device_env *env, struct pci_host *host,
  * device doesn't touch the old descriptor any more. */
 int virtio_net_attach(const struct device *net, int fd, struct error *err);
 
-struct virtio_blk_config {
+struct virtio_blk_options {
     unsigned index; /* of the disk: instance, and part of its serial "kemari-disk<index>" */
     uint8_t slot;
     const char *path; /* raw image or block device, a multiple of 512 bytes */
@@ -43,19 +43,19 @@ struct virtio_blk_config {
 };
 
 int virtio_blk_create(const struct device_env *env, struct pci_host *host,
-                      const struct virtio_blk_config *config, struct device *out,
+                      const struct virtio_blk_options *options, struct device *out,
                       struct error *err);
 
 uint64_t virtio_blk_size(const struct device *blk); /* bytes */
 
-struct virtio_console_config {
+struct virtio_console_options {
     uint8_t slot;
     const struct machine_output_ops *output;
     void *output_context;
 };
 
 int virtio_console_create(const struct device_env *env, struct pci_host *host,
-                          const struct virtio_console_config *config, struct device *out,
+                          const struct virtio_console_options *options, struct device *out,
                           struct error *err);
 
 /* Returns how many bytes were taken; the rest did not fit into the input buffer. */

@@ -227,10 +227,12 @@ void virtqueue_set_kicks(struct virtqueue *q, bool on)
     if (!q->enabled)
         return;
     if (q->event_idx) {
-        /* The driver notifies when it passes avail_event; a stale one it has passed keeps quiet. */
-        if (on)
-            store_used_u16(q, USED_HEADER + q->size * sizeof(struct vring_used_elem),
-                           q->next_avail);
+        /* The driver notifies when it passes avail_event; one that it has passed keeps quiet.
+         * Written only when it changes: an idle queue must not dirty a page in every epoch. */
+        const size_t at = USED_HEADER + q->size * sizeof(struct vring_used_elem);
+        const uint16_t offered = load_u16(q->driver_view + 2);
+        if (on && load_u16(q->device_view + at) != offered)
+            store_used_u16(q, at, offered);
     } else if (q->kicks_off == on) {
         store_used_u16(q, 0, on ? 0 : VRING_USED_F_NO_NOTIFY);
     }
