@@ -5,20 +5,20 @@
  *        4    2 version, 1
  *        6    2 flags, PACKET_FLAG_*; unknown bits are refused
  *        8    1 role, 1..4
- *        9    1 path index of the sender, 0..7
+ *        9    1 path index, 0..7; both hosts list their paths in the same order
  *       10    2 zero
  *       12    4 interval at which the sender sends, microseconds, not 0
- *       16    8 VM: first 8 bytes of SHA-256 of the VM's name
+ *       16    8 VM: first 8 bytes of SHA-256 of its name
  *       24    8 instance: random number of the sender's process start, not 0
- *       32    8 challenge: random, what the receiver must echo to be adopted (replay.h), not 0
- *       40    8 echo challenge: the receiver's challenge as last heard, 0 = none yet
+ *       32    8 challenge: what the receiver must echo to be adopted (replay.h), not 0
+ *       40    8 echo challenge: the receiver's as last heard, 0 = none yet
  *       48    8 sequence on this path, from 1
  *       56    8 term the sender is in
  *       64    8 last epoch the sender knows to be committed
- *       72    8 sent at: sender's monotonic clock, ns; means nothing to anyone but the sender
- *       80    8 echo time: "sent at" of the last beat heard from the receiver on this path, 0 =
- * none 88    8 echo delay: ns between hearing that and sending this 96   16 HMAC-SHA256 over bytes
- * 0..95, first 16 bytes 112
+ *       72    8 sent at: sender's monotonic clock, ns; opaque to everybody else
+ *       80    8 echo time: the receiver's "sent at" as last heard on this path, 0 = none
+ *       88    8 echo delay: ns between hearing that and sending this
+ *       96   16 HMAC-SHA256 over bytes 0..95, its first 16 bytes
  *
  * The codec is pure: bytes and key in, struct out. Nothing is parsed before the MAC is verified,
  * except the three fields that say whether these are our bytes at all (size, magic, version). */
@@ -46,8 +46,9 @@ enum packet_role {
 };
 
 #define PACKET_FLAG_GUEST_ALIVE 0x0001 /* the sender's guest made progress lately */
-#define PACKET_FLAG_STOPPING    0x0002 /* an operator stops the sender: silence follows, on purpose \
-                                        */
+#define PACKET_FLAG_STOPPING                                                                       \
+    0x0002 /* an operator stops the sender: silence follows, on purpose                            \
+            */
 #define PACKET_FLAGS_KNOWN (PACKET_FLAG_GUEST_ALIVE | PACKET_FLAG_STOPPING)
 
 struct packet {

@@ -28,6 +28,7 @@ enum replay_verdict {
     REPLAY_TOO_OLD,   /* below the window: can't be told from a replay */
     REPLAY_UNPROVEN,  /* unknown process that does not (yet) echo our challenge */
     REPLAY_REFLECTED, /* our own packet, sent back to us */
+    REPLAY_MISROUTED, /* sent on another path than it came in on */
 };
 
 struct replay_path {
