@@ -1,0 +1,545 @@
+/* One loop: send what is due, hear what came, feed the detector, tell the owner, sleep until the
+ * next deadline. Everything that decides is pure and lives elsewhere (packet, replay, detector).
+ *
+ * Other threads leave their wishes under `lock` and wake the loop through an eventfd; the loop
+ * takes them all at once and publishes a status copy at the end of each turn. `lock` is a leaf: no
+ * callback and no system call runs under it. It inherits priority, because a thread without
+ * real-time priority may hold it when the loop wants it.
+ *
+ * Order within a turn: beats that wait in the sockets were sent before the hint that woke us, so
+ * they are heard first; silence is judged last. */
+#include "heartbeat/heartbeat.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "heartbeat/path.h"
+#include "heartbeat/replay.h"
+
+#define REALTIME_PRIORITY 50
+#define STACK_SIZE        (512u << 10)
+#define HINTS_MAX         16  /* waiting for the loop; a fuller queue forgets the oldest */
+#define DRAIN_MAX         512 /* datagrams of one path in one turn: more than a socket queues */
+#define STOP_BEATS        3   /* that tell of a stop, in case some are lost */
+
+/* What other threads want from the loop. */
+struct wishes {
+    struct heartbeat_local local;
+    bool local_set;
+    bool send_now;
+    bool stopping;
+    bool quit;
+    enum detector_event_kind hints[HINTS_MAX];
+    size_t hint_count;
+};
+
+struct heartbeat {
+    /* Set at creation. */
+    struct heartbeat_ops ops;
+    void *owner;
+    struct packet_key key;
+    uint64_t vm;
+    uint64_t instance;
+    nsec_t interval;
+    bool want_realtime;
+    bool want_memory_locked;
+    int wake_fd;
+    size_t path_count;
+    bool started;
+    pthread_t thread;
+
+    pthread_mutex_t lock;
+    pthread_cond_t announced_cond;
+    /* Protected by lock. */
+    struct wishes wishes;
+    struct heartbeat_status published;
+    bool announced; /* the beats that tell of the stop have left */
+
+    /* Owned by the thread. */
+    struct detector detector;
+    struct replay replay;
+    uint64_t next_challenge;
+    struct heartbeat_peer peer;
+    bool peer_is_new; /* peer_changed is due */
+    nsec_t next_send;
+    nsec_t worst_stall;
+    bool realtime;
+    bool memory_locked;
+    struct path paths[PACKET_PATH_MAX];
+};
+
+static uint64_t random_number(void)
+{
+    uint64_t number = 0;
+    while (!number)
+        if (getrandom(&number, sizeof(number), 0) != (ssize_t)sizeof(number))
+            number = 0;
+    return number;
+}
+
+static void wake(struct heartbeat *h)
+{
+    const uint64_t one = 1;
+    const ssize_t ignored = write(h->wake_fd, &one, sizeof(one)); /* EAGAIN: awake already */
+    (void)ignored;
+}
+
+/* ---- Telling the owner ------------------------------------------------------------------- */
+
+static void tell_state(struct heartbeat *h, nsec_t now)
+{
+    const enum detector_reason reason = h->detector.reason;
+    switch (h->detector.state) {
+    case DETECTOR_SUSPECT:
+        if (h->ops.suspect)
+            h->ops.suspect(h->owner, reason, now);
+        break;
+    case DETECTOR_ALIVE:
+        if (h->ops.alive)
+            h->ops.alive(h->owner, reason);
+        break;
+    case DETECTOR_STOPPED:
+        if (h->ops.peer_stopping)
+            h->ops.peer_stopping(h->owner, reason);
+        break;
+    case DETECTOR_UNHEARD:
+        break;
+    }
+}
+
+static void feed(struct heartbeat *h, const struct detector_event *event, nsec_t now)
+{
+    const struct detector_actions actions = detector_step(&h->detector, event, now);
+    if (actions.stalled) {
+        if (actions.stalled_for > h->worst_stall)
+            h->worst_stall = actions.stalled_for;
+        if (h->ops.stalled)
+            h->ops.stalled(h->owner, actions.stalled_for);
+    }
+    if (actions.changed)
+        tell_state(h, now);
+}
+
+/* ---- Hearing ----------------------------------------------------------------------------- */
+
+static void take_peer(struct heartbeat *h, const struct packet *beat)
+{
+    const struct heartbeat_peer peer = {
+        .instance = beat->instance,
+        .role = beat->role,
+        .term = beat->term,
+        .epoch = beat->epoch,
+        .guest_alive = (beat->flags & PACKET_FLAG_GUEST_ALIVE) != 0,
+        .stopping = (beat->flags & PACKET_FLAG_STOPPING) != 0,
+    };
+    if (peer.instance != h->peer.instance || peer.role != h->peer.role ||
+        peer.term != h->peer.term || peer.guest_alive != h->peer.guest_alive ||
+        peer.stopping != h->peer.stopping)
+        h->peer_is_new = true;
+    h->peer = peer;
+}
+
+static void hear(struct heartbeat *h, struct path *path, const uint8_t *bytes, size_t size,
+                 nsec_t now)
+{
+    struct packet beat;
+    const enum packet_verdict verdict = packet_decode(bytes, size, &h->key, h->vm, &beat);
+    if (verdict != PACKET_OK) {
+        path_count_refused(path, verdict);
+        return;
+    }
+    const uint64_t newest = h->replay.paths[path->index].newest;
+    const enum replay_verdict judged =
+        replay_judge(&h->replay, path->index, &beat, h->next_challenge);
+    path_count_judged(path, &beat, judged, newest);
+    if (judged == REPLAY_ADOPTED) {
+        h->next_challenge = random_number();
+        for (size_t i = 0; i < h->path_count; i++)
+            path_forget_times(&h->paths[i]);
+    } else if (judged != REPLAY_FRESH) {
+        return;
+    }
+    path_take_times(path, &beat, now);
+    take_peer(h, &beat);
+    if (h->peer_is_new && h->ops.peer_changed)
+        h->ops.peer_changed(h->owner, &h->peer);
+    h->peer_is_new = false;
+    const struct detector_event event = {
+        .kind = DETECTOR_EVENT_BEAT,
+        .path = path->index,
+        .instance = beat.instance,
+        .interval = USEC(beat.interval_us),
+        .stopping = (beat.flags & PACKET_FLAG_STOPPING) != 0,
+    };
+    feed(h, &event, now);
+}
+
+static void drain(struct heartbeat *h, struct path *path, nsec_t now)
+{
+    for (int i = 0; i < DRAIN_MAX; i++) {
+        uint8_t bytes[PACKET_SIZE];
+        const ssize_t size = path_receive(path, bytes, sizeof(bytes));
+        if (size < 0)
+            return;
+        hear(h, path, bytes, (size_t)size, now);
+    }
+}
+
+/* ---- Sending ----------------------------------------------------------------------------- */
+
+static void send_beats(struct heartbeat *h, const struct wishes *wishes)
+{
+    const struct heartbeat_local *local = &wishes->local;
+    struct packet beat = {
+        .flags = (uint16_t)((local->guest_alive ? PACKET_FLAG_GUEST_ALIVE : 0) |
+                            (wishes->stopping ? PACKET_FLAG_STOPPING : 0)),
+        .role = local->role,
+        .interval_us = (uint32_t)(h->interval / USEC(1)),
+        .vm = h->vm,
+        .instance = h->instance,
+        .challenge = h->replay.challenge,
+        .echo_challenge = h->replay.peer_challenge,
+        .term = local->term,
+        .epoch = local->epoch,
+    };
+    for (size_t i = 0; i < h->path_count; i++)
+        path_send(&h->paths[i], &beat, &h->key);
+}
+
+static void send_due(struct heartbeat *h, const struct wishes *wishes, nsec_t now)
+{
+    if (now < h->next_send && !wishes->send_now)
+        return;
+    send_beats(h, wishes);
+    h->next_send += h->interval;
+    if (h->next_send <= now || wishes->send_now)
+        h->next_send = now + h->interval;
+}
+
+static void send_stop(struct heartbeat *h, const struct wishes *wishes)
+{
+    for (int i = 0; i < STOP_BEATS; i++)
+        send_beats(h, wishes);
+    pthread_mutex_lock(&h->lock);
+    h->announced = true;
+    pthread_cond_broadcast(&h->announced_cond);
+    pthread_mutex_unlock(&h->lock);
+}
+
+/* ---- The loop ---------------------------------------------------------------------------- */
+
+static void take_wishes(struct heartbeat *h, struct wishes *out)
+{
+    pthread_mutex_lock(&h->lock);
+    *out = h->wishes;
+    h->wishes.send_now = false;
+    h->wishes.hint_count = 0;
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void publish(struct heartbeat *h, nsec_t now)
+{
+    const nsec_t detection = detector_detection_time(&h->detector);
+    pthread_mutex_lock(&h->lock);
+    struct heartbeat_status *s = &h->published;
+    s->state = h->detector.state;
+    s->reason = h->detector.reason;
+    s->since = h->detector.since;
+    s->detection_time = detection;
+    s->suspicions = h->detector.suspicions;
+    s->stalls = h->detector.stalls;
+    s->worst_stall = h->worst_stall;
+    s->realtime = h->realtime;
+    s->memory_locked = h->memory_locked;
+    s->peer = h->peer;
+    s->path_count = h->path_count;
+    for (size_t i = 0; i < h->path_count; i++) {
+        const struct path *path = &h->paths[i];
+        s->paths[i] = path->status;
+        s->paths[i].heard = h->detector.paths[i].heard;
+        s->paths[i].peer_hears_us = path->own_echo_at && now - path->own_echo_at <= detection;
+    }
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void sleep_until_due(struct heartbeat *h)
+{
+    struct pollfd fds[PACKET_PATH_MAX + 1];
+    for (size_t i = 0; i < h->path_count; i++)
+        fds[i] = (struct pollfd){.fd = h->paths[i].fd, .events = POLLIN};
+    fds[h->path_count] = (struct pollfd){.fd = h->wake_fd, .events = POLLIN};
+    const nsec_t tick = detector_next_tick(&h->detector);
+    const nsec_t due = h->next_send < tick ? h->next_send : tick;
+    const nsec_t left = due - clock_now();
+    const struct timespec timeout = clock_to_timespec(left > 0 ? left : 0);
+    if (ppoll(fds, h->path_count + 1, &timeout, NULL) > 0 && fds[h->path_count].revents) {
+        uint64_t count;
+        const ssize_t ignored = read(h->wake_fd, &count, sizeof(count));
+        (void)ignored;
+    }
+}
+
+static bool turn(struct heartbeat *h, bool *stop_sent)
+{
+    struct wishes wishes;
+    take_wishes(h, &wishes);
+    if (wishes.stopping && !*stop_sent) {
+        send_stop(h, &wishes);
+        *stop_sent = true;
+    }
+    if (wishes.quit)
+        return false;
+    send_due(h, &wishes, clock_now());
+    const nsec_t now = clock_now();
+    for (size_t i = 0; i < h->path_count; i++)
+        drain(h, &h->paths[i], now);
+    for (size_t i = 0; i < wishes.hint_count; i++)
+        feed(h, &(struct detector_event){.kind = wishes.hints[i]}, now);
+    feed(h, &(struct detector_event){.kind = DETECTOR_EVENT_TICK}, now);
+    publish(h, now);
+    sleep_until_due(h);
+    return true;
+}
+
+/* The loop's stack; empty when it can't be told. */
+static void stack_of_this_thread(void **base, size_t *size)
+{
+    pthread_attr_t attr;
+    *base = NULL;
+    *size = 0;
+    if (pthread_getattr_np(pthread_self(), &attr) != 0)
+        return;
+    pthread_attr_getstack(&attr, base, size);
+    pthread_attr_destroy(&attr);
+}
+
+static void *run(void *argument)
+{
+    struct heartbeat *h = argument;
+    void *stack;
+    size_t stack_size;
+    stack_of_this_thread(&stack, &stack_size);
+    pthread_setname_np(pthread_self(), "heartbeat");
+    if (h->want_realtime)
+        h->realtime =
+            sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK,
+                               &(struct sched_param){.sched_priority = REALTIME_PRIORITY}) == 0;
+    if (h->want_memory_locked && stack_size)
+        h->memory_locked = mlock(stack, stack_size) == 0 && mlock(h, sizeof(*h)) == 0;
+    h->detector.last_run = h->next_send = clock_now();
+    bool stop_sent = false;
+    while (turn(h, &stop_sent))
+        ;
+    /* The C library keeps stacks of ended threads for the next one. */
+    if (h->want_memory_locked && stack_size)
+        munlock(stack, stack_size);
+    return NULL;
+}
+
+/* ---- Creation and other threads ---------------------------------------------------------- */
+
+static void init_lock(struct heartbeat *h)
+{
+    pthread_mutexattr_t attr;
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
+    pthread_mutex_init(&h->lock, &attr);
+    pthread_mutexattr_destroy(&attr);
+    pthread_cond_init(&h->announced_cond, NULL);
+}
+
+static int init_detector(struct heartbeat *h, const struct heartbeat_config *config,
+                         struct error *err)
+{
+    const struct detector_config detector = {
+        .path_count = (unsigned)config->path_count,
+        .interval = config->interval ? config->interval : DETECTOR_INTERVAL_DEFAULT,
+        .multiplier = config->multiplier ? config->multiplier : DETECTOR_MULTIPLIER_DEFAULT,
+        .eof_is_suspicion = config->eof_is_suspicion,
+        .stall_threshold = config->stall_threshold,
+    };
+    if (config->path_count < 1 || config->path_count > PACKET_PATH_MAX)
+        return error_set(err, -EINVAL, "heartbeat: %zu paths, must be 1 to %d", config->path_count,
+                         PACKET_PATH_MAX);
+    if (!detector_config_valid(&detector))
+        return error_set(err, -EINVAL,
+                         "heartbeat: interval must be 1 ms to 60 s and multiplier 1 to %u",
+                         DETECTOR_MULTIPLIER_MAX);
+    h->interval = detector.interval;
+    detector_init(&h->detector, &detector, clock_now());
+    return 0;
+}
+
+static int open_paths(struct heartbeat *h, const struct heartbeat_config *config, struct error *err)
+{
+    for (unsigned i = 0; i < config->path_count; i++) {
+        const int rc = path_open(&h->paths[i], i, &config->paths[i], err);
+        if (rc < 0)
+            return rc;
+        h->path_count++;
+    }
+    h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (h->wake_fd < 0)
+        return error_set(err, -errno, "heartbeat: no eventfd: %s", strerror(errno));
+    return 0;
+}
+
+int heartbeat_create(const struct heartbeat_config *config, const struct heartbeat_ops *ops,
+                     void *owner, struct heartbeat **out, struct error *err)
+{
+    _Static_assert(DETECTOR_PATH_MAX == PACKET_PATH_MAX, "one number of paths");
+    *out = NULL;
+    struct heartbeat *h = calloc(1, sizeof(*h));
+    if (!h)
+        return error_set(err, -ENOMEM, "heartbeat: out of memory");
+    h->ops = *ops;
+    h->owner = owner;
+    h->vm = packet_vm_id(config->vm);
+    h->instance = random_number();
+    h->next_challenge = random_number();
+    h->want_realtime = config->realtime;
+    h->want_memory_locked = config->lock_memory;
+    h->wake_fd = -1;
+    replay_init(&h->replay, h->instance, random_number());
+    init_lock(h);
+    int rc = init_detector(h, config, err);
+    if (rc == 0)
+        rc = packet_key_derive(&h->key, config->secret, config->secret_size, config->vm, err);
+    if (rc == 0)
+        rc = open_paths(h, config, err);
+    if (rc < 0) {
+        heartbeat_destroy(&h);
+        return rc;
+    }
+    publish(h, clock_now());
+    *out = h;
+    return 0;
+}
+
+int heartbeat_start(struct heartbeat *h, struct error *err)
+{
+    assert(!h->started && h->wishes.local_set);
+    pthread_attr_t attr;
+    sigset_t all, before;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_SIZE);
+    /* The process's signals are not for this thread. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int rc = pthread_create(&h->thread, &attr, run, h);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+    if (rc)
+        return error_set(err, -rc, "heartbeat: no thread: %s", strerror(rc));
+    h->started = true;
+    return 0;
+}
+
+void heartbeat_destroy(struct heartbeat **heartbeat)
+{
+    struct heartbeat *h = *heartbeat;
+    if (!h)
+        return;
+    *heartbeat = NULL;
+    if (h->started) {
+        pthread_mutex_lock(&h->lock);
+        h->wishes.quit = true;
+        pthread_mutex_unlock(&h->lock);
+        wake(h);
+        pthread_join(h->thread, NULL);
+    }
+    for (size_t i = 0; i < h->path_count; i++)
+        path_close(&h->paths[i]);
+    fd_close(&h->wake_fd);
+    pthread_cond_destroy(&h->announced_cond);
+    pthread_mutex_destroy(&h->lock);
+    if (h->memory_locked)
+        munlock(h, sizeof(*h));
+    OPENSSL_cleanse(&h->key, sizeof(h->key));
+    free(h);
+}
+
+void heartbeat_set_local(struct heartbeat *h, const struct heartbeat_local *local)
+{
+    pthread_mutex_lock(&h->lock);
+    h->wishes.local = *local;
+    h->wishes.local_set = true;
+    pthread_mutex_unlock(&h->lock);
+}
+
+void heartbeat_set_local_now(struct heartbeat *h, const struct heartbeat_local *local)
+{
+    pthread_mutex_lock(&h->lock);
+    h->wishes.local = *local;
+    h->wishes.local_set = true;
+    h->wishes.send_now = true;
+    pthread_mutex_unlock(&h->lock);
+    wake(h);
+}
+
+void heartbeat_announce_stop(struct heartbeat *h)
+{
+    const bool may_wait = h->started && !pthread_equal(pthread_self(), h->thread);
+    pthread_mutex_lock(&h->lock);
+    h->wishes.stopping = true;
+    wake(h);
+    while (may_wait && !h->announced)
+        pthread_cond_wait(&h->announced_cond, &h->lock);
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void hint(struct heartbeat *h, enum detector_event_kind kind)
+{
+    pthread_mutex_lock(&h->lock);
+    struct wishes *w = &h->wishes;
+    if (w->hint_count == HINTS_MAX)
+        memmove(w->hints, w->hints + 1, (--w->hint_count) * sizeof(w->hints[0]));
+    w->hints[w->hint_count++] = kind;
+    pthread_mutex_unlock(&h->lock);
+    wake(h);
+}
+
+void heartbeat_hint_session(struct heartbeat *h)
+{
+    hint(h, DETECTOR_EVENT_SESSION);
+}
+
+void heartbeat_hint_eof(struct heartbeat *h)
+{
+    hint(h, DETECTOR_EVENT_EOF);
+}
+
+void heartbeat_hint_reset(struct heartbeat *h)
+{
+    hint(h, DETECTOR_EVENT_RESET);
+}
+
+void heartbeat_hint_goodbye(struct heartbeat *h)
+{
+    hint(h, DETECTOR_EVENT_GOODBYE);
+}
+
+void heartbeat_hint_exit(struct heartbeat *h)
+{
+    hint(h, DETECTOR_EVENT_EXIT);
+}
+
+void heartbeat_snapshot(struct heartbeat *h, struct heartbeat_status *out)
+{
+    pthread_mutex_lock(&h->lock);
+    *out = h->published;
+    pthread_mutex_unlock(&h->lock);
+}
