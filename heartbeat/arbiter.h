@@ -9,8 +9,10 @@
  * be trusted is no answer: a grant of another term than the one asked for, a refusal with a term
  * below the one we already hold, anything a kind can't read.
  *
- * Lost answers are safe: a kind must answer a request that was granted before to the same `who`
- * with a grant again, and to anybody else with a refusal. */
+ * Lost answers are safe. An arbiter with a memory (etcd, disk) grants again what it granted before
+ * to the same `who`, and refuses anybody else. An operator's grant (manual) is for the request with
+ * that number alone: it says that the other host is dead *now*, and is void when the request was
+ * taken back. */
 #ifndef KEMARI_HEARTBEAT_ARBITER_H
 #define KEMARI_HEARTBEAT_ARBITER_H
 
@@ -39,7 +41,7 @@ struct arbiter_request {
 
 enum arbiter_result {
     ARBITER_GRANTED, /* `term` is ours. Record it durably (term.h), then act */
-    ARBITER_REFUSED, /* somebody else has it, or the operator said no: the asker stops */
+    ARBITER_REFUSED, /* somebody else has it, or the operator said no: see `term` */
     ARBITER_UNKNOWN, /* no answer in time: hold output and ask again */
 };
 

@@ -62,8 +62,9 @@ void term_store_close(struct term_store **store);
 struct term_record term_store_current(const struct term_store *store);
 
 /* Makes it durable; only then may it be used. Refuses (-ESTALE, record unchanged) what the rules
- * above forbid. The same again is a successful no-op. After a failed write the record on disk is
- * the old or the new one, and the store keeps the old. */
+ * above forbid. The same again is a successful no-op. After a failed write the disk may hold the
+ * old or the new record: the store reports the old one as current, and does not go back behind
+ * the new one. */
 int term_store_advance(struct term_store *store, term_t term, enum term_ownership ownership,
                        struct error *err);
 

@@ -1,0 +1,392 @@
+/* The dispatcher: one thread, at most one request, attempts repeated until a trustworthy answer,
+ * the deadline or a cancellation.
+ *
+ *              request                answer or deadline
+ *    IDLE ───────────────► ASKING ─────────────────────────► TELLING ──► IDLE (or ASKING, when the
+ *     ▲                      │                               callback asked the next question)
+ *     └────── cancel ────────┘
+ *
+ * `lock` is a leaf: neither ask() nor the callback runs under it. */
+#include "heartbeat/arbiter.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "heartbeat/arbiter_kind.h"
+
+#define ATTEMPT_TIMEOUT_DEFAULT SEC(5)
+#define RETRY_DELAY_DEFAULT     MSEC(200)
+
+static const struct arbiter_kind *const kinds[] = {
+    &arbiter_kind_none,
+    &arbiter_kind_manual,
+    &arbiter_kind_command,
+};
+
+struct arbiter {
+    /* Set at creation. */
+    const struct arbiter_kind *kind;
+    void *state;
+    nsec_t attempt_timeout;
+    nsec_t retry_delay;
+    int cancel_fd; /* eventfd, readable from a cancellation until the thread has seen it */
+    pthread_t thread;
+
+    pthread_mutex_t lock;
+    pthread_cond_t wanted;  /* a request, or quit */
+    pthread_cond_t settled; /* `telling` or `asking` has ended */
+    /* Protected by lock. */
+    bool quit;
+    bool waiting;   /* `pending` is valid and has no answer yet */
+    bool asking;    /* the thread is inside an attempt or a pause for `pending` */
+    bool telling;   /* the thread is inside a callback */
+    uint64_t count; /* requests so far: number of the newest */
+    struct arbiter_pending pending;
+    nsec_t deadline; /* of the request */
+    arbiter_callback callback;
+    void *callback_owner;
+    uint64_t answered; /* number of the request the operator answered last, and how */
+    bool answered_granted;
+};
+
+const char *arbiter_purpose_name(enum arbiter_purpose purpose)
+{
+    static const char *const names[] = {
+        [ARBITER_PROMOTE] = "promote",
+        [ARBITER_SOLO] = "solo",
+        [ARBITER_START] = "start",
+    };
+    return names[purpose];
+}
+
+const char *arbiter_kind_name(const struct arbiter *a)
+{
+    return a->kind->name;
+}
+
+const char *arbiter_warning(const struct arbiter *a)
+{
+    return a->kind->warning;
+}
+
+bool arbiter_wait(const struct arbiter_attempt *attempt, int fd)
+{
+    struct pollfd fds[] = {{.fd = fd, .events = POLLIN},
+                           {.fd = attempt->cancel_fd, .events = POLLIN}};
+    for (;;) {
+        const nsec_t left = attempt->deadline - clock_now();
+        const struct timespec timeout = clock_to_timespec(left > 0 ? left : 0);
+        const int n = ppoll(fds, ARRAY_SIZE(fds), &timeout, NULL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        return n > 0 && !fds[1].revents && fds[0].revents;
+    }
+}
+
+/* ---- The thread -------------------------------------------------------------------------- */
+
+/* An answer that can't be trusted is no answer (DESIGN §6, issue "terms and arbiters"). */
+static void distrust(const struct arbiter_request *request, struct arbiter_answer *answer)
+{
+    const bool lying = (answer->result == ARBITER_GRANTED && answer->term != request->next) ||
+                       (answer->result == ARBITER_REFUSED && answer->term < request->expected);
+    if (!lying)
+        return;
+    answer->result = ARBITER_UNKNOWN;
+    snprintf(answer->text, sizeof(answer->text),
+             "the arbiter's answer contradicts the question (term %llu) and is ignored",
+             (unsigned long long)answer->term);
+}
+
+/* Asks once, for a copy of `pending` taken under the lock. */
+static void attempt_once(struct arbiter *a, const struct arbiter_pending *p, nsec_t deadline,
+                         struct arbiter_answer *answer)
+{
+    nsec_t until = a->kind->patient ? INT64_MAX : clock_now() + a->attempt_timeout;
+    if (deadline < until)
+        until = deadline;
+    const struct arbiter_attempt attempt = {
+        .number = p->number,
+        .request = {.vm = p->vm,
+                    .who = p->who,
+                    .why = p->why,
+                    .purpose = p->purpose,
+                    .expected = p->expected,
+                    .next = p->next},
+        .deadline = until,
+        .cancel_fd = a->cancel_fd,
+    };
+    *answer = (struct arbiter_answer){.result = ARBITER_UNKNOWN};
+    a->kind->ask(a->state, &attempt, answer);
+    distrust(&attempt.request, answer);
+}
+
+static void pause_before_retry(struct arbiter *a, nsec_t deadline)
+{
+    const nsec_t until = clock_now() + a->retry_delay;
+    const struct arbiter_attempt nothing = {
+        .deadline = until < deadline ? until : deadline,
+        .cancel_fd = a->cancel_fd,
+    };
+    arbiter_wait(&nothing, -1);
+}
+
+/* Repeats until there is something to tell; false when the request was cancelled. Called and
+ * returns with the lock held. */
+static bool pursue(struct arbiter *a, struct arbiter_answer *answer)
+{
+    a->asking = true;
+    while (a->waiting && !a->quit) {
+        const struct arbiter_pending copy = a->pending;
+        const nsec_t deadline = a->deadline;
+        a->pending.attempts++;
+        pthread_mutex_unlock(&a->lock);
+        attempt_once(a, &copy, deadline, answer);
+        if (answer->result == ARBITER_UNKNOWN && clock_now() < deadline)
+            pause_before_retry(a, deadline);
+        pthread_mutex_lock(&a->lock);
+        if (!a->waiting)
+            break;
+        answer->attempts = a->pending.attempts;
+        memcpy(a->pending.last, answer->text, sizeof(a->pending.last));
+        if (answer->result != ARBITER_UNKNOWN || clock_now() >= deadline)
+            break;
+    }
+    a->asking = false;
+    const bool told = a->waiting && !a->quit;
+    a->waiting = false;
+    return told;
+}
+
+static void tell(struct arbiter *a, const struct arbiter_answer *answer)
+{
+    const arbiter_callback callback = a->callback;
+    void *owner = a->callback_owner;
+    a->telling = true;
+    pthread_mutex_unlock(&a->lock);
+    callback(owner, answer);
+    pthread_mutex_lock(&a->lock);
+    a->telling = false;
+}
+
+static void *run(void *argument)
+{
+    struct arbiter *a = argument;
+    struct arbiter_answer answer;
+    pthread_setname_np(pthread_self(), "arbiter");
+    pthread_mutex_lock(&a->lock);
+    while (!a->quit) {
+        if (!a->waiting) {
+            pthread_cond_wait(&a->wanted, &a->lock);
+            continue;
+        }
+        if (pursue(a, &answer))
+            tell(a, &answer);
+        pthread_cond_broadcast(&a->settled);
+    }
+    pthread_mutex_unlock(&a->lock);
+    return NULL;
+}
+
+/* ---- Creation ---------------------------------------------------------------------------- */
+
+static const struct arbiter_kind *find_kind(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+        if (strcmp(kinds[i]->name, name) == 0)
+            return kinds[i];
+    return NULL;
+}
+
+static int start_thread(struct arbiter *a, struct error *err)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int rc = pthread_create(&a->thread, NULL, run, a);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc)
+        return error_set(err, -rc, "arbiter: no thread: %s", strerror(rc));
+    return 0;
+}
+
+/* Reverse of arbiter_create() without the thread. */
+static void release(struct arbiter *a)
+{
+    if (a->kind->destroy)
+        a->kind->destroy(a->state);
+    fd_close(&a->cancel_fd);
+    pthread_cond_destroy(&a->settled);
+    pthread_cond_destroy(&a->wanted);
+    pthread_mutex_destroy(&a->lock);
+    free(a);
+}
+
+int arbiter_create(const struct arbiter_config *config, struct arbiter **out, struct error *err)
+{
+    *out = NULL;
+    const struct arbiter_kind *kind = find_kind(config->kind);
+    if (!kind)
+        return error_set(err, -EINVAL, "arbiter \"%.60s\": no such kind (none, manual, command)",
+                         config->kind);
+    void *state = NULL;
+    int rc = kind->create ? kind->create(config, &state, err) : 0;
+    if (rc < 0)
+        return rc;
+    struct arbiter *a = calloc(1, sizeof(*a));
+    if (!a)
+        abort(); /* at start, a few hundred bytes */
+    a->kind = kind;
+    a->state = state;
+    a->attempt_timeout =
+        config->attempt_timeout ? config->attempt_timeout : ATTEMPT_TIMEOUT_DEFAULT;
+    a->retry_delay = config->retry_delay ? config->retry_delay : RETRY_DELAY_DEFAULT;
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_cond_init(&a->wanted, NULL);
+    pthread_cond_init(&a->settled, NULL);
+    a->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    rc = a->cancel_fd < 0 ? error_set(err, -errno, "arbiter: no eventfd: %s", strerror(errno))
+                          : start_thread(a, err);
+    if (rc < 0) {
+        release(a);
+        return rc;
+    }
+    *out = a;
+    return 0;
+}
+
+/* Gets the thread out of an attempt or a pause. Lock held. */
+static void interrupt(struct arbiter *a)
+{
+    const uint64_t one = 1;
+    const ssize_t ignored = write(a->cancel_fd, &one, sizeof(one));
+    (void)ignored;
+}
+
+void arbiter_destroy(struct arbiter **arbiter)
+{
+    struct arbiter *a = *arbiter;
+    if (!a)
+        return;
+    *arbiter = NULL;
+    pthread_mutex_lock(&a->lock);
+    a->quit = true;
+    interrupt(a);
+    pthread_cond_broadcast(&a->wanted);
+    pthread_mutex_unlock(&a->lock);
+    pthread_join(a->thread, NULL);
+    release(a);
+}
+
+/* ---- Asking ------------------------------------------------------------------------------ */
+
+static bool copy_text(char out[ARBITER_TEXT_MAX], const char *text)
+{
+    return text && text[0] && snprintf(out, ARBITER_TEXT_MAX, "%s", text) < ARBITER_TEXT_MAX;
+}
+
+int arbiter_request(struct arbiter *a, const struct arbiter_request *request,
+                    arbiter_callback callback, void *owner, struct error *err)
+{
+    struct arbiter_pending p = {
+        .purpose = request->purpose,
+        .expected = request->expected,
+        .next = request->next,
+        .since = clock_now(),
+        .answerable = a->kind->answer != NULL,
+    };
+    if (!copy_text(p.vm, request->vm) || !copy_text(p.who, request->who) ||
+        !copy_text(p.why, request->why))
+        return error_set(err, -EINVAL, "arbiter: vm, who and why must be 1 to %d bytes",
+                         ARBITER_TEXT_MAX - 1);
+    if (request->next <= request->expected || request->timeout < 0)
+        return error_set(err, -EINVAL, "arbiter: term %llu does not follow %llu",
+                         (unsigned long long)request->next, (unsigned long long)request->expected);
+    pthread_mutex_lock(&a->lock);
+    const bool busy = a->waiting || a->asking;
+    if (!busy) {
+        p.number = ++a->count;
+        a->pending = p;
+        a->deadline = request->timeout ? p.since + request->timeout : INT64_MAX;
+        a->callback = callback;
+        a->callback_owner = owner;
+        a->waiting = true;
+        pthread_cond_broadcast(&a->wanted);
+    }
+    pthread_mutex_unlock(&a->lock);
+    return busy ? error_set(err, -EBUSY, "arbiter: a request is pending already") : 0;
+}
+
+bool arbiter_cancel(struct arbiter *a)
+{
+    pthread_mutex_lock(&a->lock);
+    const bool had = a->waiting;
+    a->waiting = false;
+    if (!pthread_equal(pthread_self(), a->thread)) {
+        if (a->asking)
+            interrupt(a);
+        while (a->asking || a->telling)
+            pthread_cond_wait(&a->settled, &a->lock);
+        uint64_t count;
+        const ssize_t ignored = read(a->cancel_fd, &count, sizeof(count));
+        (void)ignored;
+    }
+    pthread_mutex_unlock(&a->lock);
+    return had;
+}
+
+bool arbiter_pending(struct arbiter *a, struct arbiter_pending *out)
+{
+    pthread_mutex_lock(&a->lock);
+    const bool pending = a->waiting;
+    if (pending)
+        *out = a->pending;
+    pthread_mutex_unlock(&a->lock);
+    return pending;
+}
+
+/* ---- The operator's answer --------------------------------------------------------------- */
+
+/* Decides under the lock whether the answer may be passed on; 1: yes, 0: it was before. */
+static int accept_answer(struct arbiter *a, uint64_t *number, bool granted, struct error *err)
+{
+    if (!*number && a->waiting)
+        *number = a->pending.number;
+    if (*number && *number == a->answered) {
+        if (granted == a->answered_granted)
+            return 0;
+        return error_set(err, -EALREADY, "request %llu was %s before", (unsigned long long)*number,
+                         a->answered_granted ? "granted" : "denied");
+    }
+    if (!a->waiting)
+        return error_set(err, -ENOENT, "no request is pending");
+    if (*number != a->pending.number)
+        return error_set(err, -ENOENT, "request %llu is not pending; request %llu is",
+                         (unsigned long long)*number, (unsigned long long)a->pending.number);
+    a->answered = *number;
+    a->answered_granted = granted;
+    return 1;
+}
+
+int arbiter_answer(struct arbiter *a, uint64_t number, bool granted, struct error *err)
+{
+    if (!a->kind->answer)
+        return error_set(err, -ENOTSUP, "arbiter \"%s\" takes no answers from an operator",
+                         a->kind->name);
+    pthread_mutex_lock(&a->lock);
+    const int rc = accept_answer(a, &number, granted, err);
+    pthread_mutex_unlock(&a->lock);
+    if (rc <= 0)
+        return rc;
+    a->kind->answer(a->state, number, granted);
+    return 0;
+}
