@@ -67,6 +67,12 @@ struct session_config {
     struct session_party local;
     uint8_t key[KEY_SIZE]; /* key_derive(.., KEY_LABEL_SESSION, ..) */
     unsigned timeout_ms;   /* for the whole handshake; > 0 */
+
+    /* Listener only, may be NULL: called once when a proved peer would be welcome; false refuses it
+     * as BUSY. An admitted peer may still be lost before session_accept() returns, which fails
+     * then. */
+    bool (*admit)(void *context);
+    void *admit_context;
 };
 
 /* What both sides know afterwards. */

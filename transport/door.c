@@ -1,0 +1,313 @@
+/* The door: see transport/door.h.
+ *
+ *   acceptor thread ── one visitor thread per connection ── session_accept() ── admitted? ─┐
+ *                                                                                          ▼
+ *   door_wait()  ◄────────────────────────────────────────────────────────────── `arrived`
+ *
+ * `taken` goes true when a visitor is admitted, inside its handshake, and false when that handshake
+ * fails after all or door_release() is called. */
+#include "transport/door.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+#define ACCEPT_RETRY_MS 100 /* after the host ran out of descriptors or memory */
+
+enum visitor_state {
+    VISITOR_NONE,
+    VISITOR_INSIDE, /* its thread runs */
+    VISITOR_DONE,   /* its thread has nothing left to do but to be joined */
+};
+
+struct visitor {
+    struct door *door;
+    pthread_t thread;
+
+    /* protected by the door's lock */
+    enum visitor_state state;
+    struct link *link; /* NULL once the thread gave it up */
+    nsec_t since;
+    bool admitted;
+
+    /* owned by the visitor's thread */
+    struct session_config config;
+    struct session session;
+};
+
+struct door {
+    /* set at creation */
+    struct listener *listener;
+    pthread_t acceptor;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+
+    /* protected by lock */
+    struct session_config config;
+    bool shut;
+    bool taken;
+    struct link *arrived; /* admitted, not fetched yet */
+    bool stale;           /* `stale_peer` and `stale_error` wait to be fetched */
+    struct session arrived_session;
+    struct session stale_session;
+    struct error stale_error;
+    uint64_t refused;
+    enum session_reason refusal;
+    struct error refusal_error;
+    struct visitor visitors[DOOR_VISITORS_MAX];
+};
+
+/* --- one visitor --- */
+
+static bool admit(void *context)
+{
+    struct visitor *v = context;
+    struct door *d = v->door;
+    pthread_mutex_lock(&d->lock);
+    v->admitted = !d->taken && !d->shut;
+    if (v->admitted)
+        d->taken = true;
+    pthread_mutex_unlock(&d->lock);
+    return v->admitted;
+}
+
+/* Files the outcome of a handshake. Called with the lock. Returns the link to destroy, or NULL. */
+static struct link *conclude(struct visitor *v, int rc, const struct error *err)
+{
+    struct door *d = v->door;
+    struct link *link = v->link;
+    v->link = NULL;
+    v->state = VISITOR_DONE;
+    if (rc == 0 && !d->shut) {
+        d->arrived = link;
+        d->arrived_session = v->session;
+        link = NULL;
+    } else if (v->admitted) {
+        d->taken = false;
+    }
+    if (rc < 0) {
+        d->refused++;
+        d->refusal = v->session.reason;
+        d->refusal_error = *err;
+    }
+    if (rc == -ESTALE) {
+        d->stale = true;
+        d->stale_session = v->session;
+        d->stale_error = *err;
+    }
+    pthread_cond_broadcast(&d->changed);
+    return link;
+}
+
+static void *visit(void *argument)
+{
+    struct visitor *v = argument;
+    struct error err = {0};
+    const int rc = session_accept(v->link, &v->config, &v->session, &err);
+    pthread_mutex_lock(&v->door->lock);
+    struct link *link = conclude(v, rc, &err);
+    pthread_mutex_unlock(&v->door->lock);
+    link_destroy(&link);
+    return NULL;
+}
+
+/* --- the acceptor --- */
+
+/* A place for a new visitor: a free one, or that of the visitor who has waited longest, thrown out.
+ * Called with the lock; may wait. NULL when the door was shut. */
+static struct visitor *find_place(struct door *d)
+{
+    while (!d->shut) {
+        struct visitor *oldest = NULL;
+        for (size_t i = 0; i < DOOR_VISITORS_MAX; i++) {
+            struct visitor *v = &d->visitors[i];
+            if (v->state == VISITOR_DONE) {
+                pthread_join(v->thread, NULL);
+                v->state = VISITOR_NONE;
+            }
+            if (v->state == VISITOR_NONE)
+                return v;
+            if (!oldest || v->since < oldest->since)
+                oldest = v;
+        }
+        link_shutdown(oldest->link);
+        pthread_cond_wait(&d->changed, &d->lock);
+    }
+    return NULL;
+}
+
+/* Takes over the link. */
+static void let_in(struct door *d, struct link *link)
+{
+    pthread_mutex_lock(&d->lock);
+    struct visitor *v = find_place(d);
+    if (v) {
+        *v = (struct visitor){.door = d, .link = link, .since = clock_now()};
+        v->config = d->config;
+        v->config.admit = admit;
+        v->config.admit_context = v;
+        if (pthread_create(&v->thread, NULL, visit, v) == 0) {
+            v->state = VISITOR_INSIDE;
+            link = NULL;
+        }
+    }
+    pthread_mutex_unlock(&d->lock);
+    link_destroy(&link);
+}
+
+/* Waits a moment, or until something changes, when the host can't accept just now. */
+static void pause_accepting(struct door *d)
+{
+    const struct timespec until = clock_to_timespec(clock_now() + MSEC(ACCEPT_RETRY_MS));
+    pthread_mutex_lock(&d->lock);
+    if (!d->shut)
+        pthread_cond_timedwait(&d->changed, &d->lock, &until);
+    pthread_mutex_unlock(&d->lock);
+}
+
+static void *accept_visitors(void *argument)
+{
+    struct door *d = argument;
+    for (;;) {
+        struct link *link = NULL;
+        const int rc = listener_accept(d->listener, 0, &link, NULL);
+        if (rc == -ECANCELED)
+            return NULL;
+        if (rc < 0)
+            pause_accepting(d);
+        else
+            let_in(d, link);
+    }
+}
+
+/* --- the owner --- */
+
+int door_open(struct listener *listener, const struct session_config *config, struct door **out,
+              struct error *err)
+{
+    struct door *d = calloc(1, sizeof(*d));
+    if (!d) {
+        listener_destroy(&listener);
+        return error_set(err, -ENOMEM, "no memory for a listener");
+    }
+    d->listener = listener;
+    d->config = *config;
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&d->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&d->lock, NULL);
+    const int rc = -pthread_create(&d->acceptor, NULL, accept_visitors, d);
+    if (rc < 0) {
+        pthread_mutex_destroy(&d->lock);
+        pthread_cond_destroy(&d->changed);
+        listener_destroy(&d->listener);
+        free(d);
+        return error_set(err, rc, "no thread for a listener: %s", strerror(-rc));
+    }
+    *out = d;
+    return 0;
+}
+
+void door_set_local(struct door *door, const struct session_party *local)
+{
+    pthread_mutex_lock(&door->lock);
+    door->config.local = *local;
+    pthread_mutex_unlock(&door->lock);
+}
+
+/* Hands out what has arrived. Called with the lock; 1 when nothing has. */
+static int fetch(struct door *d, struct link **link, struct session *session, struct error *err)
+{
+    if (d->stale) {
+        d->stale = false;
+        *session = d->stale_session;
+        if (err)
+            *err = d->stale_error;
+        return -ESTALE;
+    }
+    if (d->shut)
+        return error_set(err, -ECANCELED, "%s: no longer listening", listener_uri(d->listener));
+    if (!d->arrived)
+        return 1;
+    *link = d->arrived;
+    *session = d->arrived_session;
+    d->arrived = NULL;
+    return 0;
+}
+
+int door_wait(struct door *door, unsigned timeout_ms, struct link **link, struct session *session,
+              struct error *err)
+{
+    const struct timespec until = clock_to_timespec(clock_now() + MSEC(timeout_ms));
+    *link = NULL;
+    pthread_mutex_lock(&door->lock);
+    int rc = fetch(door, link, session, err);
+    while (rc == 1) {
+        const int waited = timeout_ms ? pthread_cond_timedwait(&door->changed, &door->lock, &until)
+                                      : pthread_cond_wait(&door->changed, &door->lock);
+        rc = fetch(door, link, session, err);
+        if (rc == 1 && waited == ETIMEDOUT)
+            rc = error_set(err, -ETIMEDOUT, "%s: no peer came in time",
+                           listener_uri(door->listener));
+    }
+    pthread_mutex_unlock(&door->lock);
+    return rc;
+}
+
+void door_release(struct door *door)
+{
+    pthread_mutex_lock(&door->lock);
+    door->taken = false;
+    pthread_mutex_unlock(&door->lock);
+}
+
+void door_shut(struct door *door)
+{
+    pthread_mutex_lock(&door->lock);
+    door->shut = true;
+    for (size_t i = 0; i < DOOR_VISITORS_MAX; i++)
+        if (door->visitors[i].link)
+            link_shutdown(door->visitors[i].link);
+    pthread_cond_broadcast(&door->changed);
+    pthread_mutex_unlock(&door->lock);
+    listener_shutdown(door->listener);
+}
+
+void door_destroy(struct door **door)
+{
+    struct door *d = *door;
+    if (!d)
+        return;
+    door_shut(d);
+    pthread_join(d->acceptor, NULL);
+    for (size_t i = 0; i < DOOR_VISITORS_MAX; i++)
+        if (d->visitors[i].state != VISITOR_NONE)
+            pthread_join(d->visitors[i].thread, NULL);
+    link_destroy(&d->arrived);
+    listener_destroy(&d->listener);
+    pthread_mutex_destroy(&d->lock);
+    pthread_cond_destroy(&d->changed);
+    free(d);
+    *door = NULL;
+}
+
+const char *door_uri(const struct door *door)
+{
+    return listener_uri(door->listener);
+}
+
+uint64_t door_last_refusal(struct door *door, enum session_reason *reason, struct error *text)
+{
+    pthread_mutex_lock(&door->lock);
+    const uint64_t refused = door->refused;
+    *reason = door->refusal;
+    *text = door->refusal_error;
+    pthread_mutex_unlock(&door->lock);
+    return refused;
+}

@@ -1,0 +1,254 @@
+/* May these two be a pair? Pure; the rules stand in transport/session.h. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "transport/party.h"
+
+#define LINE_SHOWN 120 /* bytes of an identity line in a phrase */
+#define PHRASE_MAX (2 * LINE_SHOWN + 64)
+
+static enum session_reason refuse(enum session_reason reason, struct error *text,
+                                  const char *phrase)
+{
+    error_set(text, -ECONNREFUSED, "%s", phrase);
+    return reason;
+}
+
+/* --- terms and roles --- */
+
+/* DESIGN §2: lower terms are refused. A primary is stale when anybody knows a higher term than its
+ * own; a secondary may come with any term that isn't higher than its primary's. */
+static enum session_reason judge_terms(const struct session_party *local,
+                                       const struct session_party *remote, struct error *text)
+{
+    char phrase[PHRASE_MAX];
+    if (local->role == SESSION_PRIMARY && remote->term > local->term) {
+        snprintf(phrase, sizeof(phrase),
+                 "peer knows term %" PRIu64 ", this primary has term %" PRIu64
+                 " only: this host is stale",
+                 remote->term, local->term);
+        return refuse(SESSION_HIGHER_TERM, text, phrase);
+    }
+    if (remote->role == SESSION_PRIMARY && local->term > remote->term) {
+        snprintf(phrase, sizeof(phrase),
+                 "peer is a primary of term %" PRIu64 ", this host knows term %" PRIu64
+                 ": the peer is stale",
+                 remote->term, local->term);
+        return refuse(SESSION_LOWER_TERM, text, phrase);
+    }
+    if (local->role == remote->role)
+        return refuse(SESSION_ROLE, text,
+                      local->role == SESSION_PRIMARY ? "peer is a primary, and so is this host"
+                                                     : "peer is a secondary, and so is this host");
+    return SESSION_OK;
+}
+
+/* --- memory --- */
+
+static enum session_reason judge_layout(const struct session_party *local,
+                                        const struct session_party *remote, struct error *text)
+{
+    char phrase[PHRASE_MAX];
+    if (local->memory_size != remote->memory_size) {
+        snprintf(phrase, sizeof(phrase), "peer has %" PRIu64 " bytes of memory, this host %" PRIu64,
+                 remote->memory_size, local->memory_size);
+        return refuse(SESSION_LAYOUT, text, phrase);
+    }
+    if (local->slot_count != remote->slot_count) {
+        snprintf(phrase, sizeof(phrase), "peer has %u memory slots, this host %u",
+                 remote->slot_count, local->slot_count);
+        return refuse(SESSION_LAYOUT, text, phrase);
+    }
+    for (uint32_t i = 0; i < local->slot_count; i++) {
+        const struct session_slot *l = &local->slots[i];
+        const struct session_slot *r = &remote->slots[i];
+        if (l->gpa == r->gpa && l->size == r->size)
+            continue;
+        snprintf(phrase, sizeof(phrase),
+                 "peer has memory slot %u at 0x%" PRIx64 "+0x%" PRIx64 ", this host at 0x%" PRIx64
+                 "+0x%" PRIx64,
+                 i, r->gpa, r->size, l->gpa, l->size);
+        return refuse(SESSION_LAYOUT, text, phrase);
+    }
+    return SESSION_OK;
+}
+
+/* --- identity --- */
+
+struct line {
+    const char *text;
+    size_t length;     /* without the newline; 0: there is no line */
+    size_t key_length; /* up to '=' */
+};
+
+/* Cuts the next line off `*cursor`. */
+static struct line next_line(const char **cursor)
+{
+    struct line line = {.text = *cursor, .length = strcspn(*cursor, "\n")};
+    line.key_length = strcspn(line.text, "=\n");
+    *cursor += line.length;
+    if (**cursor == '\n')
+        (*cursor)++;
+    return line;
+}
+
+static bool starts_with(const char *key, size_t length, const char *prefix)
+{
+    return length >= strlen(prefix) && memcmp(key, prefix, strlen(prefix)) == 0;
+}
+
+enum session_reason session_reason_of_key(const char *key, size_t length)
+{
+    static const char *const cpu[] = {"vcpu", "cpu", "msr", "tsc", "xsave"};
+    static const char *const layout[] = {"memory", "slot"};
+    for (size_t i = 0; i < ARRAY_SIZE(layout); i++)
+        if (starts_with(key, length, layout[i]))
+            return SESSION_LAYOUT;
+    for (size_t i = 0; i < ARRAY_SIZE(cpu); i++)
+        if (starts_with(key, length, cpu[i]))
+            return SESSION_CPU;
+    return SESSION_DEVICES;
+}
+
+static void print_line(char *out, size_t size, const struct line *line)
+{
+    if (line->length == 0)
+        snprintf(out, size, "nothing there");
+    else if (line->length > LINE_SHOWN)
+        snprintf(out, size, "%.*s...", LINE_SHOWN, line->text);
+    else
+        snprintf(out, size, "%.*s", (int)line->length, line->text);
+}
+
+/* Lines with one key give that key's reason; when one side has a line more, the two keys differ,
+ * and the lower reason of the two is the same seen from either side. */
+static enum session_reason reason_of_lines(const struct line *a, const struct line *b)
+{
+    const enum session_reason first =
+        a->length ? session_reason_of_key(a->text, a->key_length) : SESSION_DEVICES;
+    const enum session_reason second =
+        b->length ? session_reason_of_key(b->text, b->key_length) : SESSION_DEVICES;
+    return first < second ? first : second;
+}
+
+static enum session_reason judge_identity(const struct session_party *local,
+                                          const struct session_party *remote, struct error *text)
+{
+    const char *here = local->identity;
+    const char *there = remote->identity;
+    while (*here || *there) {
+        const struct line l = next_line(&here);
+        const struct line r = next_line(&there);
+        if (l.length == r.length && memcmp(l.text, r.text, l.length) == 0)
+            continue;
+        char ours[LINE_SHOWN + 8];
+        char theirs[LINE_SHOWN + 8];
+        char phrase[PHRASE_MAX];
+        print_line(ours, sizeof(ours), &l);
+        print_line(theirs, sizeof(theirs), &r);
+        snprintf(phrase, sizeof(phrase), "peer has %s, this host %s", theirs, ours);
+        return refuse(reason_of_lines(&l, &r), text, phrase);
+    }
+    return SESSION_OK;
+}
+
+/* --- all of it --- */
+
+enum session_reason session_judge(const struct session_party *local,
+                                  const struct session_party *remote, struct error *text)
+{
+    char phrase[PHRASE_MAX];
+    if (local->major != remote->major) {
+        snprintf(phrase, sizeof(phrase), "peer speaks protocol %u.%u, this host %u.%u",
+                 remote->major, remote->minor, local->major, local->minor);
+        return refuse(SESSION_VERSION, text, phrase);
+    }
+    if (strcmp(local->vm_name, remote->vm_name) != 0) {
+        snprintf(phrase, sizeof(phrase), "peer protects the machine \"%s\", this host \"%s\"",
+                 remote->vm_name, local->vm_name);
+        return refuse(SESSION_VM_NAME, text, phrase);
+    }
+    enum session_reason reason = judge_terms(local, remote, text);
+    if (reason == SESSION_OK)
+        reason = judge_layout(local, remote, text);
+    if (reason == SESSION_OK)
+        reason = judge_identity(local, remote, text);
+    return reason;
+}
+
+const char *session_reason_name(enum session_reason reason)
+{
+    static const char *const names[] = {
+        [SESSION_OK] = "ok",
+        [SESSION_VERSION] = "version",
+        [SESSION_KEY] = "key",
+        [SESSION_VM_NAME] = "vm-name",
+        [SESSION_LOWER_TERM] = "lower-term",
+        [SESSION_HIGHER_TERM] = "higher-term",
+        [SESSION_ROLE] = "role",
+        [SESSION_LAYOUT] = "layout",
+        [SESSION_CPU] = "cpu",
+        [SESSION_DEVICES] = "devices",
+        [SESSION_BUSY] = "busy",
+    };
+    return (unsigned)reason < ARRAY_SIZE(names) ? names[reason] : "?";
+}
+
+/* --- one party alone --- */
+
+static int check_slots(const struct session_party *p, struct error *err)
+{
+    if (p->slot_count == 0 || p->slot_count > SESSION_SLOTS_MAX)
+        return error_set(err, -EINVAL, "%u memory slots, legal are 1 to %d", p->slot_count,
+                         SESSION_SLOTS_MAX);
+    uint64_t total = 0;
+    gpa_t end = 0;
+    for (uint32_t i = 0; i < p->slot_count; i++) {
+        const struct session_slot *s = &p->slots[i];
+        const bool aligned = s->gpa % PAGE_SIZE == 0 && s->size % PAGE_SIZE == 0;
+        if (!aligned || s->size == 0 || s->gpa < end || s->size > UINT64_MAX - s->gpa)
+            return error_set(err, -EINVAL,
+                             "memory slot %u is empty, out of order or not of whole pages", i);
+        end = s->gpa + s->size;
+        total += s->size; /* disjoint ranges: can't exceed 2^64 */
+    }
+    if (total != p->memory_size)
+        return error_set(err, -EINVAL, "memory slots of %" PRIu64 " bytes in a memory of %" PRIu64,
+                         total, p->memory_size);
+    return 0;
+}
+
+static int check_identity(const struct session_party *p, struct error *err)
+{
+    const char *cursor = p->identity;
+    while (*cursor) {
+        const struct line line = next_line(&cursor);
+        if (line.key_length == 0 || line.key_length == line.length || cursor[-1] != '\n')
+            return error_set(err, -EINVAL, "identity line \"%.*s\" isn't key=value",
+                             (int)(line.length < LINE_SHOWN ? line.length : LINE_SHOWN), line.text);
+    }
+    return 0;
+}
+
+int party_validate(const struct session_party *p, struct error *err)
+{
+    if (strnlen(p->vm_name, SESSION_NAME_MAX) == SESSION_NAME_MAX ||
+        strnlen(p->identity, SESSION_IDENTITY_MAX) == SESSION_IDENTITY_MAX)
+        return error_set(err, -EINVAL, "machine name or identity without an end");
+    static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    if (p->vm_name[0] == '\0' || p->vm_name[strspn(p->vm_name, legal)] != '\0')
+        return error_set(err, -EINVAL,
+                         "machine name \"%s\" is empty or has others than letters, digits, "
+                         "dot, dash, underscore",
+                         p->vm_name);
+    if (p->role != SESSION_PRIMARY && p->role != SESSION_SECONDARY)
+        return error_set(err, -EINVAL, "unknown role %d", (int)p->role);
+    if (p->role == SESSION_PRIMARY && p->term == 0)
+        return error_set(err, -EINVAL, "a primary without a term");
+    if (p->staging_cap == 0)
+        return error_set(err, -EINVAL, "a staging cap of zero bytes");
+    const int rc = check_slots(p, err);
+    return rc < 0 ? rc : check_identity(p, err);
+}
