@@ -183,7 +183,7 @@ static void finish_job(struct blk *b)
     if (j->result < 0)
         complain(b);
     const bool filled = j->type == VIRTIO_BLK_T_IN && j->result == 0;
-    const uint8_t status = j->result < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+    const uint8_t status = (uint8_t)(j->result < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
     complete(b, status, filled ? j->data_size : 0);
 }
 
