@@ -90,9 +90,13 @@ derive() {
             fi
             chmod 755 "$work"
             mv -T "$work" "$directory"
+            # What other versions of the scripts made and nobody used for a day.
+            find "$cache/images" -mindepth 1 -maxdepth 1 -type d -name "$kind-????????????????" \
+                -mtime +0 -exec rm -rf {} +
         fi
         exec 8>&-
     fi
+    touch --no-create "$directory" 2>/dev/null || true
     printf '%s\n' "$directory"
 }
 
