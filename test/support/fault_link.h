@@ -14,10 +14,10 @@ enum fault_kind {
     FAULT_CUT,   /* the connection breaks (both directions) before the frame, or at the byte: the
                     bytes before it have been delivered, so the peer sees a truncated frame */
     FAULT_FLIP,  /* one bit of the byte at `at_byte` is inverted; the seed chooses the bit */
-    FAULT_STALL, /* nothing moves any more in that direction, and no error, until
-                    fault_link_release(): a peer or path that went silent */
+    FAULT_STALL, /* nothing moves any more in that direction, and no error but the caller's own
+                    time-out, until fault_link_release(): a peer or path that went silent */
     FAULT_DELAY, /* every frame from `at_frame` on waits `delay_ms` */
-    FAULT_SHORT, /* from there on bytes are passed on in pieces of 1..7 bytes */
+    FAULT_SHORT, /* sending: from there on bytes are passed on in pieces of 1..7 bytes */
 };
 
 struct fault_rule {
