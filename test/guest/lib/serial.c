@@ -4,6 +4,9 @@
 
 #include "test/guest/lib/cpu.h"
 
+#define INTERRUPT_ENABLE  (SERIAL_PORT + 1)
+#define MODEM_CONTROL     (SERIAL_PORT + 4)
+#define MODEM_OUT2        0x08 /* connects the interrupt line */
 #define LINE_STATUS       (SERIAL_PORT + 5)
 #define LINE_STATUS_READY 0x01 /* a byte was received */
 #define LINE_STATUS_EMPTY 0x20 /* a byte may be sent */
@@ -65,4 +68,10 @@ int serial_get(void)
     if (!(port_in8(LINE_STATUS) & LINE_STATUS_READY))
         return -1;
     return port_in8(SERIAL_PORT);
+}
+
+void serial_enable_interrupt(void)
+{
+    port_out8(MODEM_CONTROL, MODEM_OUT2);
+    port_out8(INTERRUPT_ENABLE, 1);
 }

@@ -13,4 +13,7 @@ void serial_print(const char *format, ...);
 /* The next received byte, or -1. Costs an exit. */
 int serial_get(void);
 
+/* Interrupts (ISA line 4) when a byte was received. */
+void serial_enable_interrupt(void);
+
 #endif
