@@ -18,22 +18,24 @@
 #include "test/guest/lib/runtime.h"
 #include "test/guest/lib/serial.h"
 
-#define VECTOR_LAPIC    (VECTOR_IRQ_BASE + 0)
-#define VECTOR_PIT      (VECTOR_IRQ_BASE + 1)
-#define VECTOR_SERIAL   (VECTOR_IRQ_BASE + 2)
-#define VECTOR_IPI      (VECTOR_IRQ_BASE + 3)
+#define VECTOR_LAPIC  (VECTOR_IRQ_BASE + 0)
+#define VECTOR_PIT    (VECTOR_IRQ_BASE + 1)
+#define VECTOR_SERIAL (VECTOR_IRQ_BASE + 2)
+#define VECTOR_IPI    (VECTOR_IRQ_BASE + 3)
 
-#define PIN_PIT         2 /* IRQ 0 by the usual override */
-#define PIN_SERIAL      4
+#define PIN_SERIAL    4
+/* Machines wire the PIT to pin 2 (with an override in the MADT) or to pin 0. */
+#define PIN_PIT          2
+#define PIN_PIT_IDENTITY 0
 
-#define LAPIC_HZ        1000000000u /* KVM's bus clock */
-#define LAPIC_DIVIDE_16 3u
-#define PIT_HZ          1193182u
-#define PIT_DATA        0x40
-#define PIT_MODE        0x43
-#define PIT_RATE_MODE   0x34 /* channel 0, both bytes, rate generator */
-#define PIC_MASK_1      0x21
-#define PIC_MASK_2      0xa1
+#define LAPIC_HZ         1000000000u /* KVM's bus clock */
+#define LAPIC_DIVIDE_16  3u
+#define PIT_HZ           1193182u
+#define PIT_DATA         0x40
+#define PIT_MODE         0x43
+#define PIT_RATE_MODE    0x34 /* channel 0, both bytes, rate generator */
+#define PIC_MASK_1       0x21
+#define PIC_MASK_2       0xa1
 
 /* Ticks of one source without any of another. A KVM PIT makes up for ticks it could not deliver, in
  * a burst as long as the guest stood still: this is 20 s at 100 Hz. */
