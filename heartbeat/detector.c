@@ -246,10 +246,13 @@ static void on_data_end(struct detector *d, enum detector_reason reason, nsec_t 
 static void on_session(struct detector *d, nsec_t now, struct detector_actions *actions)
 {
     d->data_ended = false;
-    /* Beats heard so far may be those of a process that is gone. */
-    if (d->state != DETECTOR_ALIVE)
-        for (unsigned i = 0; i < d->config.path_count; i++)
+    for (unsigned i = 0; i < d->config.path_count; i++) {
+        /* Who connects lives: the wait that the end of data had shortened is whole again. */
+        d->paths[i].deadline = now + detector_detection_time(d);
+        /* Beats heard before may be those of a process that is gone. */
+        if (d->state != DETECTOR_ALIVE)
             d->paths[i].heard = false;
+    }
     pull(d, TRIGGER_SESSION, now, actions);
 }
 
