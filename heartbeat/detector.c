@@ -107,13 +107,24 @@ nsec_t detector_detection_time(const struct detector *d)
     return effective_interval(d) * d->config.multiplier;
 }
 
-/* How long a path heard at `now` may stay silent. */
-static nsec_t patience(const struct detector *d, nsec_t now)
+/* When a path that is heard will be silent, unless a beat comes. */
+static nsec_t path_deadline(const struct detector *d, const struct detector_path *path)
 {
-    const nsec_t full = detector_detection_time(d);
-    if (d->data_ended && now < d->shorten_until)
-        return smaller(full, effective_interval(d) * 3 / 2);
-    return full;
+    const nsec_t full = path->timer + detector_detection_time(d);
+    if (!d->data_ended)
+        return full;
+    return smaller(full, larger(path->timer, d->data_ended_at) + effective_interval(d) * 3 / 2);
+}
+
+static nsec_t data_end_expiry(const struct detector *d)
+{
+    return d->data_ended_at + detector_detection_time(d);
+}
+
+static void restart_timers(struct detector *d, nsec_t now)
+{
+    for (unsigned i = 0; i < d->config.path_count; i++)
+        d->paths[i].timer = now;
 }
 
 static bool any_path_heard(const struct detector *d)
@@ -165,9 +176,7 @@ static void check_own_stall(struct detector *d, nsec_t now, struct detector_acti
     actions->stalled_for = gap;
     d->distrust_until = now + detector_detection_time(d);
     d->probation_from = 0;
-    for (unsigned i = 0; i < d->config.path_count; i++)
-        if (d->paths[i].heard)
-            d->paths[i].deadline = now + detector_detection_time(d);
+    restart_timers(d, now);
 }
 
 /* In SUSPECT: has the peer beaten long enough to be believed? */
@@ -192,7 +201,7 @@ static void on_beat(struct detector *d, const struct detector_event *e, nsec_t n
     struct detector_path *path = &d->paths[e->path];
     path->heard = true;
     path->last_heard = now;
-    path->deadline = now + patience(d, now);
+    path->timer = now;
     if (replaced && d->state == DETECTOR_SUSPECT) {
         d->probation = true;
         d->replaced = true;
@@ -211,9 +220,9 @@ static void on_beat(struct detector *d, const struct detector_event *e, nsec_t n
 static void on_tick(struct detector *d, nsec_t now, struct detector_actions *actions)
 {
     for (unsigned i = 0; i < d->config.path_count; i++)
-        if (d->paths[i].heard && now >= d->paths[i].deadline)
+        if (d->paths[i].heard && now >= path_deadline(d, &d->paths[i]))
             d->paths[i].heard = false;
-    const bool expired = now >= d->shorten_until;
+    const bool expired = now >= data_end_expiry(d);
     if (!any_path_heard(d)) {
         /* A heartbeat that was heard agrees by falling silent. One that never was has no say: then
          * the end of data counts if it is suspicion by itself, after the doubt of a stall. */
@@ -238,21 +247,17 @@ static void on_data_end(struct detector *d, enum detector_reason reason, nsec_t 
         return;
     }
     d->data_ended = true;
-    d->shorten_until = now + detector_detection_time(d);
-    for (unsigned i = 0; i < d->config.path_count; i++)
-        d->paths[i].deadline = smaller(d->paths[i].deadline, now + patience(d, now));
+    d->data_ended_at = now;
 }
 
 static void on_session(struct detector *d, nsec_t now, struct detector_actions *actions)
 {
     d->data_ended = false;
-    for (unsigned i = 0; i < d->config.path_count; i++) {
-        /* Who connects lives: the wait that the end of data had shortened is whole again. */
-        d->paths[i].deadline = now + detector_detection_time(d);
-        /* Beats heard before may be those of a process that is gone. */
-        if (d->state != DETECTOR_ALIVE)
+    restart_timers(d, now); /* who connects lives */
+    /* Beats heard before may be those of a process that is gone. */
+    if (d->state != DETECTOR_ALIVE)
+        for (unsigned i = 0; i < d->config.path_count; i++)
             d->paths[i].heard = false;
-    }
     pull(d, TRIGGER_SESSION, now, actions);
 }
 
@@ -293,10 +298,10 @@ nsec_t detector_next_tick(const struct detector *d)
 {
     nsec_t next = d->last_run + d->config.stall_threshold / 2;
     if (d->data_ended)
-        next = smaller(next, d->shorten_until);
+        next = smaller(next, data_end_expiry(d));
     for (unsigned i = 0; i < d->config.path_count; i++)
         if (d->paths[i].heard)
-            next = smaller(next, d->paths[i].deadline);
+            next = smaller(next, path_deadline(d, &d->paths[i]));
     return next;
 }
 

@@ -109,7 +109,7 @@ struct detector_actions {
 struct detector_path {
     bool heard;        /* within the detection time; else silent or never heard */
     nsec_t last_heard; /* time of the last beat, 0 = never */
-    nsec_t deadline;   /* while heard: silent from this time on unless a beat comes */
+    nsec_t timer;      /* silence is measured from here: a beat, a session, the end of a stall */
 };
 
 /* Read it freely, write it never. */
@@ -130,8 +130,8 @@ struct detector {
     /* The end of the data connection, while it is not (yet) suspicion by itself. */
     bool data_ended;
     enum detector_reason data_reason; /* EOF, RESET or EXIT */
-    nsec_t shorten_until;             /* paths are judged by 1.5 intervals before this time */
-    nsec_t distrust_until;            /* after an own stall: the heartbeat must agree */
+    nsec_t data_ended_at;
+    nsec_t distrust_until; /* after an own stall: the heartbeat must agree until then */
 
     /* SUSPECT: the way back. */
     bool probation;        /* beats must go on for a detection time */
