@@ -6,6 +6,8 @@
  * malformed request closes that client, and a follower of events that does not read is dropped
  * once it has missed one.
  *
+ * Creating a server makes the process ignore SIGPIPE.
+ *
  * Threads: everything here runs on the thread of `base`, except control_server_complete(). */
 #ifndef KEMARI_CONTROL_SERVER_H
 #define KEMARI_CONTROL_SERVER_H
@@ -63,7 +65,7 @@ struct control_server_config {
 int control_server_create(struct event_base *base, const struct control_server_config *config,
                           struct control_server **out, struct error *err);
 
-/* Removes the socket, drops the clients; completions that come later do nothing. */
+/* Removes the socket and drops the clients. No completion may be running or come later. */
 void control_server_destroy(struct control_server **server);
 
 /* Ends the request `token`: rc 0 answers "done" with the phrase, a negative errno "refused".
@@ -71,8 +73,8 @@ void control_server_destroy(struct control_server **server);
 void control_server_complete(struct control_server *server, control_token_t token, int rc,
                              const char *text);
 
-/* Waits, at most `timeout`, until answered clients have been sent their answers. For the end of a
- * daemon, after the loop was left. */
+/* Sends finished requests their answers, waiting at most `timeout` for clients to take them, and
+ * drops all clients but readers of events. For the end of a daemon, after the loop was left. */
 void control_server_flush(struct control_server *server, nsec_t timeout);
 
 #endif

@@ -1,0 +1,245 @@
+#include "control/message.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/wire.h"
+#include "control/schema.h"
+#include "proto/control.pb-c.h"
+
+size_t control_frame_length(const uint8_t prefix[CONTROL_PREFIX_SIZE], size_t max)
+{
+    struct wire_reader r = {.bytes = prefix, .size = CONTROL_PREFIX_SIZE};
+    const size_t length = wire_get_u32(&r);
+    return length <= max ? length : 0;
+}
+
+static int pack_frame(const ProtobufCMessage *message, uint8_t **frame, size_t *size)
+{
+    const size_t length = protobuf_c_message_get_packed_size(message);
+    uint8_t *bytes = malloc(CONTROL_PREFIX_SIZE + length);
+    if (!bytes)
+        return -ENOMEM;
+    struct wire_writer w = {.bytes = bytes, .size = CONTROL_PREFIX_SIZE};
+    wire_put_u32(&w, (uint32_t)length);
+    protobuf_c_message_pack(message, bytes + CONTROL_PREFIX_SIZE);
+    *frame = bytes;
+    *size = CONTROL_PREFIX_SIZE + length;
+    return 0;
+}
+
+int control_request_encode(const struct control_request *request, uint8_t **frame, size_t *size)
+{
+    Kemari__Control__Request message = KEMARI__CONTROL__REQUEST__INIT;
+    Kemari__Control__Ping ping = KEMARI__CONTROL__PING__INIT;
+    Kemari__Control__StatusRequest status = KEMARI__CONTROL__STATUS_REQUEST__INIT;
+    Kemari__Control__FailoverRequest failover = KEMARI__CONTROL__FAILOVER_REQUEST__INIT;
+    Kemari__Control__StopRequest stop = KEMARI__CONTROL__STOP_REQUEST__INIT;
+    Kemari__Control__EventsRequest events = KEMARI__CONTROL__EVENTS_REQUEST__INIT;
+    Kemari__Control__Verdict verdict = KEMARI__CONTROL__VERDICT__INIT;
+    message.version = CONTROL_PROTOCOL_VERSION;
+    events.since = request->since;
+    events.follow = request->follow;
+    verdict.term = request->term;
+    switch (request->verb) {
+    case CONTROL_VERB_UNKNOWN:
+        break;
+    case CONTROL_VERB_PING:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_PING;
+        message.ping = &ping;
+        break;
+    case CONTROL_VERB_STATUS:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_STATUS;
+        message.status = &status;
+        break;
+    case CONTROL_VERB_FAILOVER:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_FAILOVER;
+        message.failover = &failover;
+        break;
+    case CONTROL_VERB_STOP:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_STOP;
+        message.stop = &stop;
+        break;
+    case CONTROL_VERB_EVENTS:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_EVENTS;
+        message.events = &events;
+        break;
+    case CONTROL_VERB_GRANT:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_GRANT;
+        message.grant = &verdict;
+        break;
+    case CONTROL_VERB_DENY:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_DENY;
+        message.deny = &verdict;
+        break;
+    }
+    return pack_frame(&message.base, frame, size);
+}
+
+static void take_request(const Kemari__Control__Request *message, struct control_request *request)
+{
+    switch (message->body_case) {
+    case KEMARI__CONTROL__REQUEST__BODY_PING:
+        request->verb = CONTROL_VERB_PING;
+        break;
+    case KEMARI__CONTROL__REQUEST__BODY_STATUS:
+        request->verb = CONTROL_VERB_STATUS;
+        break;
+    case KEMARI__CONTROL__REQUEST__BODY_FAILOVER:
+        request->verb = CONTROL_VERB_FAILOVER;
+        break;
+    case KEMARI__CONTROL__REQUEST__BODY_STOP:
+        request->verb = CONTROL_VERB_STOP;
+        break;
+    case KEMARI__CONTROL__REQUEST__BODY_EVENTS:
+        request->verb = CONTROL_VERB_EVENTS;
+        request->since = message->events->since;
+        request->follow = message->events->follow;
+        break;
+    case KEMARI__CONTROL__REQUEST__BODY_GRANT:
+        request->verb = CONTROL_VERB_GRANT;
+        request->term = message->grant->term;
+        break;
+    case KEMARI__CONTROL__REQUEST__BODY_DENY:
+        request->verb = CONTROL_VERB_DENY;
+        request->term = message->deny->term;
+        break;
+    default:
+        request->verb = CONTROL_VERB_UNKNOWN;
+        break;
+    }
+}
+
+int control_request_decode(const uint8_t *bytes, size_t size, struct control_request *request,
+                           struct error *err)
+{
+    *request = (struct control_request){0};
+    if (size > CONTROL_REQUEST_MAX)
+        return error_set(err, -EBADMSG, "the request is too long");
+    Kemari__Control__Request *message = kemari__control__request__unpack(NULL, size, bytes);
+    if (!message)
+        return error_set(err, -EBADMSG, "the request is malformed");
+    int rc = 0;
+    if (message->version == 0)
+        rc = error_set(err, -EBADMSG, "the request has no version");
+    else if (message->version != CONTROL_PROTOCOL_VERSION)
+        rc = error_set(err, -EPROTONOSUPPORT,
+                       "control protocol version %u is not supported, this daemon speaks %d",
+                       message->version, CONTROL_PROTOCOL_VERSION);
+    else
+        take_request(message, request);
+    kemari__control__request__free_unpacked(message, NULL);
+    return rc;
+}
+
+/* Strings are borrowed from `reply` for the time of the call. */
+static int encode_plain(const struct control_reply *reply, Kemari__Control__Reply *message,
+                        uint8_t **frame, size_t *size)
+{
+    Kemari__Control__Done done = KEMARI__CONTROL__DONE__INIT;
+    Kemari__Control__Refused refused = KEMARI__CONTROL__REFUSED__INIT;
+    Kemari__Control__Pong pong = KEMARI__CONTROL__PONG__INIT;
+    Kemari__Control__EndOfEvents end = KEMARI__CONTROL__END_OF_EVENTS__INIT;
+    if (reply->kind == CONTROL_REPLY_DONE) {
+        done.text = (char *)reply->text;
+        message->body_case = KEMARI__CONTROL__REPLY__BODY_DONE;
+        message->done = &done;
+    } else if (reply->kind == CONTROL_REPLY_REFUSED) {
+        refused.code = reply->code;
+        refused.text = (char *)reply->text;
+        message->body_case = KEMARI__CONTROL__REPLY__BODY_REFUSED;
+        message->refused = &refused;
+    } else if (reply->kind == CONTROL_REPLY_PONG) {
+        pong.daemon_version = (char *)reply->daemon_version;
+        pong.vm = (char *)reply->vm;
+        pong.pid = reply->pid;
+        message->body_case = KEMARI__CONTROL__REPLY__BODY_PONG;
+        message->pong = &pong;
+    } else {
+        end.last_id = reply->last_id;
+        message->body_case = KEMARI__CONTROL__REPLY__BODY_END_OF_EVENTS;
+        message->end_of_events = &end;
+    }
+    return pack_frame(&message->base, frame, size);
+}
+
+int control_reply_encode(const struct control_reply *reply, uint8_t **frame, size_t *size)
+{
+    Kemari__Control__Reply message = KEMARI__CONTROL__REPLY__INIT;
+    message.version = CONTROL_PROTOCOL_VERSION;
+    const bool is_status = reply->kind == CONTROL_REPLY_STATUS;
+    if (!is_status && reply->kind != CONTROL_REPLY_EVENT)
+        return encode_plain(reply, &message, frame, size);
+    ProtobufCMessage *body = is_status ? schema_to_message(&control_status_schema, &reply->status)
+                                       : schema_to_message(&control_event_schema, &reply->event);
+    if (!body)
+        return -ENOMEM;
+    if (is_status) {
+        message.body_case = KEMARI__CONTROL__REPLY__BODY_STATUS;
+        message.status = (Kemari__Control__Status *)body;
+    } else {
+        message.body_case = KEMARI__CONTROL__REPLY__BODY_EVENT;
+        message.event = (Kemari__Control__Event *)body;
+    }
+    const int rc = pack_frame(&message.base, frame, size);
+    protobuf_c_message_free_unpacked(body, NULL);
+    return rc;
+}
+
+static int take_reply(const Kemari__Control__Reply *message, struct control_reply *reply,
+                      struct error *err)
+{
+    switch (message->body_case) {
+    case KEMARI__CONTROL__REPLY__BODY_DONE:
+        reply->kind = CONTROL_REPLY_DONE;
+        schema_copy_text(reply->text, sizeof(reply->text), message->done->text);
+        return 0;
+    case KEMARI__CONTROL__REPLY__BODY_REFUSED:
+        reply->kind = CONTROL_REPLY_REFUSED;
+        reply->code = message->refused->code;
+        schema_copy_text(reply->text, sizeof(reply->text), message->refused->text);
+        return 0;
+    case KEMARI__CONTROL__REPLY__BODY_PONG:
+        reply->kind = CONTROL_REPLY_PONG;
+        schema_copy_text(reply->daemon_version, sizeof(reply->daemon_version),
+                         message->pong->daemon_version);
+        schema_copy_text(reply->vm, sizeof(reply->vm), message->pong->vm);
+        reply->pid = message->pong->pid;
+        return 0;
+    case KEMARI__CONTROL__REPLY__BODY_STATUS:
+        reply->kind = CONTROL_REPLY_STATUS;
+        return schema_from_message(&control_status_schema, &message->status->base, &reply->status,
+                                   err);
+    case KEMARI__CONTROL__REPLY__BODY_EVENT:
+        reply->kind = CONTROL_REPLY_EVENT;
+        return schema_from_message(&control_event_schema, &message->event->base, &reply->event,
+                                   err);
+    case KEMARI__CONTROL__REPLY__BODY_END_OF_EVENTS:
+        reply->kind = CONTROL_REPLY_END_OF_EVENTS;
+        reply->last_id = message->end_of_events->last_id;
+        return 0;
+    default:
+        return error_set(err, -EBADMSG, "the reply is of an unknown kind");
+    }
+}
+
+int control_reply_decode(const uint8_t *bytes, size_t size, struct control_reply *reply,
+                         struct error *err)
+{
+    memset(reply, 0, sizeof(*reply));
+    if (size > CONTROL_REPLY_MAX)
+        return error_set(err, -EBADMSG, "the reply is too long");
+    Kemari__Control__Reply *message = kemari__control__reply__unpack(NULL, size, bytes);
+    if (!message)
+        return error_set(err, -EBADMSG, "the reply is malformed");
+    int rc = 0;
+    if (message->version != CONTROL_PROTOCOL_VERSION)
+        rc = error_set(err, -EPROTONOSUPPORT,
+                       "the daemon speaks control protocol version %u, this kemarictl %d",
+                       message->version, CONTROL_PROTOCOL_VERSION);
+    else
+        rc = take_reply(message, reply, err);
+    kemari__control__reply__free_unpacked(message, NULL);
+    return rc;
+}
