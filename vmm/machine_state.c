@@ -1,0 +1,211 @@
+/* Saving, checking and loading a whole machine.
+ *
+ * Section "machine" (ours) says how many vCPUs there are and whether the guest has ended; the
+ * others are described in vcpu_state.h, vm_state.h and by the devices. The order of loading:
+ *
+ *   devices             they drive their interrupt lines
+ *   TSC, VM clock       what timers and clock pages are measured against
+ *   interrupt chips     overwrite what the devices' lines did
+ *   vCPUs               the local APICs last, with what is pending in them
+ *
+ * Clocks: everything that counts guest time is moved forward by `elapsed` plus the time the loading
+ * itself takes. All vCPU TSCs are set by offset against one reading, so that they keep their
+ * distance from each other exactly (normally none). */
+#include <assert.h>
+#include <errno.h>
+
+#include "base/clock.h"
+#include "vmm/machine_internal.h"
+#include "vmm/state.h"
+
+/* KVM runs a guest unscaled when the frequencies differ less than this (parameter tsc_tolerance_ppm
+ * of the kvm module). */
+#define TSC_TOLERANCE_PPM 250
+
+struct machine_section {
+    uint32_t vcpus;
+    uint8_t ended;
+};
+
+static const struct state_field machine_fields[] = {
+    STATE_UINT(struct machine_section, vcpus, 1, MACHINE_VCPUS_MAX),
+    STATE_UINT(struct machine_section, ended, MACHINE_END_NONE, MACHINE_END_FAILED),
+};
+
+static int check_machine(const void *object, const void *context, struct error *err)
+{
+    const struct machine_section *s = object;
+    const struct machine *m = context;
+    if (s->vcpus == m->config.vcpus)
+        return 0;
+    return error_set(err, -EINVAL, "state: of %u vCPUs, this machine has %u", s->vcpus,
+                     m->config.vcpus);
+}
+
+static const struct state_table machine_table = {"machine", 1, machine_fields,
+                                                 ARRAY_SIZE(machine_fields), check_machine};
+
+/* Fills `tsc` of all states: the guest's TSCs at one moment. KVM tells the first one's value and
+ * everybody's offset. */
+static int capture_tsc(struct machine *m, struct error *err)
+{
+    uint64_t first;
+    const int rc = msr_read(vcpu_fd(m->vcpus[0]), MSR_TSC, &first);
+    if (rc < 0)
+        return error_set(err, rc, "KVM: the guest's TSC can't be read");
+    for (unsigned i = 0; i < m->config.vcpus; i++)
+        m->scratch[i].tsc = first + m->scratch[i].tsc_offset - m->scratch[0].tsc_offset;
+    return 0;
+}
+
+static int save_vcpus(struct machine *m, struct section_set *set, struct error *err)
+{
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < m->config.vcpus; i++)
+        rc = vcpu_state_capture(&m->scratch[i], vcpu_fd(m->vcpus[i]), err);
+    if (rc == 0)
+        rc = capture_tsc(m, err);
+    for (unsigned i = 0; rc == 0 && i < m->config.vcpus; i++)
+        rc = vcpu_state_save(&m->scratch[i], i, set, err);
+    return rc;
+}
+
+static int save_vm(struct machine *m, struct section_set *set, struct error *err)
+{
+    struct vm_chips chips;
+    struct vm_clock clock = {.tsc_khz = m->tsc_khz};
+    int rc = vm_chips_capture(&chips, m->vm_fd, err);
+    if (rc == 0)
+        rc = vm_chips_save(&chips, set, err);
+    if (rc == 0)
+        rc = vm_clock_capture(&clock, m->vm_fd, err);
+    if (rc == 0)
+        rc = vm_clock_save(&clock, set, err);
+    return rc;
+}
+
+int machine_save(struct machine *m, struct section_set *set, struct error *err)
+{
+    assert(!m->running);
+    const struct machine_section section = {.vcpus = m->config.vcpus, .ended = (uint8_t)m->ended};
+    int rc = state_save(&machine_table, 0, &section, set, err);
+    if (rc == 0)
+        rc = save_vcpus(m, set, err);
+    if (rc == 0)
+        rc = save_vm(m, set, err);
+    for (size_t i = 0; rc == 0 && i < m->device_count; i++) {
+        const struct device *d = &m->devices[i];
+        rc = d->ops->save(d->context, d->instance, set, err);
+    }
+    return rc;
+}
+
+static int check_tsc(const struct machine *m, uint32_t khz, struct error *err)
+{
+    const uint64_t mine = m->tsc_khz;
+    const uint64_t distance = khz > mine ? khz - mine : mine - khz;
+    if (m->host.tsc_control || distance * 1000000 <= mine * TSC_TOLERANCE_PPM)
+        return 0;
+    return error_set(err, -EINVAL,
+                     "state: the guest's TSC runs at %u kHz, this host's at %u and can't be scaled",
+                     khz, m->tsc_khz);
+}
+
+int machine_check(struct machine *m, const struct section_set *set, struct error *err)
+{
+    struct machine_section section;
+    struct vm_chips chips;
+    struct vm_clock clock;
+    int rc = state_decode(&machine_table, 0, &section, m, set, err);
+    if (rc == 0)
+        rc = vm_chips_decode(&chips, set, err);
+    if (rc == 0)
+        rc = vm_clock_decode(&clock, set, err);
+    if (rc == 0)
+        rc = check_tsc(m, clock.tsc_khz, err);
+    for (unsigned i = 0; rc == 0 && i < m->config.vcpus; i++)
+        rc = vcpu_state_decode(&m->proof, i, set, err);
+    for (size_t i = 0; rc == 0 && i < m->device_count; i++) {
+        const struct device *d = &m->devices[i];
+        rc = d->ops->check(d->context, d->instance, set, err);
+    }
+    return rc;
+}
+
+/* Lets the TSC of vCPU 0 follow the host's without offset, reads it, and gives every vCPU the
+ * offset that makes it what it was, `elapsed` later. */
+static int load_tsc(struct machine *m, uint32_t khz, nsec_t taken, struct error *err)
+{
+    for (unsigned i = 0; khz != m->tsc_khz && i < m->config.vcpus; i++) {
+        const int rc = kvm_ioctl(vcpu_fd(m->vcpus[i]), KVM_SET_TSC_KHZ, (void *)(uintptr_t)khz,
+                                 "KVM_SET_TSC_KHZ", err);
+        if (rc < 0)
+            return rc;
+    }
+    m->tsc_khz = khz;
+    uint64_t host;
+    int rc = vcpu_tsc_set_offset(vcpu_fd(m->vcpus[0]), 0, err);
+    if (rc < 0)
+        return rc;
+    rc = msr_read(vcpu_fd(m->vcpus[0]), MSR_TSC, &host);
+    if (rc < 0)
+        return error_set(err, rc, "KVM: the guest's TSC can't be read");
+    const uint64_t passed = (uint64_t)((unsigned __int128)(clock_now() - taken) * khz / 1000000u);
+    for (unsigned i = 0; rc == 0 && i < m->config.vcpus; i++)
+        rc = vcpu_tsc_set_offset(vcpu_fd(m->vcpus[i]), m->scratch[i].tsc + passed - host, err);
+    return rc;
+}
+
+static int load_vm(struct machine *m, const struct section_set *set, nsec_t taken,
+                   struct error *err)
+{
+    struct vm_clock clock;
+    struct vm_chips chips;
+    int rc = vm_clock_decode(&clock, set, err);
+    if (rc == 0)
+        rc = vm_chips_decode(&chips, set, err);
+    if (rc == 0)
+        rc = load_tsc(m, clock.tsc_khz, taken, err);
+    if (rc == 0)
+        rc = vm_clock_apply(&clock, clock_now() - taken, m->vm_fd, err);
+    return rc < 0 ? rc : vm_chips_apply(&chips, m->vm_fd, err);
+}
+
+static int load_vcpus(struct machine *m, struct error *err)
+{
+    for (unsigned i = 0; i < m->config.vcpus; i++) {
+        const int fd = vcpu_fd(m->vcpus[i]);
+        const int rc = vcpu_state_apply(&m->scratch[i], fd, err);
+        if (rc < 0)
+            return rc;
+        /* Tells a guest with a paravirtual clock that it was away, so that its watchdogs don't
+         * bark; refused, and not needed, by one without. */
+        kvm_ioctl(fd, KVM_KVMCLOCK_CTRL, NULL, "KVM_KVMCLOCK_CTRL", NULL);
+    }
+    return 0;
+}
+
+int machine_load(struct machine *m, const struct section_set *set, nsec_t elapsed,
+                 struct error *err)
+{
+    assert(!m->running && elapsed >= 0);
+    const nsec_t taken = clock_now() - elapsed;
+    struct machine_section section;
+    int rc = state_decode(&machine_table, 0, &section, m, set, err);
+    for (unsigned i = 0; rc == 0 && i < m->config.vcpus; i++)
+        rc = vcpu_state_decode(&m->scratch[i], i, set, err);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < m->device_count; i++) {
+        const struct device *d = &m->devices[i];
+        d->ops->load(d->context, d->instance, set);
+    }
+    rc = load_vm(m, set, taken, err);
+    if (rc == 0)
+        rc = load_vcpus(m, err);
+    if (rc == 0 && section.ended != MACHINE_END_NONE) {
+        m->ended = section.ended;
+        run_stop(m->run); /* a reason to stop that nobody takes away */
+    }
+    return rc;
+}

@@ -1,0 +1,83 @@
+#include "vmm/msr.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+struct one_msr {
+    struct kvm_msrs head;
+    struct kvm_msr_entry entry;
+};
+
+int msr_read(int vcpu_fd, uint32_t index, uint64_t *value)
+{
+    struct one_msr m = {.head = {.nmsrs = 1}, .entry = {.index = index}};
+    const int rc = ioctl(vcpu_fd, KVM_GET_MSRS, &m);
+    if (rc != 1)
+        return rc < 0 ? -errno : -EINVAL;
+    *value = m.entry.data;
+    return 0;
+}
+
+int msr_write(int vcpu_fd, uint32_t index, uint64_t value)
+{
+    struct one_msr m = {.head = {.nmsrs = 1}, .entry = {.index = index, .data = value}};
+    const int rc = ioctl(vcpu_fd, KVM_SET_MSRS, &m);
+    if (rc != 1)
+        return rc < 0 ? -errno : -EINVAL;
+    return 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Performance counters are switched off (kvm.c). A KVM that lists their MSRs all the same reads
+ * them as zero; two dozen of them in every checkpoint would cost more than all the others. */
+static bool is_counter(uint32_t index)
+{
+    return (index >= 0xc1 && index <= 0xc8) ||             /* IA32_PMCn */
+           (index >= 0x186 && index <= 0x18d) ||           /* IA32_PERFEVTSELn */
+           (index >= 0x309 && index <= 0x30c) ||           /* IA32_FIXED_CTRn */
+           (index >= 0x38d && index <= 0x391) ||           /* IA32_FIXED_CTR_CTRL.. */
+           index == 0x345 ||                               /* IA32_PERF_CAPABILITIES */
+           (index >= 0xc0010000 && index <= 0xc0010007) || /* K7 */
+           (index >= 0xc0010200 && index <= 0xc001020b) || /* F15h */
+           (index >= 0xc0000300 && index <= 0xc0000303);   /* PerfMonV2 */
+}
+
+static bool belongs(int vcpu_fd, uint32_t index)
+{
+    uint64_t value = 0;
+    if (index == MSR_TSC || index == MSR_TSC_DEADLINE || is_counter(index))
+        return false;
+    /* The old numbers of the paravirtual clock are aliases of the new ones, which are listed too;
+     * writing both would let the one that is written last win. */
+    if (index == MSR_KVM_WALL_CLOCK || index == MSR_KVM_SYSTEM_TIME)
+        return false;
+    return msr_read(vcpu_fd, index, &value) == 0 && msr_write(vcpu_fd, index, value) == 0;
+}
+
+int msr_list_probe(const struct kvm_host *host, int vcpu_fd, struct msr_list *out,
+                   struct error *err)
+{
+    struct kvm_msr_list *raw = calloc(1, sizeof(*raw) + MSR_COUNT_MAX * sizeof(uint32_t));
+    if (!raw)
+        return error_set(err, -ENOMEM, "KVM: out of memory");
+    raw->nmsrs = MSR_COUNT_MAX;
+    const int rc = kvm_ioctl(host->fd, KVM_GET_MSR_INDEX_LIST, raw, "KVM_GET_MSR_INDEX_LIST", err);
+    if (rc < 0) {
+        free(raw);
+        return rc;
+    }
+    qsort(raw->indices, raw->nmsrs, sizeof(uint32_t), compare);
+    out->count = 0;
+    for (uint32_t i = 0; i < raw->nmsrs; i++)
+        if (belongs(vcpu_fd, raw->indices[i]))
+            out->indices[out->count++] = raw->indices[i];
+    free(raw);
+    return 0;
+}
