@@ -1,0 +1,16 @@
+/* What programs read: stable JSON, documented in docs/status-json.md. */
+#ifndef KEMARI_CONTROL_JSON_H
+#define KEMARI_CONTROL_JSON_H
+
+#include "control/events.h"
+#include "control/status.h"
+
+/* Version of the documents below; grows when a key changes its meaning or goes away, not when one
+ * is added. */
+#define CONTROL_JSON_SCHEMA 1
+
+/* A malloc()ed string without a final newline; NULL when memory is out. `compact`: on one line. */
+char *control_json_status(const struct control_status *status, bool compact);
+char *control_json_event(const struct control_event *event);
+
+#endif

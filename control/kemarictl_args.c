@@ -1,0 +1,179 @@
+#include "control/kemarictl_args.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct option_row {
+    const char *name;        /* "--json" */
+    const char *short_name;  /* "-s", or NULL */
+    const char *placeholder; /* of its value; NULL: takes none */
+    unsigned takes;          /* bit of the verbs that take it; 0: global */
+    const char *help;
+};
+
+static const struct option_row options[] = {
+    {"--socket", "-s", "PATH", 0, "the control socket of the daemon"},
+    {"--machine", "-m", "NAME", 0, "the daemon of that machine (default: the only one there is)"},
+    {"--run-dir", "-r", "DIR", 0,
+     "directory of the sockets (default: $KEMARI_RUN_DIR or " KEMARICTL_RUN_DIR ")"},
+    {"--help", "-h", NULL, 0, "show help, of a verb if one is given"},
+    {"--json", NULL, NULL, TAKES_JSON,
+     "print JSON (docs/status-json.md); one line per document "
+     "where there are several"},
+    {"--watch", "-w", NULL, TAKES_WATCH, "print again every second until interrupted"},
+    {"--yes", "-y", NULL, TAKES_YES, "don't ask"},
+    {"--follow", "-f", NULL, TAKES_FOLLOW, "go on with what happens from now on"},
+    {"--since", NULL, "ID", TAKES_SINCE, "only events with a greater number"},
+    {"--term", NULL, "TERM", TAKES_TERM,
+     "refuse unless the question is about this term (default: the open question)"},
+};
+
+static void print_options(unsigned takes, FILE *out)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        if (options[i].takes != takes && !(options[i].takes & takes))
+            continue;
+        char left[32];
+        snprintf(left, sizeof(left), "%s%s%s%s%s",
+                 options[i].short_name ? options[i].short_name : "",
+                 options[i].short_name ? ", " : "    ", options[i].name,
+                 options[i].placeholder ? " " : "",
+                 options[i].placeholder ? options[i].placeholder : "");
+        fprintf(out, "  %-20s %s\n", left, options[i].help);
+    }
+}
+
+void kemarictl_print_help(const struct invocation *inv, const struct verb *verbs, size_t verb_count)
+{
+    const struct verb *verb = inv->verb;
+    FILE *out = inv->out;
+    if (verb) {
+        fprintf(out, "usage: kemarictl [-s SOCKET | -m NAME] %s%s\n\n%s\n", verb->name,
+                verb->takes ? " [OPTION]..." : "", verb->help);
+        if (verb->takes) {
+            fputs("\nOptions:\n", out);
+            print_options(verb->takes, out);
+        }
+    } else {
+        fputs("usage: kemarictl [-s SOCKET | -m NAME] VERB [OPTION]...\n\n"
+              "Talks to a kemarid on this host.\n\nVerbs:\n",
+              out);
+        for (size_t i = 0; i < verb_count; i++)
+            fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].help);
+    }
+    fputs("\nGlobal options:\n", out);
+    print_options(0, out);
+    fputs("\nExit status: 0 done, 1 refused or failed, 2 wrong command line, 3 no daemon there,\n"
+          "4 the daemon is not understood.\n",
+          out);
+}
+
+static const struct option_row *find_option(const char *word, size_t length)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        const char *names[] = {options[i].name, options[i].short_name};
+        for (size_t n = 0; n < ARRAY_SIZE(names); n++)
+            if (names[n] && strlen(names[n]) == length && strncmp(names[n], word, length) == 0)
+                return &options[i];
+    }
+    return NULL;
+}
+
+static bool parse_number(const char *text, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return *text >= '0' && *text <= '9' && *end == '\0' && errno == 0;
+}
+
+/* False when the value is not right. */
+static bool set_option(struct invocation *inv, const struct option_row *option, const char *value)
+{
+    const char *name = option->name + 2;
+    if (strcmp(name, "socket") == 0)
+        inv->socket = value;
+    else if (strcmp(name, "machine") == 0)
+        inv->machine = value;
+    else if (strcmp(name, "run-dir") == 0)
+        inv->run_dir = value;
+    else if (strcmp(name, "help") == 0)
+        inv->help = true;
+    else if (strcmp(name, "json") == 0)
+        inv->json = true;
+    else if (strcmp(name, "watch") == 0)
+        inv->watch = true;
+    else if (strcmp(name, "yes") == 0)
+        inv->yes = true;
+    else if (strcmp(name, "follow") == 0)
+        inv->follow = true;
+    else if (strcmp(name, "since") == 0)
+        return parse_number(value, &inv->since);
+    else
+        return parse_number(value, &inv->term);
+    return true;
+}
+
+static bool usage_error(const struct invocation *inv, const char *what, const char *word)
+{
+    fprintf(inv->err, "kemarictl: %s: %s (try --help)\n", word, what);
+    return false;
+}
+
+/* argv[*index] is an option: checks and stores it, and steps over its value. `given` collects the
+ * TAKES_ bits, which are checked once the verb is known. */
+static bool parse_option(struct invocation *inv, int argc, char **argv, int *index, unsigned *given)
+{
+    const char *word = argv[*index];
+    const char *equals = word[1] == '-' ? strchr(word, '=') : NULL;
+    const size_t length = equals ? (size_t)(equals - word) : strlen(word);
+    const struct option_row *option = find_option(word, length);
+    if (!option)
+        return usage_error(inv, "there is no such option", word);
+    const char *value = equals ? equals + 1 : NULL;
+    if (value && !option->placeholder)
+        return usage_error(inv, "this option takes no value", option->name);
+    if (!value && option->placeholder) {
+        if (++*index >= argc)
+            return usage_error(inv, "the value is missing", word);
+        value = argv[*index];
+    }
+    *given |= option->takes;
+    return set_option(inv, option, value) ||
+           usage_error(inv, "the value is not a number", option->name);
+}
+
+static bool parse_verb(struct invocation *inv, const struct verb *verbs, size_t verb_count,
+                       const char *word)
+{
+    if (inv->verb)
+        return usage_error(inv, "one verb is enough", word);
+    for (size_t i = 0; i < verb_count && !inv->verb; i++)
+        if (strcmp(verbs[i].name, word) == 0)
+            inv->verb = &verbs[i];
+    return inv->verb || usage_error(inv, "there is no such verb", word);
+}
+
+bool kemarictl_parse(struct invocation *inv, const struct verb *verbs, size_t verb_count, int argc,
+                     char **argv)
+{
+    unsigned given = 0;
+    for (int i = 1; i < argc; i++) {
+        const bool ok = argv[i][0] == '-' && argv[i][1]
+                            ? parse_option(inv, argc, argv, &i, &given)
+                            : parse_verb(inv, verbs, verb_count, argv[i]);
+        if (!ok)
+            return false;
+    }
+    if (inv->help)
+        return true;
+    if (!inv->verb)
+        return usage_error(inv, "what is to be done?", "no verb");
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+        if (options[i].takes & given & ~inv->verb->takes)
+            return usage_error(inv, "this verb does not take the option", options[i].name);
+    if (inv->socket && inv->machine)
+        return usage_error(inv, "only one of the two can be meant", "--socket and --machine");
+    return true;
+}

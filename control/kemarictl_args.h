@@ -1,0 +1,59 @@
+/* Command line of the operator's tool: `kemarictl [GLOBAL OPTION]... VERB [OPTION]...`.
+ *
+ * A verb is a row of a table; it says what it takes, so that --help and the refusal of everything
+ * else follow. Options may stand before or after the verb. */
+#ifndef KEMARI_CONTROL_KEMARICTL_ARGS_H
+#define KEMARI_CONTROL_KEMARICTL_ARGS_H
+
+#include "base/types.h"
+#include "control/kemarictl.h"
+
+#define KEMARICTL_RUN_DIR "/run/kemari"
+
+/* Which options a verb takes. */
+enum {
+    TAKES_JSON = 1 << 0,
+    TAKES_WATCH = 1 << 1,
+    TAKES_YES = 1 << 2,
+    TAKES_FOLLOW = 1 << 3,
+    TAKES_SINCE = 1 << 4,
+    TAKES_TERM = 1 << 5,
+};
+
+struct verb;
+
+/* One command line, as parsed; strings are borrowed from argv and the environment. */
+struct invocation {
+    const struct verb *verb;
+    const char *socket;
+    const char *machine;
+    const char *run_dir;
+    bool help;
+    bool json;
+    bool watch;
+    bool yes;
+    bool follow;
+    uint64_t since;
+    uint64_t term;
+    FILE *out;
+    FILE *err;
+    bool colour;
+};
+
+struct verb {
+    const char *name;
+    unsigned takes;
+    enum kemarictl_exit (*run)(struct invocation *invocation);
+    const char *help;
+};
+
+/* Fills in what argv says. False, after a sentence on inv->err, when it makes no sense. With --help
+ * given nothing else is needed. */
+bool kemarictl_parse(struct invocation *inv, const struct verb *verbs, size_t verb_count, int argc,
+                     char **argv);
+
+/* Help of inv->verb, or of all when there is none, to inv->out. */
+void kemarictl_print_help(const struct invocation *inv, const struct verb *verbs,
+                          size_t verb_count);
+
+#endif
