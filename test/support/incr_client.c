@@ -53,6 +53,8 @@ static const char usage_text[] =
     "  --key NAME      the counter (default kemari-counter); nobody else may use it\n"
     "  --connect SEC   keep trying to connect for so long (default 10)\n"
     "  --silence SEC   give up when no reply comes for so long (default 60)\n"
+    "  --kill PID      send SIGKILL to PID in mid-stream, right after a request went out ...\n"
+    "  --kill-after N  ... once N replies have come (default 1000)\n"
     "  --log FILE      write a line \"MONOTONIC-NANOSECONDS VALUE\" per reply\n"
     "\n"
     "Exit status: 0 nothing was lost, 1 a promise was broken (the JSON says which), 2 usage,\n"
@@ -66,6 +68,8 @@ struct options {
     int64_t silence_ns;
     unsigned depth;
     const char *key;
+    pid_t victim; /* 0: nobody */
+    uint64_t kill_after;
     FILE *log;
 };
 
@@ -95,6 +99,10 @@ struct client {
     int connection_errno;
 
     int64_t began, last_reply, flushed;
+    int64_t killed_at;             /* 0: not (yet) */
+    int64_t first_after_kill;      /* time of the first reply to a request sent after it */
+    uint64_t acknowledged_at_kill; /* replies until then */
+    uint64_t sent_at_kill;
     int64_t gap_ns, gap_begin, gap_end; /* the longest time between two replies */
     uint32_t *round_trips_us;
     size_t round_trips, round_trips_room;
@@ -143,6 +151,10 @@ static void take_value(struct client *client, int64_t value, int64_t now)
             client->gap_begin = client->last_reply;
             client->gap_end = now;
         }
+    }
+    if (client->killed_at && !client->first_after_kill &&
+        client->acknowledged >= client->sent_at_kill) {
+        client->first_after_kill = now;
     }
     record_round_trip(client, now - client->sent_at[client->acknowledged % DEPTH_MAX]);
     client->acknowledged++;
@@ -196,6 +208,22 @@ static void fill_pipeline(struct client *client)
         client->unsent += client->request_size;
     }
     send_requests(client);
+}
+
+/* The failure of the drill. A request is on its way, and its reply perhaps too. */
+static void kill_victim(struct client *client)
+{
+    const struct options *options = &client->options;
+    if (!options->victim || client->killed_at || client->acknowledged < options->kill_after) {
+        return;
+    }
+    client->killed_at = now_ns();
+    client->acknowledged_at_kill = client->acknowledged;
+    client->sent_at_kill = client->sent;
+    if (kill(options->victim, SIGKILL)) {
+        fprintf(stderr, "incr-client: cannot kill %d: %s\n", (int)options->victim, strerror(errno));
+        client->errors++;
+    }
 }
 
 /* Reads what has come and judges every complete line. */
@@ -271,6 +299,7 @@ static void run(struct client *client)
         }
         if (!stop) {
             fill_pipeline(client);
+            kill_victim(client);
         }
         int64_t patience = client->last_reply + options->silence_ns;
         if (now >= patience) {
@@ -341,7 +370,8 @@ static bool is_good(const struct client *client)
 {
     return connection_lives(client) && client->acknowledged > 0 && client->backward == 0 &&
            client->skipped == 0 && client->errors == 0 && client->final_checked &&
-           client->final_right;
+           client->final_right &&
+           (!client->options.victim || (client->killed_at && client->first_after_kill));
 }
 
 static void print_summary(struct client *client)
@@ -363,6 +393,11 @@ static void print_summary(struct client *client)
            "}, ",
            (double)client->gap_ns / (double)NS_PER_MS, client->gap_begin, client->gap_end,
            percentile_us(client, 0.5), percentile_us(client, 0.99), percentile_us(client, 1));
+    if (client->killed_at) {
+        printf("\"killed_ns\": %" PRId64 ", \"acknowledged_at_kill\": %" PRIu64 ", "
+               "\"first_after_kill_ns\": %" PRId64 ", ",
+               client->killed_at, client->acknowledged_at_kill, client->first_after_kill);
+    }
     printf("\"final_checked\": %s, \"final_right\": %s, \"final_value\": %" PRId64 ", "
            "\"began_ns\": %" PRId64 ", \"seconds\": %.3f}\n",
            client->final_checked ? "true" : "false", client->final_right ? "true" : "false",
@@ -426,6 +461,7 @@ static bool parse_options(int argc, char **argv, struct options *options)
         {"duration", required_argument, NULL, 'd'}, {"depth", required_argument, NULL, 'p'},
         {"key", required_argument, NULL, 'k'},      {"connect", required_argument, NULL, 'c'},
         {"silence", required_argument, NULL, 's'},  {"log", required_argument, NULL, 'l'},
+        {"kill", required_argument, NULL, 'x'},     {"kill-after", required_argument, NULL, 'n'},
         {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
     };
     unsigned long number;
@@ -448,6 +484,14 @@ static bool parse_options(int argc, char **argv, struct options *options)
         case 'p':
             right = parse_number(optarg, DEPTH_MAX, &number);
             options->depth = (unsigned)number;
+            break;
+        case 'x':
+            right = parse_number(optarg, INT32_MAX, &number);
+            options->victim = (pid_t)number;
+            break;
+        case 'n':
+            right = parse_number(optarg, UINT32_MAX, &number);
+            options->kill_after = number;
             break;
         case 'k':
             options->key = optarg;
@@ -483,6 +527,7 @@ int main(int argc, char **argv)
         .options = {.connect_ns = 10 * NS_PER_S,
                     .silence_ns = 60 * NS_PER_S,
                     .depth = 1,
+                    .kill_after = 1000,
                     .key = "kemari-counter"},
     };
     if (!parse_options(argc, argv, &client.options)) {

@@ -161,6 +161,20 @@ class IncrClient(unittest.TestCase):
         self.assertEqual(round((summary["gap_end_ns"] - summary["gap_begin_ns"]) / 1e6),
                          round(summary["longest_gap_ms"]))
 
+    def test_kills_in_mid_stream(self):
+        victim = subprocess.Popen(["sleep", "100"])
+        status, summary = self.run_client(Server(), "--duration", "0.3", "--kill", str(victim.pid),
+                                          "--kill-after", "20")
+        self.assertEqual(victim.wait(timeout=1), -signal.SIGKILL)
+        self.assertEqual(status, 0)
+        self.assertEqual(summary["acknowledged_at_kill"], 20)
+        self.assertGreater(summary["first_after_kill_ns"], summary["killed_ns"])
+
+    def test_fails_when_it_never_came_to_the_kill(self):
+        status, _ = self.run_client(Server(), "--duration", "0.1", "--kill", str(os.getpid()),
+                                    "--kill-after", "100000000")
+        self.assertEqual(status, 1)
+
     def test_nobody_there(self):
         client = subprocess.run([CLIENT, "--connect", "0.2", "127.0.0.1", "1"],
                                 capture_output=True, check=False)
