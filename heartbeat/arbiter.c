@@ -231,13 +231,10 @@ static void release(struct arbiter *a)
     free(a);
 }
 
-int arbiter_create(const struct arbiter_config *config, struct arbiter **out, struct error *err)
+int arbiter_create_of_kind(const struct arbiter_kind *kind, const struct arbiter_config *config,
+                           struct arbiter **out, struct error *err)
 {
     *out = NULL;
-    const struct arbiter_kind *kind = find_kind(config->kind);
-    if (!kind)
-        return error_set(err, -EINVAL, "arbiter \"%.60s\": no such kind (none, manual, command)",
-                         config->kind);
     void *state = NULL;
     int rc = kind->create ? kind->create(config, &state, err) : 0;
     if (rc < 0)
@@ -262,6 +259,16 @@ int arbiter_create(const struct arbiter_config *config, struct arbiter **out, st
     }
     *out = a;
     return 0;
+}
+
+int arbiter_create(const struct arbiter_config *config, struct arbiter **out, struct error *err)
+{
+    const struct arbiter_kind *kind = find_kind(config->kind);
+    *out = NULL;
+    if (!kind)
+        return error_set(err, -EINVAL, "arbiter \"%.60s\": no such kind (none, manual, command)",
+                         config->kind);
+    return arbiter_create_of_kind(kind, config, out, err);
 }
 
 /* Gets the thread out of an attempt or a pause. Lock held. */

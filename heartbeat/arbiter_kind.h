@@ -41,6 +41,10 @@ extern const struct arbiter_kind arbiter_kind_none;
 extern const struct arbiter_kind arbiter_kind_manual;
 extern const struct arbiter_kind arbiter_kind_command;
 
+/* arbiter_create() for a kind at hand instead of a name; `config->kind` is not looked at. */
+int arbiter_create_of_kind(const struct arbiter_kind *kind, const struct arbiter_config *config,
+                           struct arbiter **out, struct error *err);
+
 /* Waits until `fd` (-1: nothing) or the attempt's cancel_fd is readable or the deadline is over.
  * True when it was `fd`. */
 bool arbiter_wait(const struct arbiter_attempt *attempt, int fd);
