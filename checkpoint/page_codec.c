@@ -75,20 +75,30 @@ int page_batch_decode(struct page_batch *batch, const uint8_t *payload, size_t s
     return 0;
 }
 
-size_t page_batch_apply(const struct page_batch *batch, const struct gmem *memory)
+static bool entry_is_zero(uint64_t entry)
+{
+    return (entry & (PAGE_SIZE - 1)) == PAGE_ENCODING_ZERO;
+}
+
+size_t page_batch_zero_count(const struct page_batch *batch)
+{
+    size_t zero = 0;
+    for (size_t i = 0; i < batch->count; i++)
+        zero += entry_is_zero(entry_at(batch, i));
+    return zero;
+}
+
+void page_batch_apply(const struct page_batch *batch, const struct gmem *memory)
 {
     const uint8_t *raw = batch->raw;
-    size_t zero = 0;
     for (size_t i = 0; i < batch->count; i++) {
         const uint64_t entry = entry_at(batch, i);
         uint8_t *page = gmem_page(memory, entry >> PAGE_SHIFT);
-        if ((entry & (PAGE_SIZE - 1)) == PAGE_ENCODING_ZERO) {
+        if (entry_is_zero(entry)) {
             memset(page, 0, PAGE_SIZE);
-            zero++;
         } else {
             memcpy(page, raw, PAGE_SIZE);
             raw += PAGE_SIZE;
         }
     }
-    return zero;
 }

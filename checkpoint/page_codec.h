@@ -43,8 +43,10 @@ struct page_batch {
 int page_batch_decode(struct page_batch *batch, const uint8_t *payload, size_t size,
                       const struct gmem *memory, bool has_after, gfn_t after, struct error *err);
 
-/* Writes the pages of a decoded batch into guest memory. Returns the number of ZERO pages. Doesn't
- * mark them dirty: a standby has nobody to tell. */
-size_t page_batch_apply(const struct page_batch *batch, const struct gmem *memory);
+size_t page_batch_zero_count(const struct page_batch *batch);
+
+/* Writes the pages of a decoded batch into guest memory. Doesn't mark them dirty: a standby has
+ * nobody to tell. */
+void page_batch_apply(const struct page_batch *batch, const struct gmem *memory);
 
 #endif

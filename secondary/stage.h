@@ -1,0 +1,63 @@
+/* The stage: one epoch while it arrives, held in staging memory until it is whole.
+ *
+ *   EMPTY ──begin──► FILLING ──finish: counts, digest, state decoded──► whole: moved out, EMPTY
+ *                       └──drop (link lost, protocol error)───────────► EMPTY
+ *
+ * Nothing of an incremental epoch touches guest memory before it is whole, verified and taken out
+ * by the applier. Pages of a full synchronisation are written at once, since there is no committed
+ * state to protect: the standby can't be promoted until the incremental epoch after it is whole.
+ *
+ * Owned by the receiving thread. No I/O: frames come in decoded, with their payload in a chunk. */
+#ifndef KEMARI_SECONDARY_STAGE_H
+#define KEMARI_SECONDARY_STAGE_H
+
+#include "base/section.h"
+#include "checkpoint/slab.h"
+#include "gmem/gmem.h"
+#include "transport/message.h"
+
+struct stage;
+
+/* An epoch that is whole. Plain data; the owner returns chunks and set with epoch_recycle(). */
+struct staged_epoch {
+    epoch_t epoch;
+    enum message_epoch_kind kind;
+    nsec_t received_at; /* clock_now() at END */
+    uint64_t pages;
+    struct section_set *state; /* INCREMENTAL only, else NULL */
+    size_t batch_count;
+    struct staged_batch {
+        uint8_t *chunk;
+        uint32_t size;
+    } * batches; /* decoded once already: page_batch_decode() of them can't fail */
+};
+
+int stage_create(struct gmem *memory, struct slab *slab, struct stage **out, struct error *err);
+void stage_destroy(struct stage **stage);
+
+/* True between begin and finish or drop. */
+bool stage_is_filling(const struct stage *stage);
+epoch_t stage_epoch(const struct stage *stage);
+enum message_epoch_kind stage_kind(const struct stage *stage);
+
+/* -EPROTO when one is filling already. */
+int stage_begin(struct stage *stage, epoch_t epoch, enum message_epoch_kind kind,
+                struct error *err);
+
+/* A verified frame (its digest was right) with its payload in `chunk`, which the stage takes over
+ * in every case. -EPROTO: no epoch, another epoch than begun; -EBADMSG: malformed; -ENOBUFS: above
+ * the cap of batches. */
+int stage_add(struct stage *stage, const struct frame *frame, uint8_t *chunk, struct error *err);
+
+/* Compares with what the primary says it sent and decodes the state. On success the epoch is moved
+ * to *out and the stage is empty. -EBADMSG otherwise: drop it. */
+int stage_finish(struct stage *stage, epoch_t epoch, const struct message_epoch_end *end,
+                 struct staged_epoch *out, struct error *err);
+
+void stage_drop(struct stage *stage);
+
+/* Writes the pages of a whole epoch into guest memory. */
+void staged_epoch_apply(const struct staged_epoch *epoch, struct gmem *memory);
+void staged_epoch_recycle(struct staged_epoch *epoch, struct slab *slab);
+
+#endif

@@ -1,0 +1,378 @@
+#include "secondary/standby.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "secondary/stage.h"
+
+/* Whole epochs that wait for the applying thread; a primary has fewer in flight. */
+#define QUEUE_MAX 16
+
+struct standby {
+    /* set at creation */
+    struct standby_config config;
+    const struct checkpoint_machine_ops *ops;
+    void *machine;
+    struct gmem *memory;
+    pthread_t applier;
+    bool applier_started;
+
+    /* owner's thread */
+    struct link *link;
+    pthread_t receiver;
+
+    /* receiving thread */
+    struct stage *stage;
+    term_t term;
+    epoch_t last_begun; /* on this link; 0 before the first */
+    bool synchronised;  /* a full synchronisation was completed on this link */
+    bool ready_told;
+
+    pthread_mutex_t lock; /* protects all below */
+    pthread_cond_t changed;
+    bool stop;
+    struct staged_epoch queue[QUEUE_MAX]; /* oldest first */
+    size_t queue_count;
+    bool applying;
+    struct section_set *state; /* of the last applied epoch with state */
+    nsec_t state_at;           /* when it was received */
+    struct standby_stats stats;
+};
+
+/* ---- the applying thread ---- */
+
+/* With the lock held. */
+static void finish_applied(struct standby *s, struct staged_epoch *done)
+{
+    if (done->state) {
+        section_set_destroy(&s->state);
+        s->state = done->state;
+        done->state = NULL;
+        s->state_at = done->received_at;
+    }
+    s->stats.applied = done->epoch;
+    s->applying = false;
+    pthread_cond_broadcast(&s->changed);
+}
+
+static void *applier_main(void *context)
+{
+    struct standby *s = context;
+    pthread_mutex_lock(&s->lock);
+    while (!s->stop) {
+        if (!s->queue_count) {
+            pthread_cond_wait(&s->changed, &s->lock);
+            continue;
+        }
+        struct staged_epoch next = s->queue[0];
+        memmove(s->queue, s->queue + 1, --s->queue_count * sizeof(s->queue[0]));
+        s->applying = true;
+        pthread_cond_broadcast(&s->changed);
+        pthread_mutex_unlock(&s->lock);
+        staged_epoch_apply(&next, s->memory);
+        pthread_mutex_lock(&s->lock);
+        finish_applied(s, &next);
+        pthread_mutex_unlock(&s->lock);
+        staged_epoch_recycle(&next, s->config.slab);
+        pthread_mutex_lock(&s->lock);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+/* With the lock held: waits until everything that was queued is in memory. */
+static void wait_applied(struct standby *s)
+{
+    while ((s->queue_count || s->applying) && !s->stop)
+        pthread_cond_wait(&s->changed, &s->lock);
+}
+
+static void enqueue(struct standby *s, const struct staged_epoch *epoch)
+{
+    pthread_mutex_lock(&s->lock);
+    while (s->queue_count == QUEUE_MAX && !s->stop)
+        pthread_cond_wait(&s->changed, &s->lock);
+    s->queue[s->queue_count++] = *epoch;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- the receiving thread ---- */
+
+static int begin(struct standby *s, epoch_t epoch, enum message_epoch_kind kind, struct error *err)
+{
+    if (epoch <= s->last_begun)
+        return error_set(err, -EPROTO, "epoch %llu begins after epoch %llu",
+                         (unsigned long long)epoch, (unsigned long long)s->last_begun);
+    if (kind == MESSAGE_EPOCH_INCREMENTAL && !s->synchronised)
+        return error_set(err, -EPROTO, "epoch %llu comes before a full synchronisation",
+                         (unsigned long long)epoch);
+    s->last_begun = epoch;
+    const int rc = stage_begin(s->stage, epoch, kind, err);
+    if (rc < 0 || kind == MESSAGE_EPOCH_INCREMENTAL)
+        return rc;
+    /* Pages of a synchronisation go straight to memory: older epochs must be there before, and
+     * from now on there is no consistent state to continue from. */
+    pthread_mutex_lock(&s->lock);
+    wait_applied(s);
+    const bool was_promotable = s->stats.promotable;
+    s->stats.promotable = false;
+    s->stats.synchronising = true;
+    s->stats.sync_pages = 0;
+    pthread_mutex_unlock(&s->lock);
+    s->synchronised = false;
+    s->ready_told = false;
+    if (was_promotable)
+        s->config.event(s->config.context, STANDBY_EVENT_NOT_READY, NULL);
+    return 0;
+}
+
+static int refuse(struct standby *s, epoch_t epoch, enum message_nack_reason reason,
+                  const struct error *why)
+{
+    struct message nack = {.kind = MESSAGE_EPOCH_NACK, .epoch_nack = {.reason = reason}};
+    memcpy(nack.epoch_nack.text, why->text, sizeof(nack.epoch_nack.text) - 1);
+    message_send(s->link, s->term, epoch, &nack, NULL);
+    return why->code;
+}
+
+/* END: verify, prove loadable, and only then acknowledge. */
+static int end(struct standby *s, epoch_t epoch, const struct message_epoch_end *message,
+               struct error *err)
+{
+    struct staged_epoch whole;
+    int rc = stage_finish(s->stage, epoch, message, &whole, err);
+    if (rc < 0)
+        return refuse(s, epoch, MESSAGE_NACK_DIGEST, err);
+    if (whole.state)
+        rc = s->ops->check(s->machine, whole.state, err);
+    if (rc < 0) {
+        staged_epoch_recycle(&whole, s->config.slab);
+        return refuse(s, epoch, MESSAGE_NACK_STATE, err);
+    }
+    const bool commits = whole.kind == MESSAGE_EPOCH_INCREMENTAL;
+    const uint64_t pages = whole.pages;
+    s->synchronised = true;
+    enqueue(s, &whole);
+    pthread_mutex_lock(&s->lock);
+    if (commits) {
+        s->stats.committed = epoch;
+        s->stats.promotable = true;
+        s->stats.synchronising = false;
+        s->stats.epochs++;
+        s->stats.pages += pages;
+    }
+    pthread_mutex_unlock(&s->lock);
+    const struct message ack = {.kind = MESSAGE_EPOCH_ACK};
+    rc = message_send(s->link, s->term, epoch, &ack, err);
+    if (commits && !s->ready_told) {
+        s->ready_told = true;
+        s->config.event(s->config.context, STANDBY_EVENT_READY, NULL);
+    }
+    return rc;
+}
+
+static int receive_control(struct standby *s, const struct frame *frame, bool *goodbye,
+                           struct error *err)
+{
+    struct message m;
+    const int rc = message_receive(s->link, frame, &m, err);
+    if (rc < 0)
+        return rc;
+    switch (m.kind) {
+    case MESSAGE_EPOCH_BEGIN:
+        return begin(s, frame->epoch, m.epoch_begin.kind, err);
+    case MESSAGE_EPOCH_END:
+        return end(s, frame->epoch, &m.epoch_end, err);
+    case MESSAGE_GOODBYE:
+        *goodbye = m.goodbye.final;
+        return error_set(err, -EPIPE, "the primary said goodbye: %s", m.goodbye.text);
+    default:
+        return error_set(err, -EPROTO, "the primary sent %s, which only a standby may send",
+                         message_kind_name(m.kind));
+    }
+}
+
+static int receive_bulk(struct standby *s, const struct frame *frame, struct error *err)
+{
+    if (frame->size > SLAB_CHUNK_SIZE)
+        return error_set(err, -EBADMSG, "%s frame of %u bytes: the limit is %zu",
+                         frame_type_name(frame->type), frame->size, SLAB_CHUNK_SIZE);
+    /* Waits for the applying thread when the staging memory is full; an epoch that alone outgrows
+     * it would wait for ever, so that is refused first. */
+    uint8_t *chunk = slab_take(s->config.slab);
+    if (!chunk) {
+        pthread_mutex_lock(&s->lock);
+        wait_applied(s);
+        pthread_mutex_unlock(&s->lock);
+        chunk = slab_take(s->config.slab);
+    }
+    if (!chunk) {
+        error_set(err, -ENOBUFS, "epoch %llu outgrows the staging memory",
+                  (unsigned long long)frame->epoch);
+        return refuse(s, frame->epoch, MESSAGE_NACK_STAGING, err);
+    }
+    int rc = link_receive_payload(s->link, chunk, frame->size, err);
+    if (rc < 0) {
+        slab_give(s->config.slab, chunk);
+        return rc;
+    }
+    rc = stage_add(s->stage, frame, chunk, err);
+    if (rc < 0)
+        return refuse(s, frame->epoch, MESSAGE_NACK_PROTOCOL, err);
+    pthread_mutex_lock(&s->lock);
+    s->stats.bytes += frame->size;
+    if (s->stats.synchronising && frame->type == FRAME_PAGES)
+        s->stats.sync_pages += frame->size / PAGE_SIZE;
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+static int receive_one(struct standby *s, bool *goodbye, bool *closed, struct error *err)
+{
+    struct frame frame;
+    int rc = link_receive_header(s->link, &frame, err);
+    *closed = rc == -EPIPE;
+    if (rc < 0)
+        return rc;
+    if (frame.term != s->term)
+        return error_set(err, -EPROTO, "the primary sent term %llu in term %llu",
+                         (unsigned long long)frame.term, (unsigned long long)s->term);
+    return frame.type == FRAME_CONTROL ? receive_control(s, &frame, goodbye, err)
+                                       : receive_bulk(s, &frame, err);
+}
+
+static void *receiver_main(void *context)
+{
+    struct standby *s = context;
+    struct error err = {0};
+    bool goodbye = false;
+    bool closed = false;
+    while (receive_one(s, &goodbye, &closed, &err) == 0)
+        ;
+    link_shutdown(s->link);
+    pthread_mutex_lock(&s->lock);
+    s->stats.following = false;
+    /* Half a synchronisation is no state at all; the next link begins with a new one. */
+    s->stats.synchronising = false;
+    pthread_mutex_unlock(&s->lock);
+    s->config.event(s->config.context,
+                    goodbye  ? STANDBY_EVENT_GOODBYE
+                    : closed ? STANDBY_EVENT_CLOSED
+                             : STANDBY_EVENT_BROKEN,
+                    &err);
+    return NULL;
+}
+
+/* ---- the interface ---- */
+
+int standby_create(const struct standby_config *config, struct standby **out, struct error *err)
+{
+    *out = NULL;
+    struct standby *s = calloc(1, sizeof(*s));
+    if (!s)
+        return error_set(err, -ENOMEM, "standby: out of memory");
+    s->config = *config;
+    s->ops = config->machine.ops;
+    s->machine = config->machine.context;
+    s->memory = s->ops->memory(s->machine);
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->changed, NULL);
+    int rc = stage_create(s->memory, config->slab, &s->stage, err);
+    if (rc == 0 && pthread_create(&s->applier, NULL, applier_main, s) != 0)
+        rc = error_set(err, -EAGAIN, "standby: can't start a thread");
+    s->applier_started = rc == 0;
+    if (rc < 0)
+        standby_destroy(&s);
+    *out = s;
+    return rc;
+}
+
+void standby_destroy(struct standby **standby)
+{
+    struct standby *s = *standby;
+    if (!s)
+        return;
+    standby_unfollow(s);
+    pthread_mutex_lock(&s->lock);
+    s->stop = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    if (s->applier_started)
+        pthread_join(s->applier, NULL);
+    for (size_t i = 0; i < s->queue_count; i++)
+        staged_epoch_recycle(&s->queue[i], s->config.slab);
+    stage_destroy(&s->stage);
+    section_set_destroy(&s->state);
+    pthread_cond_destroy(&s->changed);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+    *standby = NULL;
+}
+
+int standby_follow(struct standby *standby, struct link *link, term_t term, struct error *err)
+{
+    assert(!standby->link);
+    standby->link = link;
+    standby->term = term;
+    standby->last_begun = 0;
+    standby->synchronised = false;
+    standby->ready_told = false;
+    pthread_mutex_lock(&standby->lock);
+    standby->stats.following = true;
+    pthread_mutex_unlock(&standby->lock);
+    if (pthread_create(&standby->receiver, NULL, receiver_main, standby) == 0)
+        return 0;
+    link_destroy(&standby->link);
+    return error_set(err, -EAGAIN, "standby: can't start a thread");
+}
+
+void standby_unfollow(struct standby *standby)
+{
+    if (!standby->link)
+        return;
+    link_shutdown(standby->link);
+    pthread_join(standby->receiver, NULL);
+    link_destroy(&standby->link);
+    if (stage_is_filling(standby->stage))
+        stage_drop(standby->stage);
+}
+
+int standby_promote(struct standby *standby, struct standby_takeover *out, struct error *err)
+{
+    const nsec_t start = clock_now();
+    standby_unfollow(standby);
+    const nsec_t dropped = clock_now();
+    pthread_mutex_lock(&standby->lock);
+    wait_applied(standby);
+    const bool promotable = standby->stats.promotable;
+    const epoch_t epoch = standby->stats.committed;
+    pthread_mutex_unlock(&standby->lock);
+    if (!promotable)
+        return error_set(err, -ENODATA, "this standby holds no complete state of the guest");
+    const nsec_t applied = clock_now();
+    const int rc =
+        standby->ops->load(standby->machine, standby->state, applied - standby->state_at, err);
+    if (rc < 0)
+        return rc;
+    *out = (struct standby_takeover){.epoch = epoch,
+                                     .drop = dropped - start,
+                                     .apply = applied - dropped,
+                                     .load = clock_now() - applied};
+    return 0;
+}
+
+void standby_snapshot(struct standby *standby, struct standby_stats *out)
+{
+    pthread_mutex_lock(&standby->lock);
+    *out = standby->stats;
+    pthread_mutex_unlock(&standby->lock);
+    const size_t used =
+        slab_chunk_count(standby->config.slab) - slab_free_count(standby->config.slab);
+    out->staging_used = used * SLAB_CHUNK_SIZE;
+}

@@ -1,0 +1,80 @@
+/* The standby: follows a primary epoch by epoch, and becomes the guest when told.
+ *
+ *   receiving thread:  frames ─► stage ─► verify ─► prove loadable ─► ack(n) ─► queue
+ *   applying thread:                                                            queue ─► memory
+ *
+ * ack(n) is a promise: epoch n is complete in this host's memory, its digest was checked and the
+ * machine said that it can load the state (DESIGN §4.4). Application to guest memory happens later,
+ * in order, off the critical path.
+ *
+ * The standby is *promotable* when the last whole thing it received is an acknowledged epoch with
+ * state: not before the first commit, and not during a full synchronisation. It stays promotable
+ * when the link is lost in mid-epoch: what is unfinished is dropped.
+ *
+ * Threads: the functions belong to one owner (the role's thread) except the snapshot. */
+#ifndef KEMARI_SECONDARY_STANDBY_H
+#define KEMARI_SECONDARY_STANDBY_H
+
+#include "checkpoint/machine_ops.h"
+#include "checkpoint/slab.h"
+#include "transport/link.h"
+
+struct standby;
+
+enum standby_event {
+    STANDBY_EVENT_READY,     /* the first commit of this link: promotable */
+    STANDBY_EVENT_NOT_READY, /* a full synchronisation began on a promotable standby */
+    STANDBY_EVENT_CLOSED,    /* the peer closed without goodbye (EOF) */
+    STANDBY_EVENT_BROKEN,    /* the link failed or the peer broke the protocol: `why` */
+    STANDBY_EVENT_GOODBYE,   /* an orderly end by the primary: `why` */
+};
+
+struct standby_config {
+    struct checkpoint_machine machine; /* borrowed, never run, parked */
+    struct slab *slab;                 /* borrowed staging memory */
+    /* On the receiving thread, without locks; must not call back into the standby. */
+    void (*event)(void *context, enum standby_event event, const struct error *why);
+    void *context;
+};
+
+struct standby_stats {
+    bool following; /* a link is up */
+    bool promotable;
+    bool synchronising;
+    epoch_t committed; /* last acknowledged epoch with state; 0 when none */
+    epoch_t applied;
+    uint64_t epochs;
+    uint64_t pages;
+    uint64_t bytes;
+    uint64_t sync_pages; /* received by the running or last full synchronisation */
+    size_t staging_used; /* bytes */
+};
+
+/* Where the time of a promotion went, ns. */
+struct standby_takeover {
+    epoch_t epoch; /* the guest continues from the end of this one */
+    nsec_t drop;   /* link closed, unfinished epoch dropped */
+    nsec_t apply;  /* committed epochs applied */
+    nsec_t load;   /* machine state loaded */
+};
+
+int standby_create(const struct standby_config *config, struct standby **out, struct error *err);
+/* Ends the threads and closes the link. */
+void standby_destroy(struct standby **standby);
+
+/* Follows the primary behind this link, whose handshake is done, in `term`. Takes over the link in
+ * every case. The link before must be gone: see standby_unfollow(). */
+int standby_follow(struct standby *standby, struct link *link, term_t term, struct error *err);
+
+/* Closes the link, waits for its thread, drops the unfinished epoch. No event comes afterwards.
+ * Idempotent. */
+void standby_unfollow(struct standby *standby);
+
+/* Turns the standby into the guest as of its last committed epoch: unfollow, apply what is
+ * committed, load the state. The caller holds the grant, already durable (DESIGN §6); the guest
+ * does not run yet. -ENODATA when not promotable. After another error the machine is unusable. */
+int standby_promote(struct standby *standby, struct standby_takeover *out, struct error *err);
+
+void standby_snapshot(struct standby *standby, struct standby_stats *out);
+
+#endif

@@ -1,0 +1,37 @@
+/* A machine without KVM for tests of the engine and the standby: a thread plays the guest.
+ *
+ * Step i of the guest writes the number i to page p(i) (a fixed pseudo-random sequence) and, every
+ * few steps, says i to the outside. Its only register is the number of steps done. So the exact
+ * content of memory after n steps is known, and whoever saw the output i knows that at least i
+ * steps must never be lost. */
+#ifndef KEMARI_TEST_SUPPORT_FAKE_MACHINE_H
+#define KEMARI_TEST_SUPPORT_FAKE_MACHINE_H
+
+#include "checkpoint/machine_ops.h"
+#include "checkpoint/outbox.h"
+
+struct fake_machine;
+
+struct fake_machine_config {
+    uint64_t memory;       /* bytes, multiple of 2 MiB */
+    unsigned output_every; /* steps; 0: never */
+    unsigned step_usec;    /* between steps */
+    /* What came out, in order. */
+    void (*visible)(void *context, uint64_t step);
+    void *context;
+};
+
+struct fake_machine *fake_machine_create(const struct fake_machine_config *config);
+void fake_machine_destroy(struct fake_machine **machine);
+
+struct checkpoint_machine fake_machine_ops(struct fake_machine *machine);
+/* Where output goes; before the first resume. */
+void fake_machine_set_outbox(struct fake_machine *machine, struct outbox *outbox);
+
+uint64_t fake_machine_steps(struct fake_machine *machine);
+/* Parked only: does memory hold exactly what `steps` steps leave? */
+bool fake_machine_memory_is_right(struct fake_machine *machine, uint64_t steps);
+/* From now on, check() of any state fails, as if it came from another version. */
+void fake_machine_refuse_states(struct fake_machine *machine);
+
+#endif

@@ -1,0 +1,329 @@
+/* Engine and standby, connected, with a machine whose exact memory is known: promises P1 and P3 at
+ * whatever moment the primary dies. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "checkpoint/engine.h"
+#include "secondary/standby.h"
+#include "test/support/fake_machine.h"
+#include "test/support/runner.h"
+#include "transport/inproc.h"
+
+#define TERM    7
+#define STAGING (16 * SLAB_CHUNK_SIZE)
+
+/* Everything that both sides and the world outside share. */
+struct pair {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint64_t seen;      /* highest step that became visible */
+    bool backwards;     /* a visible step was not above the one before */
+    unsigned events[8]; /* engine's and standby's, counted */
+    unsigned standby_events[8];
+
+    struct slab *slabs[2];
+    struct fake_machine *machines[2];
+    struct engine *engine;
+    struct standby *standby;
+};
+
+static void note_visible(void *context, uint64_t step)
+{
+    struct pair *p = context;
+    pthread_mutex_lock(&p->lock);
+    p->backwards = p->backwards || step <= p->seen;
+    p->seen = step;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void note_engine(void *context, enum engine_event event, const struct error *why)
+{
+    struct pair *p = context;
+    (void)why;
+    pthread_mutex_lock(&p->lock);
+    p->events[event]++;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void note_standby(void *context, enum standby_event event, const struct error *why)
+{
+    struct pair *p = context;
+    (void)why;
+    pthread_mutex_lock(&p->lock);
+    p->standby_events[event]++;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* Waits until *counter reaches `value`; a minute is for ever. */
+static bool wait_for(struct pair *p, const unsigned *counter, unsigned value)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 60;
+    int rc = 0;
+    pthread_mutex_lock(&p->lock);
+    while (*counter < value && rc == 0)
+        rc = pthread_cond_timedwait(&p->changed, &p->lock, &until);
+    const bool reached = *counter >= value;
+    pthread_mutex_unlock(&p->lock);
+    return reached;
+}
+
+static bool wait_visible(struct pair *p, uint64_t step)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 60;
+    int rc = 0;
+    pthread_mutex_lock(&p->lock);
+    while (p->seen < step && rc == 0)
+        rc = pthread_cond_timedwait(&p->changed, &p->lock, &until);
+    const bool reached = p->seen >= step;
+    pthread_mutex_unlock(&p->lock);
+    return reached;
+}
+
+static const struct policy default_policy = {.kind = POLICY_PIPELINED,
+                                             .interval = MSEC(2),
+                                             .max_interval = MSEC(20),
+                                             .window = 2,
+                                             .dirty_budget = 256};
+
+static void pair_start(struct pair *p, const struct policy *policy, unsigned step_usec)
+{
+    memset(p, 0, sizeof(*p));
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->changed, NULL);
+    for (int i = 0; i < 2; i++) {
+        const struct fake_machine_config config = {.memory = 8 << 20,
+                                                   .output_every = 3,
+                                                   .step_usec = step_usec,
+                                                   .visible = note_visible,
+                                                   .context = p};
+        p->machines[i] = fake_machine_create(&config);
+        CU_ASSERT_EQUAL_FATAL(slab_create(STAGING, &p->slabs[i], NULL), 0);
+    }
+    const struct engine_config engine = {.machine = fake_machine_ops(p->machines[0]),
+                                         .slab = p->slabs[0],
+                                         .outbox_cap = 4 << 20,
+                                         .policy = *policy,
+                                         .first_epoch = 1,
+                                         .event = note_engine,
+                                         .context = p};
+    CU_ASSERT_EQUAL_FATAL(engine_create(&engine, &p->engine, NULL), 0);
+    fake_machine_set_outbox(p->machines[0], engine_outbox(p->engine));
+    const struct standby_config standby = {.machine = fake_machine_ops(p->machines[1]),
+                                           .slab = p->slabs[1],
+                                           .event = note_standby,
+                                           .context = p};
+    CU_ASSERT_EQUAL_FATAL(standby_create(&standby, &p->standby, NULL), 0);
+    engine_start_guest(p->engine);
+}
+
+static void pair_connect(struct pair *p)
+{
+    struct link *ends[2];
+    CU_ASSERT_EQUAL_FATAL(inproc_pair("pair", ends, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(standby_follow(p->standby, ends[1], TERM, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(engine_protect(p->engine, ends[0], TERM, STAGING, NULL), 0);
+}
+
+static void pair_end(struct pair *p)
+{
+    engine_destroy(&p->engine);
+    standby_destroy(&p->standby);
+    for (int i = 0; i < 2; i++) {
+        /* Every chunk came home. */
+        CU_ASSERT_EQUAL(slab_free_count(p->slabs[i]), slab_chunk_count(p->slabs[i]));
+        slab_destroy(&p->slabs[i]);
+        fake_machine_destroy(&p->machines[i]);
+    }
+    pthread_cond_destroy(&p->changed);
+    pthread_mutex_destroy(&p->lock);
+}
+
+/* The primary dies now; the standby takes over and must know all that was seen. */
+static void fail_over_and_judge(struct pair *p)
+{
+    engine_drop_link(p->engine, "killed by the test");
+    struct standby_takeover takeover;
+    struct error err = {0};
+    CU_ASSERT_EQUAL(standby_promote(p->standby, &takeover, &err), 0);
+    engine_fence(p->engine);
+    const uint64_t steps = fake_machine_steps(p->machines[1]);
+    pthread_mutex_lock(&p->lock);
+    CU_ASSERT(steps >= p->seen);
+    CU_ASSERT_FALSE(p->backwards);
+    pthread_mutex_unlock(&p->lock);
+    CU_ASSERT_TRUE(fake_machine_memory_is_right(p->machines[1], steps));
+}
+
+static void nothing_is_visible_before_the_first_commit(void)
+{
+    struct pair p;
+    pair_start(&p, &default_policy, 0);
+    struct outbox_stats stats;
+    do
+        outbox_snapshot(engine_outbox(p.engine), &stats);
+    while (stats.held_items < 1000);
+    CU_ASSERT_EQUAL(p.seen, 0);
+    pair_connect(&p);
+    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], 1));
+    CU_ASSERT_TRUE(wait_visible(&p, 1));
+    fail_over_and_judge(&p);
+    pair_end(&p);
+}
+
+static void what_was_seen_is_never_lost_under_any_policy(void)
+{
+    for (int kind = POLICY_PIPELINED; kind <= POLICY_INTERVAL; kind++) {
+        struct policy policy = default_policy;
+        policy.kind = (enum policy_kind)kind;
+        for (unsigned run = 0; run < 20; run++) {
+            struct pair p;
+            pair_start(&p, &policy, run % 3);
+            pair_connect(&p);
+            CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_READY], 1));
+            CU_ASSERT_TRUE(wait_visible(&p, 1 + run * 37));
+            fail_over_and_judge(&p);
+            pair_end(&p);
+        }
+    }
+}
+
+static void a_standby_that_lost_its_link_synchronises_again(void)
+{
+    struct pair p;
+    pair_start(&p, &default_policy, 1);
+    for (unsigned round = 1; round <= 5; round++) {
+        pair_connect(&p);
+        CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], round));
+        CU_ASSERT_TRUE(wait_visible(&p, p.seen + 10));
+        if (round == 5)
+            break;
+        engine_drop_link(p.engine, "cut by the test");
+        CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_LINK_LOST], round));
+        standby_unfollow(p.standby);
+    }
+    fail_over_and_judge(&p);
+    pair_end(&p);
+}
+
+static void alone_output_flows_until_the_next_standby_commits(void)
+{
+    struct pair p;
+    pair_start(&p, &default_policy, 1);
+    CU_ASSERT_EQUAL(engine_open(p.engine, NULL), 0);
+    CU_ASSERT_TRUE(wait_visible(&p, 30));
+    pair_connect(&p);
+    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], 1));
+    CU_ASSERT_TRUE(wait_visible(&p, p.seen + 100));
+    fail_over_and_judge(&p);
+    pair_end(&p);
+}
+
+static void a_dirty_set_beyond_the_staging_memory_is_survived(void)
+{
+    /* 8 MiB of guest memory against caps of 8 MiB on each side, of which an epoch may use six, and
+     * a policy that never cuts for dirt. */
+    struct policy policy = default_policy;
+    policy.kind = POLICY_INTERVAL;
+    policy.interval = MSEC(300);
+    policy.dirty_budget = UINT64_MAX / 4;
+    struct pair p;
+    pair_start(&p, &policy, 0);
+    slab_destroy(&p.slabs[1]);
+    standby_destroy(&p.standby);
+    CU_ASSERT_EQUAL_FATAL(slab_create(SLAB_SIZE_MIN, &p.slabs[1], NULL), 0);
+    const struct standby_config standby = {.machine = fake_machine_ops(p.machines[1]),
+                                           .slab = p.slabs[1],
+                                           .event = note_standby,
+                                           .context = &p};
+    CU_ASSERT_EQUAL_FATAL(standby_create(&standby, &p.standby, NULL), 0);
+    struct link *ends[2];
+    CU_ASSERT_EQUAL_FATAL(inproc_pair("pair", ends, NULL), 0);
+    CU_ASSERT_EQUAL(standby_follow(p.standby, ends[1], TERM, NULL), 0);
+    CU_ASSERT_EQUAL(engine_protect(p.engine, ends[0], TERM, SLAB_SIZE_MIN, NULL), 0);
+    CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_NOT_READY], 2));
+    CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_READY], 3));
+    struct engine_stats stats;
+    engine_snapshot(p.engine, &stats);
+    CU_ASSERT(stats.overflows >= 2);
+    fail_over_and_judge(&p);
+    pair_end(&p);
+}
+
+static void a_state_that_would_not_load_is_never_acknowledged(void)
+{
+    struct pair p;
+    pair_start(&p, &default_policy, 1);
+    fake_machine_refuse_states(p.machines[1]);
+    pair_connect(&p);
+    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_LINK_LOST], 1));
+    CU_ASSERT_EQUAL(p.seen, 0);
+    CU_ASSERT_EQUAL(p.events[ENGINE_EVENT_PROTECTED], 0);
+    struct standby_takeover takeover;
+    struct error err = {0};
+    CU_ASSERT_EQUAL(standby_promote(p.standby, &takeover, &err), -ENODATA);
+    pair_end(&p);
+}
+
+static void a_fenced_guest_says_nothing_more(void)
+{
+    struct pair p;
+    pair_start(&p, &default_policy, 1);
+    CU_ASSERT_EQUAL(engine_open(p.engine, NULL), 0);
+    CU_ASSERT_TRUE(wait_visible(&p, 30));
+    engine_fence(p.engine);
+    pthread_mutex_lock(&p.lock);
+    const uint64_t last = p.seen;
+    pthread_mutex_unlock(&p.lock);
+    struct link *ends[2];
+    CU_ASSERT_EQUAL_FATAL(inproc_pair("late", ends, NULL), 0);
+    CU_ASSERT_EQUAL(engine_protect(p.engine, ends[0], TERM, STAGING, NULL), -EPERM);
+    CU_ASSERT_EQUAL(engine_open(p.engine, NULL), -EBUSY);
+    link_destroy(&ends[0]);
+    link_destroy(&ends[1]);
+    engine_destroy(&p.engine);
+    CU_ASSERT_EQUAL(p.seen, last);
+    pair_end(&p);
+}
+
+static void flushing_leaves_nothing_unsaid(void)
+{
+    struct pair p;
+    pair_start(&p, &default_policy, 1);
+    CU_ASSERT_EQUAL(engine_flush(p.engine, clock_now() + SEC(60)), -ENOTCONN);
+    pair_connect(&p);
+    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], 1));
+    fake_machine_set_outbox(p.machines[0], engine_outbox(p.engine));
+    CU_ASSERT_EQUAL(engine_flush(p.engine, clock_now() + SEC(60)), 0);
+    engine_say_goodbye(p.engine, "the test ends");
+    CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_GOODBYE], 1));
+    pair_end(&p);
+}
+
+static const struct test_case cases[] = {
+    {"nothing is visible before the first commit", nothing_is_visible_before_the_first_commit},
+    {"what was seen is never lost under any policy", what_was_seen_is_never_lost_under_any_policy},
+    {"a standby that lost its link synchronises again",
+     a_standby_that_lost_its_link_synchronises_again},
+    {"alone, output flows until the next standby commits",
+     alone_output_flows_until_the_next_standby_commits},
+    {"a dirty set beyond the staging memory is survived",
+     a_dirty_set_beyond_the_staging_memory_is_survived},
+    {"a state that would not load is never acknowledged",
+     a_state_that_would_not_load_is_never_acknowledged},
+    {"a fenced guest says nothing more", a_fenced_guest_says_nothing_more},
+    {"flushing leaves nothing unsaid", flushing_leaves_nothing_unsaid},
+};
+
+TEST_MAIN("replication", cases)
