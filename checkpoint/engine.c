@@ -142,7 +142,8 @@ static int handle_message(struct engine *e, const struct frame *frame, const str
                          m->resync.text);
     case MESSAGE_GOODBYE:
         pthread_mutex_lock(&e->lock);
-        e->goodbye = true;
+        e->ending = m->goodbye.reason == MESSAGE_GOODBYE_SUPERSEDED ? ENGINE_EVENT_SUPERSEDED
+                                                                    : ENGINE_EVENT_GOODBYE;
         pthread_mutex_unlock(&e->lock);
         return error_set(err, -EPIPE, "the standby said goodbye: %s", m->goodbye.text);
     default:
@@ -189,7 +190,7 @@ static bool adopt_link(struct engine *e)
     e->link = e->offered;
     e->offered = NULL;
     e->link_failed = false;
-    e->goodbye = false;
+    e->ending = ENGINE_EVENT_LINK_LOST;
     e->acked = 0;
     e->was_open = e->stats.state == ENGINE_OPEN;
     engine_set_state(e, ENGINE_SYNCHRONISING, link_peer_name(e->link));
@@ -227,7 +228,7 @@ static void close_link(struct engine *e, bool receiver_runs)
     e->stats.epochs_aborted += e->flight_count;
     e->flight_count = 0;
     const struct error why = e->link_error;
-    const bool goodbye = e->goodbye;
+    const enum engine_event ending = e->ending;
     const bool stopping = e->stop;
     engine_set_state(e, e->was_open ? ENGINE_OPEN : ENGINE_HOLDING, why.text);
     pthread_mutex_unlock(&e->lock);
@@ -425,6 +426,8 @@ int engine_create(const struct engine_config *config, struct engine **out, struc
     int rc = allocate(e, err);
     if (rc == 0 && config->open)
         outbox_open(e->outbox);
+    if (rc == 0)
+        e->ops->output_to(e->machine, e->outbox);
     if (rc == 0 && pthread_create(&e->thread, NULL, engine_main, e) != 0)
         rc = error_set(err, -EAGAIN, "checkpoint engine: can't start a thread");
     e->thread_started = rc == 0;
@@ -447,6 +450,8 @@ void engine_destroy(struct engine **engine)
     pthread_mutex_unlock(&e->lock);
     if (e->thread_started)
         pthread_join(e->thread, NULL);
+    if (e->outbox)
+        e->ops->output_to(e->machine, NULL);
     if (e->offered)
         link_destroy(&e->offered);
     for (size_t i = 0; i < e->idle_count; i++)

@@ -46,6 +46,7 @@ enum engine_event {
     ENGINE_EVENT_LINK_LOST, /* the link failed or was dropped; `why` says how. Output is held, or
                                still open if no epoch with state had been sent */
     ENGINE_EVENT_GOODBYE,   /* the standby left in an orderly way; otherwise as LINK_LOST */
+    ENGINE_EVENT_SUPERSEDED, /* the standby says that it owns a higher term; otherwise as LINK_LOST */
 };
 
 struct engine_config {
@@ -90,7 +91,7 @@ int engine_create(const struct engine_config *config, struct engine **out, struc
 /* Parks the guest, ends the threads, closes the link, frees. */
 void engine_destroy(struct engine **engine);
 
-/* Where the machine puts its output. Lives as long as the engine. */
+/* Where the machine puts its output: creation told it so, destruction takes it back. */
 struct outbox *engine_outbox(struct engine *engine);
 
 /* Lets the guest run. Once. */

@@ -55,7 +55,7 @@ struct engine {
     term_t term;
     struct link *link;
     bool link_failed;
-    bool goodbye;
+    enum engine_event ending; /* which event the end of this link is */
     struct error link_error;                        /* the first reason of link_failed */
     struct in_flight flight[POLICY_WINDOW_MAX + 1]; /* oldest first */
     size_t flight_count;

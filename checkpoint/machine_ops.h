@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/section.h"
 #include "base/types.h"
+#include "checkpoint/outbox.h"
 #include "dirtylog/dirty_set.h"
 #include "gmem/gmem.h"
 
@@ -45,6 +46,10 @@ struct checkpoint_machine_ops {
     /* Takes over a checked state; memory has been filled before. `elapsed` >= 0 is the time since
      * the state was taken, by which guest clocks move forward. After an error only destroy. */
     int (*load)(void *machine, const struct section_set *set, nsec_t elapsed, struct error *err);
+
+    /* Where everything goes that the guest says, from now on; NULL drops it. Called with the guest
+     * parked, before the first resume(). */
+    void (*output_to)(void *machine, struct outbox *outbox);
 
     /* Opens the ways to the outside (tap, console) and announces the guest's addresses to the
      * network. Idempotent. Called before the first resume() of a guest on this host. */

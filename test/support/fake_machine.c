@@ -91,11 +91,6 @@ void fake_machine_destroy(struct fake_machine **machine)
     *machine = NULL;
 }
 
-void fake_machine_set_outbox(struct fake_machine *machine, struct outbox *outbox)
-{
-    machine->outbox = outbox;
-}
-
 uint64_t fake_machine_steps(struct fake_machine *machine)
 {
     return machine->steps;
@@ -205,6 +200,11 @@ static int fake_load(void *machine, const struct section_set *set, nsec_t elapse
     return 0;
 }
 
+static void fake_output_to(void *machine, struct outbox *outbox)
+{
+    ((struct fake_machine *)machine)->outbox = outbox;
+}
+
 static int fake_output_open(void *machine, struct error *err)
 {
     (void)machine, (void)err;
@@ -239,6 +239,7 @@ struct checkpoint_machine fake_machine_ops(struct fake_machine *machine)
         .save = fake_save,
         .check = fake_check,
         .load = fake_load,
+        .output_to = fake_output_to,
         .output_open = fake_output_open,
         .announce = fake_announce,
         .emit = fake_emit,

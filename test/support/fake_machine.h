@@ -25,8 +25,6 @@ struct fake_machine *fake_machine_create(const struct fake_machine_config *confi
 void fake_machine_destroy(struct fake_machine **machine);
 
 struct checkpoint_machine fake_machine_ops(struct fake_machine *machine);
-/* Where output goes; before the first resume. */
-void fake_machine_set_outbox(struct fake_machine *machine, struct outbox *outbox);
 
 uint64_t fake_machine_steps(struct fake_machine *machine);
 /* Parked only: does memory hold exactly what `steps` steps leave? */

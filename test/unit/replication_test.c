@@ -119,7 +119,6 @@ static void pair_start(struct pair *p, const struct policy *policy, unsigned ste
                                          .event = note_engine,
                                          .context = p};
     CU_ASSERT_EQUAL_FATAL(engine_create(&engine, &p->engine, NULL), 0);
-    fake_machine_set_outbox(p->machines[0], engine_outbox(p->engine));
     const struct standby_config standby = {.machine = fake_machine_ops(p->machines[1]),
                                            .slab = p->slabs[1],
                                            .event = note_standby,
@@ -304,7 +303,6 @@ static void flushing_leaves_nothing_unsaid(void)
     CU_ASSERT_EQUAL(engine_flush(p.engine, clock_now() + SEC(60)), -ENOTCONN);
     pair_connect(&p);
     CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], 1));
-    fake_machine_set_outbox(p.machines[0], engine_outbox(p.engine));
     CU_ASSERT_EQUAL(engine_flush(p.engine, clock_now() + SEC(60)), 0);
     engine_say_goodbye(p.engine, "the test ends");
     CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_GOODBYE], 1));

@@ -1,0 +1,67 @@
+/* The primary's decisions, as a pure table: (state, event) -> (state, actions).
+ *
+ *                 standby connected            first commit
+ *      WAITING ───────────────────► SYNCHRONISING ──────────► PROTECTED
+ *         │                          ▲  ▲  │ link lost           │ link lost
+ *         │ waited long enough       │  │  ├─────────┬───────────┘
+ *         ▼                          │  │  │(open)   │(held)
+ *       ASKING ◄─────────────────────┼──┼──┼─────────┘
+ *         │ granted      connected   │  │  │
+ *         └─────────────► SOLO ──────┘  └──┘ SOLO
+ *
+ *      refused, or a higher term seen: any ──► FENCED, for good
+ *
+ * WAITING, ASKING: output is held. SOLO: output leaves at once, by a grant (DESIGN §6). In
+ * SYNCHRONISING output is held, or open if it was SOLO before and no epoch with state has gone out
+ * yet (the engine knows which). */
+#ifndef KEMARI_PRIMARY_FSM_H
+#define KEMARI_PRIMARY_FSM_H
+
+#include "base/types.h"
+
+enum primary_state {
+    PRIMARY_WAITING,
+    PRIMARY_SYNCHRONISING,
+    PRIMARY_PROTECTED,
+    PRIMARY_ASKING,
+    PRIMARY_SOLO,
+    PRIMARY_FENCED,
+    PRIMARY_STATE_COUNT
+};
+
+enum primary_event {
+    PRIMARY_EVENT_CONNECTED,  /* a standby passed the handshake */
+    PRIMARY_EVENT_COMMITTED,  /* its first commit */
+    PRIMARY_EVENT_LOST_HELD,  /* the link is gone, output is held */
+    PRIMARY_EVENT_LOST_OPEN,  /* the link is gone, output was open all the time */
+    PRIMARY_EVENT_SUSPECT,    /* the heartbeat suspects the standby */
+    PRIMARY_EVENT_WAITED,     /* nobody came in the configured time */
+    PRIMARY_EVENT_GRANTED,    /* by the arbiter, recorded durably */
+    PRIMARY_EVENT_REFUSED,    /* by the arbiter */
+    PRIMARY_EVENT_UNANSWERED, /* by the arbiter, in time */
+    PRIMARY_EVENT_SUPERSEDED, /* somebody proved a higher term */
+    PRIMARY_EVENT_COUNT
+};
+
+enum primary_action {
+    PRIMARY_ACT_PROTECT = 1 << 0, /* give the new link to the engine */
+    PRIMARY_ACT_TURN_AWAY = 1 << 1, /* close the new link */
+    PRIMARY_ACT_DROP = 1 << 2,    /* give up the link */
+    PRIMARY_ACT_ASK = 1 << 3,     /* request the next term */
+    PRIMARY_ACT_CANCEL = 1 << 4,  /* take the request back */
+    PRIMARY_ACT_OPEN = 1 << 5,    /* release output without a standby */
+    PRIMARY_ACT_FENCE = 1 << 6,   /* stop the guest for good */
+};
+
+struct primary_step {
+    enum primary_state state;
+    unsigned actions; /* enum primary_action, to be carried out in the order of their bits */
+    bool legal;       /* false: this event can't happen in this state; nothing changes */
+};
+
+struct primary_step primary_fsm_step(enum primary_state state, enum primary_event event);
+
+const char *primary_state_name(enum primary_state state);
+const char *primary_event_name(enum primary_event event);
+
+#endif
