@@ -16,7 +16,8 @@ void mailbox_destroy(struct mailbox **mailbox);
  * missed an event could do anything. */
 void mailbox_post(struct mailbox *mailbox, const void *letter);
 
-/* Waits for a letter until `deadline` (clock_now(); INT64_MAX: for ever). False when time ran out. */
+/* Waits for a letter until `deadline` (clock_now(); INT64_MAX: for ever). False when time ran out.
+ */
 bool mailbox_wait(struct mailbox *mailbox, void *letter, nsec_t deadline);
 
 #endif

@@ -55,9 +55,9 @@ void engine_resume_guest(struct engine *e)
     if (!e->parked || !e->guest_started)
         return;
     pthread_mutex_lock(&e->lock);
-    const bool fenced = e->stats.state == ENGINE_FENCED;
+    const bool stay = e->stats.state == ENGINE_FENCED || e->halted;
     pthread_mutex_unlock(&e->lock);
-    if (fenced)
+    if (stay)
         return;
     e->parked = false;
     e->ops->resume(e->machine);
@@ -234,8 +234,7 @@ static void close_link(struct engine *e, bool receiver_runs)
     pthread_mutex_unlock(&e->lock);
     link_destroy(&link);
     if (!stopping)
-        e->config.event(e->config.context, goodbye ? ENGINE_EVENT_GOODBYE : ENGINE_EVENT_LINK_LOST,
-                        &why);
+        e->config.event(e->config.context, ending, &why);
 }
 
 /* ---- the thread ---- */
@@ -257,6 +256,17 @@ static int bring_up(struct engine *e, struct error *err)
     return rc < 0 ? rc : engine_cut_and_send(e, POLICY_TRIGGER_REQUEST, err);
 }
 
+static void start_guest_if_wanted(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    const bool start = e->want_start && !e->guest_started;
+    pthread_mutex_unlock(&e->lock);
+    if (!start)
+        return;
+    e->guest_started = true;
+    engine_resume_guest(e);
+}
+
 /* One look at the policy while a link is up. Returns the time to look again, or negative. */
 static nsec_t replicate_step(struct engine *e, struct error *err)
 {
@@ -276,7 +286,10 @@ static nsec_t replicate_step(struct engine *e, struct error *err)
         .requested = e->want_checkpoint,
     };
     const struct policy policy = e->policy;
+    const bool halted = e->halted;
     pthread_mutex_unlock(&e->lock);
+    if (halted)
+        engine_park_guest(e);
     const struct policy_decision d = policy_decide(&policy, &input);
     if (d.trigger != POLICY_TRIGGER_NONE) {
         const int rc = engine_cut_and_send(e, d.trigger, err);
@@ -301,6 +314,7 @@ static void wait_until(struct engine *e, nsec_t wake_at)
 static void run_link(struct engine *e)
 {
     struct error err = {0};
+    start_guest_if_wanted(e);
     const bool receiver_runs = adopt_link(e);
     if (!receiver_runs || bring_up(e, &err) < 0)
         engine_fail_link(e, &err);
@@ -313,6 +327,7 @@ static void run_link(struct engine *e)
         if (committed && !announced)
             e->config.event(e->config.context, ENGINE_EVENT_PROTECTED, NULL);
         announced = committed;
+        start_guest_if_wanted(e);
         const nsec_t wake_at = replicate_step(e, &err);
         if (wake_at < 0)
             engine_fail_link(e, &err);
@@ -329,20 +344,16 @@ static void idle_step(struct engine *e)
 {
     pthread_mutex_lock(&e->lock);
     const uint64_t seen = e->generation;
-    const bool fenced = e->stats.state == ENGINE_FENCED;
+    const bool stay_parked = e->stats.state == ENGINE_FENCED || e->halted;
     const bool open = e->want_open && e->stats.state == ENGINE_HOLDING;
     e->want_open = false;
     if (open)
         engine_set_state(e, ENGINE_OPEN, "granted");
-    const bool start = e->want_start && !e->guest_started;
     pthread_mutex_unlock(&e->lock);
     if (open)
         outbox_open(e->outbox);
-    if (start) {
-        e->guest_started = true;
-        engine_resume_guest(e);
-    }
-    if (fenced)
+    start_guest_if_wanted(e);
+    if (stay_parked)
         engine_park_guest(e);
     else
         set_throttled(e, outbox_is_full(e->outbox));
@@ -475,6 +486,14 @@ void engine_start_guest(struct engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
     engine->want_start = true;
+    engine_signal(engine);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_stop_guest(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->halted = true;
     engine_signal(engine);
     pthread_mutex_unlock(&engine->lock);
 }

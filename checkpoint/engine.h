@@ -42,11 +42,12 @@ enum engine_state {
 };
 
 enum engine_event {
-    ENGINE_EVENT_PROTECTED, /* the first commit of a link */
-    ENGINE_EVENT_LINK_LOST, /* the link failed or was dropped; `why` says how. Output is held, or
-                               still open if no epoch with state had been sent */
-    ENGINE_EVENT_GOODBYE,   /* the standby left in an orderly way; otherwise as LINK_LOST */
-    ENGINE_EVENT_SUPERSEDED, /* the standby says that it owns a higher term; otherwise as LINK_LOST */
+    ENGINE_EVENT_PROTECTED,  /* the first commit of a link */
+    ENGINE_EVENT_LINK_LOST,  /* the link failed or was dropped; `why` says how. Output is held, or
+                                still open if no epoch with state had been sent */
+    ENGINE_EVENT_GOODBYE,    /* the standby left in an orderly way; otherwise as LINK_LOST */
+    ENGINE_EVENT_SUPERSEDED, /* the standby says that it owns a higher term; otherwise as LINK_LOST
+                              */
 };
 
 struct engine_config {
@@ -96,6 +97,9 @@ struct outbox *engine_outbox(struct engine *engine);
 
 /* Lets the guest run. Once. */
 void engine_start_guest(struct engine *engine);
+
+/* Parks the guest for good: the operator stops it. Nothing is discarded; see engine_flush(). */
+void engine_stop_guest(struct engine *engine);
 
 /* Protects the guest through this connected link, whose handshake is done. Takes over the link.
  * `staging_cap` is the peer's, bytes. -EBUSY when there is a link, -EPERM when fenced: the link

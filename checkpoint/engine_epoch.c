@@ -72,13 +72,13 @@ int engine_collect(struct engine *e, struct error *err)
     return 0;
 }
 
-/* Waits, with the guest parked, until the staging memory has room for `chunks` or nothing is in
- * flight any more. */
+/* Waits, with the guest parked, until the staging memory has room for `chunks` or every capture has
+ * given its memory back. */
 static int wait_for_room(struct engine *e, size_t chunks)
 {
     pthread_mutex_lock(&e->lock);
-    while (slab_free_count(e->config.slab) < chunks && e->flight_count > 0 && !e->link_failed &&
-           !e->stop)
+    while (slab_free_count(e->config.slab) < chunks && e->idle_count < CAPTURES &&
+           !e->link_failed && !e->stop)
         pthread_cond_wait(&e->changed, &e->lock);
     pthread_mutex_unlock(&e->lock);
     return slab_free_count(e->config.slab) >= chunks ? 0 : -ENOBUFS;

@@ -48,6 +48,7 @@ struct engine {
     uint64_t generation; /* counts everything that may change what the thread would do */
     bool stop;
     bool want_start;
+    bool halted; /* the guest stays parked: an operator stopped it */
     bool want_open;
     bool want_checkpoint;
     struct link *offered; /* by engine_protect(), not yet taken up */
@@ -55,7 +56,7 @@ struct engine {
     term_t term;
     struct link *link;
     bool link_failed;
-    enum engine_event ending; /* which event the end of this link is */
+    enum engine_event ending;                       /* which event the end of this link is */
     struct error link_error;                        /* the first reason of link_failed */
     struct in_flight flight[POLICY_WINDOW_MAX + 1]; /* oldest first */
     size_t flight_count;

@@ -1,73 +1,77 @@
 #include "primary/fsm.h"
 
-#define TO(next, what) {.state = PRIMARY_##next, .actions = (what), .legal = true}
-#define STAY(current)  TO(current, 0)
-#define PROTECT        PRIMARY_ACT_PROTECT
-#define TURN_AWAY      PRIMARY_ACT_TURN_AWAY
-#define DROP           PRIMARY_ACT_DROP
-#define ASK            PRIMARY_ACT_ASK
-#define CANCEL         PRIMARY_ACT_CANCEL
-#define OPEN           PRIMARY_ACT_OPEN
-#define FENCE          PRIMARY_ACT_FENCE
+#define TO(next, what)                                                                             \
+    {                                                                                              \
+        .state = PRIMARY_##next, .actions = (what), .legal = true                                  \
+    }
+#define STAY(current) TO(current, 0)
+#define PROTECT       PRIMARY_ACT_PROTECT
+#define TURN_AWAY     PRIMARY_ACT_TURN_AWAY
+#define DROP          PRIMARY_ACT_DROP
+#define ASK           PRIMARY_ACT_ASK
+#define CANCEL        PRIMARY_ACT_CANCEL
+#define OPEN          PRIMARY_ACT_OPEN
+#define FENCE         PRIMARY_ACT_FENCE
 
 /* Answers of a request that was cancelled meanwhile are dropped by the caller, so GRANTED, REFUSED
  * and UNANSWERED come in ASKING only. */
-static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT] = {
-    [PRIMARY_WAITING] =
-        {
-            [PRIMARY_EVENT_CONNECTED] = TO(SYNCHRONISING, PROTECT),
-            [PRIMARY_EVENT_SUSPECT] = STAY(WAITING),
-            [PRIMARY_EVENT_WAITED] = TO(ASKING, ASK),
-            [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
-        },
-    [PRIMARY_SYNCHRONISING] =
-        {
-            [PRIMARY_EVENT_CONNECTED] = TO(SYNCHRONISING, TURN_AWAY),
-            [PRIMARY_EVENT_COMMITTED] = TO(PROTECTED, 0),
-            [PRIMARY_EVENT_LOST_HELD] = TO(ASKING, ASK),
-            [PRIMARY_EVENT_LOST_OPEN] = STAY(SOLO),
-            [PRIMARY_EVENT_SUSPECT] = TO(SYNCHRONISING, DROP),
-            [PRIMARY_EVENT_WAITED] = STAY(SYNCHRONISING),
-            [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
-        },
-    [PRIMARY_PROTECTED] =
-        {
-            [PRIMARY_EVENT_CONNECTED] = TO(PROTECTED, TURN_AWAY),
-            /* Again after an overflow of the staging memory. */
-            [PRIMARY_EVENT_COMMITTED] = STAY(PROTECTED),
-            [PRIMARY_EVENT_LOST_HELD] = TO(ASKING, ASK),
-            [PRIMARY_EVENT_SUSPECT] = TO(PROTECTED, DROP),
-            [PRIMARY_EVENT_WAITED] = STAY(PROTECTED),
-            [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
-        },
-    [PRIMARY_ASKING] =
-        {
-            /* The standby is back as a standby: it did not take over. */
-            [PRIMARY_EVENT_CONNECTED] = TO(SYNCHRONISING, CANCEL | PROTECT),
-            [PRIMARY_EVENT_SUSPECT] = STAY(ASKING),
-            [PRIMARY_EVENT_WAITED] = STAY(ASKING),
-            [PRIMARY_EVENT_GRANTED] = TO(SOLO, OPEN),
-            [PRIMARY_EVENT_REFUSED] = TO(FENCED, FENCE),
-            [PRIMARY_EVENT_UNANSWERED] = TO(ASKING, ASK),
-            [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, CANCEL | FENCE),
-        },
-    [PRIMARY_SOLO] =
-        {
-            [PRIMARY_EVENT_CONNECTED] = TO(SYNCHRONISING, PROTECT),
-            [PRIMARY_EVENT_SUSPECT] = STAY(SOLO),
-            [PRIMARY_EVENT_WAITED] = STAY(SOLO),
-            [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
-        },
-    [PRIMARY_FENCED] =
-        {
-            [PRIMARY_EVENT_CONNECTED] = TO(FENCED, TURN_AWAY),
-            [PRIMARY_EVENT_COMMITTED] = STAY(FENCED),
-            [PRIMARY_EVENT_LOST_HELD] = STAY(FENCED),
-            [PRIMARY_EVENT_LOST_OPEN] = STAY(FENCED),
-            [PRIMARY_EVENT_SUSPECT] = STAY(FENCED),
-            [PRIMARY_EVENT_WAITED] = STAY(FENCED),
-            [PRIMARY_EVENT_SUPERSEDED] = STAY(FENCED),
-        },
+static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT] =
+    {
+        [PRIMARY_WAITING] =
+            {
+                [PRIMARY_EVENT_CONNECTED] = TO(SYNCHRONISING, PROTECT),
+                [PRIMARY_EVENT_SUSPECT] = STAY(WAITING),
+                [PRIMARY_EVENT_WAITED] = TO(ASKING, ASK),
+                [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
+            },
+        [PRIMARY_SYNCHRONISING] =
+            {
+                [PRIMARY_EVENT_CONNECTED] = TO(SYNCHRONISING, TURN_AWAY),
+                [PRIMARY_EVENT_COMMITTED] = TO(PROTECTED, 0),
+                [PRIMARY_EVENT_LOST_HELD] = TO(ASKING, ASK),
+                [PRIMARY_EVENT_LOST_OPEN] = STAY(SOLO),
+                [PRIMARY_EVENT_SUSPECT] = TO(SYNCHRONISING, DROP),
+                [PRIMARY_EVENT_WAITED] = STAY(SYNCHRONISING),
+                [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
+            },
+        [PRIMARY_PROTECTED] =
+            {
+                [PRIMARY_EVENT_CONNECTED] = TO(PROTECTED, TURN_AWAY),
+                /* Again after an overflow of the staging memory. */
+                [PRIMARY_EVENT_COMMITTED] = STAY(PROTECTED),
+                [PRIMARY_EVENT_LOST_HELD] = TO(ASKING, ASK),
+                [PRIMARY_EVENT_SUSPECT] = TO(PROTECTED, DROP),
+                [PRIMARY_EVENT_WAITED] = STAY(PROTECTED),
+                [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
+            },
+        [PRIMARY_ASKING] =
+            {
+                /* The standby is back as a standby: it did not take over. */
+                [PRIMARY_EVENT_CONNECTED] = TO(SYNCHRONISING, CANCEL | PROTECT),
+                [PRIMARY_EVENT_SUSPECT] = STAY(ASKING),
+                [PRIMARY_EVENT_WAITED] = STAY(ASKING),
+                [PRIMARY_EVENT_GRANTED] = TO(SOLO, OPEN),
+                [PRIMARY_EVENT_REFUSED] = TO(FENCED, FENCE),
+                [PRIMARY_EVENT_UNANSWERED] = TO(ASKING, ASK),
+                [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, CANCEL | FENCE),
+            },
+        [PRIMARY_SOLO] =
+            {
+                [PRIMARY_EVENT_CONNECTED] = TO(SYNCHRONISING, PROTECT),
+                [PRIMARY_EVENT_SUSPECT] = STAY(SOLO),
+                [PRIMARY_EVENT_WAITED] = STAY(SOLO),
+                [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
+            },
+        [PRIMARY_FENCED] =
+            {
+                [PRIMARY_EVENT_CONNECTED] = TO(FENCED, TURN_AWAY),
+                [PRIMARY_EVENT_COMMITTED] = STAY(FENCED),
+                [PRIMARY_EVENT_LOST_HELD] = STAY(FENCED),
+                [PRIMARY_EVENT_LOST_OPEN] = STAY(FENCED),
+                [PRIMARY_EVENT_SUSPECT] = STAY(FENCED),
+                [PRIMARY_EVENT_WAITED] = STAY(FENCED),
+                [PRIMARY_EVENT_SUPERSEDED] = STAY(FENCED),
+            },
 };
 
 struct primary_step primary_fsm_step(enum primary_state state, enum primary_event event)

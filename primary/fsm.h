@@ -44,13 +44,13 @@ enum primary_event {
 };
 
 enum primary_action {
-    PRIMARY_ACT_PROTECT = 1 << 0, /* give the new link to the engine */
+    PRIMARY_ACT_PROTECT = 1 << 0,   /* give the new link to the engine */
     PRIMARY_ACT_TURN_AWAY = 1 << 1, /* close the new link */
-    PRIMARY_ACT_DROP = 1 << 2,    /* give up the link */
-    PRIMARY_ACT_ASK = 1 << 3,     /* request the next term */
-    PRIMARY_ACT_CANCEL = 1 << 4,  /* take the request back */
-    PRIMARY_ACT_OPEN = 1 << 5,    /* release output without a standby */
-    PRIMARY_ACT_FENCE = 1 << 6,   /* stop the guest for good */
+    PRIMARY_ACT_DROP = 1 << 2,      /* give up the link */
+    PRIMARY_ACT_ASK = 1 << 3,       /* request the next term */
+    PRIMARY_ACT_CANCEL = 1 << 4,    /* take the request back */
+    PRIMARY_ACT_OPEN = 1 << 5,      /* release output without a standby */
+    PRIMARY_ACT_FENCE = 1 << 6,     /* stop the guest for good */
 };
 
 struct primary_step {

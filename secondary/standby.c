@@ -46,18 +46,26 @@ struct standby {
 
 /* ---- the applying thread ---- */
 
-/* With the lock held. */
-static void finish_applied(struct standby *s, struct staged_epoch *done)
+/* The staging memory comes back before anybody is told that the epoch is applied: the receiving
+ * thread waits for the one to get the other. */
+static void apply(struct standby *s, struct staged_epoch *epoch)
 {
-    if (done->state) {
+    staged_epoch_apply(epoch, s->memory);
+    const epoch_t number = epoch->epoch;
+    const nsec_t received_at = epoch->received_at;
+    struct section_set *state = epoch->state;
+    epoch->state = NULL;
+    staged_epoch_recycle(epoch, s->config.slab);
+    pthread_mutex_lock(&s->lock);
+    if (state) {
         section_set_destroy(&s->state);
-        s->state = done->state;
-        done->state = NULL;
-        s->state_at = done->received_at;
+        s->state = state;
+        s->state_at = received_at;
     }
-    s->stats.applied = done->epoch;
+    s->stats.applied = number;
     s->applying = false;
     pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
 }
 
 static void *applier_main(void *context)
@@ -74,11 +82,7 @@ static void *applier_main(void *context)
         s->applying = true;
         pthread_cond_broadcast(&s->changed);
         pthread_mutex_unlock(&s->lock);
-        staged_epoch_apply(&next, s->memory);
-        pthread_mutex_lock(&s->lock);
-        finish_applied(s, &next);
-        pthread_mutex_unlock(&s->lock);
-        staged_epoch_recycle(&next, s->config.slab);
+        apply(s, &next);
         pthread_mutex_lock(&s->lock);
     }
     pthread_mutex_unlock(&s->lock);

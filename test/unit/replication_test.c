@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "checkpoint/engine.h"
 #include "secondary/standby.h"
 #include "test/support/fake_machine.h"
@@ -324,4 +325,8 @@ static const struct test_case cases[] = {
     {"flushing leaves nothing unsaid", flushing_leaves_nothing_unsaid},
 };
 
-TEST_MAIN("replication", cases)
+int main(int argc, char **argv)
+{
+    log_set_level(LOG_LEVEL_ERROR);
+    return test_run(argc, argv, "replication", cases, ARRAY_SIZE(cases));
+}

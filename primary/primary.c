@@ -1,0 +1,516 @@
+#include "primary/primary.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mailbox.h"
+
+/* How long an orderly end waits for the last checkpoint. */
+#define FLUSH_TIMEOUT SEC(5)
+/* A standby's heartbeat tells how far it is; ours is refreshed this often. */
+#define BEAT_REFRESH MSEC(100)
+
+enum letter_kind {
+    LETTER_VISITOR, /* a standby at the door */
+    LETTER_FSM,     /* an event for the table */
+    LETTER_ANSWER,
+    LETTER_GUEST_ENDED,
+    LETTER_STOP,
+};
+
+struct letter {
+    enum letter_kind kind;
+    union {
+        struct {
+            struct link *link;
+            term_t peer_term;
+            uint64_t staging_cap;
+        } visitor;
+        enum primary_event event;
+        struct {
+            enum arbiter_result result;
+            term_t term;
+            uint64_t request;
+        } answer;
+        bool failed;
+    };
+    char text[ERROR_TEXT_MAX];
+};
+
+struct primary {
+    /* set at creation */
+    struct primary_config config;
+    struct mailbox *mailbox;
+    struct engine *engine;
+    pthread_t porter; /* waits at the door */
+    bool porter_started;
+
+    /* role's thread */
+    struct link *visitor; /* of the event being handled */
+    uint64_t visitor_staging;
+    bool peer_known; /* the door is taken */
+    bool waited;
+    nsec_t wait_until;
+    bool ended;
+    enum primary_end end;
+
+    pthread_mutex_t lock; /* protects all below */
+    uint64_t request;     /* number of the arbiter request whose answer counts; 0: none */
+    uint64_t last_request;
+    struct primary_status status;
+};
+
+static void note(struct primary *p, bool warning, const char *kind, const char *text)
+{
+    p->config.note(p->config.context, warning, kind, text);
+}
+
+static void post(struct primary *p, const struct letter *letter)
+{
+    mailbox_post(p->mailbox, letter);
+}
+
+static void post_event(struct primary *p, enum primary_event event, const char *why)
+{
+    struct letter letter = {.kind = LETTER_FSM, .event = event};
+    snprintf(letter.text, sizeof(letter.text), "%s", why ? why : "");
+    post(p, &letter);
+}
+
+/* ---- other threads ---- */
+
+static void on_engine_event(void *context, enum engine_event event, const struct error *why)
+{
+    struct primary *p = context;
+    const char *text = why ? why->text : "";
+    if (event == ENGINE_EVENT_PROTECTED) {
+        post_event(p, PRIMARY_EVENT_COMMITTED, text);
+        return;
+    }
+    if (event == ENGINE_EVENT_SUPERSEDED) {
+        post_event(p, PRIMARY_EVENT_SUPERSEDED, text);
+        return;
+    }
+    struct engine_stats *stats = malloc(sizeof(*stats));
+    if (!stats)
+        abort();
+    engine_snapshot(p->engine, stats);
+    const bool open = stats->state == ENGINE_OPEN;
+    free(stats);
+    post_event(p, open ? PRIMARY_EVENT_LOST_OPEN : PRIMARY_EVENT_LOST_HELD, text);
+}
+
+static void on_answer(void *owner, const struct arbiter_answer *answer)
+{
+    struct primary *p = owner;
+    struct letter letter = {.kind = LETTER_ANSWER,
+                            .answer = {.result = answer->result, .term = answer->term}};
+    snprintf(letter.text, sizeof(letter.text), "%s", answer->text);
+    pthread_mutex_lock(&p->lock);
+    letter.answer.request = p->request;
+    pthread_mutex_unlock(&p->lock);
+    post(p, &letter);
+}
+
+static void *porter_main(void *context)
+{
+    struct primary *p = context;
+    struct session *session = malloc(sizeof(*session));
+    if (!session)
+        abort();
+    for (;;) {
+        struct letter letter = {.kind = LETTER_VISITOR};
+        struct error err = {0};
+        const int rc = door_wait(p->config.door, 0, &letter.visitor.link, session, &err);
+        if (rc == -ECANCELED)
+            break;
+        if (rc == -ESTALE)
+            post_event(p, PRIMARY_EVENT_SUPERSEDED, err.text);
+        if (rc < 0)
+            continue;
+        letter.visitor.peer_term = session->peer.term;
+        letter.visitor.staging_cap = session->peer.staging_cap;
+        snprintf(letter.text, sizeof(letter.text), "%s", link_peer_name(letter.visitor.link));
+        post(p, &letter);
+    }
+    free(session);
+    return NULL;
+}
+
+void primary_suspect(struct primary *primary, const char *why)
+{
+    post_event(primary, PRIMARY_EVENT_SUSPECT, why);
+}
+
+void primary_superseded(struct primary *primary, term_t term)
+{
+    pthread_mutex_lock(&primary->lock);
+    const term_t ours = primary->status.term;
+    pthread_mutex_unlock(&primary->lock);
+    if (term <= ours)
+        return;
+    char text[96];
+    snprintf(text, sizeof(text), "the peer owns term %llu, this host term %llu",
+             (unsigned long long)term, (unsigned long long)ours);
+    /* At once, on this thread: the table's FENCE then finds it done. */
+    engine_fence(primary->engine);
+    post_event(primary, PRIMARY_EVENT_SUPERSEDED, text);
+}
+
+void primary_guest_ended(struct primary *primary, bool failed, const char *why)
+{
+    struct letter letter = {.kind = LETTER_GUEST_ENDED, .failed = failed};
+    snprintf(letter.text, sizeof(letter.text), "%s", why ? why : "");
+    post(primary, &letter);
+}
+
+void primary_stop(struct primary *primary)
+{
+    const struct letter letter = {.kind = LETTER_STOP};
+    post(primary, &letter);
+}
+
+/* ---- actions, on the role's thread ---- */
+
+static void publish_local(struct primary *p, bool now)
+{
+    if (!p->config.heartbeat)
+        return;
+    struct engine_stats *stats = malloc(sizeof(*stats));
+    if (!stats)
+        return;
+    engine_snapshot(p->engine, stats);
+    pthread_mutex_lock(&p->lock);
+    const bool fenced = p->status.state == PRIMARY_FENCED;
+    const struct heartbeat_local local = {
+        .role = p->status.state == PRIMARY_SOLO ? PACKET_ROLE_SOLO : PACKET_ROLE_PRIMARY,
+        .term = p->status.term,
+        .epoch = stats->committed,
+        .guest_alive = !fenced,
+    };
+    pthread_mutex_unlock(&p->lock);
+    free(stats);
+    if (now)
+        heartbeat_set_local_now(p->config.heartbeat, &local);
+    else
+        heartbeat_set_local(p->config.heartbeat, &local);
+}
+
+static void act_protect(struct primary *p)
+{
+    struct error err = {0};
+    struct link *link = p->visitor;
+    p->visitor = NULL;
+    link_set_timeouts(link, p->config.send_timeout_ms, 0);
+    pthread_mutex_lock(&p->lock);
+    snprintf(p->status.peer, sizeof(p->status.peer), "%s", link_peer_name(link));
+    const term_t term = p->status.term;
+    pthread_mutex_unlock(&p->lock);
+    if (p->config.heartbeat)
+        heartbeat_hint_session(p->config.heartbeat);
+    if (engine_protect(p->engine, link, term, p->visitor_staging, &err) == 0)
+        return;
+    link_destroy(&link);
+    post_event(p, PRIMARY_EVENT_LOST_HELD, err.text);
+}
+
+static void act_ask(struct primary *p, const char *why)
+{
+    pthread_mutex_lock(&p->lock);
+    p->request = ++p->last_request;
+    const term_t term = p->status.term;
+    pthread_mutex_unlock(&p->lock);
+    const struct arbiter_request request = {
+        .vm = p->config.vm,
+        .who = p->config.who,
+        .purpose = ARBITER_SOLO,
+        .expected = term,
+        .next = term + 1,
+        .why = why,
+        .timeout = p->config.arbiter_timeout,
+    };
+    struct error err = {0};
+    if (arbiter_request(p->config.arbiter, &request, on_answer, p, &err) == 0)
+        return;
+    log_error("primary", "can't ask the arbiter: %s", err.text);
+    note(p, true, "arbiter.error", err.text);
+}
+
+static void act_cancel(struct primary *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->request = 0;
+    pthread_mutex_unlock(&p->lock);
+    arbiter_cancel(p->config.arbiter);
+}
+
+/* The guest may never speak again under any term that this host has held. */
+static void act_fence(struct primary *p)
+{
+    engine_fence(p->engine);
+    struct error err = {0};
+    pthread_mutex_lock(&p->lock);
+    const term_t term = p->status.term;
+    pthread_mutex_unlock(&p->lock);
+    if (term_store_advance(p->config.terms, term, TERM_LOST, &err) < 0)
+        log_error("primary", "can't record that term %llu is lost: %s", (unsigned long long)term,
+                  err.text);
+}
+
+static void carry_out(struct primary *p, unsigned actions, const char *why)
+{
+    if (actions & PRIMARY_ACT_TURN_AWAY)
+        link_destroy(&p->visitor);
+    if (actions & PRIMARY_ACT_DROP)
+        engine_drop_link(p->engine, why);
+    if (actions & PRIMARY_ACT_CANCEL)
+        act_cancel(p);
+    if (actions & PRIMARY_ACT_PROTECT)
+        act_protect(p);
+    if (actions & PRIMARY_ACT_ASK)
+        act_ask(p, why);
+    if (actions & PRIMARY_ACT_OPEN)
+        engine_open(p->engine, NULL);
+    if (actions & PRIMARY_ACT_FENCE)
+        act_fence(p);
+}
+
+static const char *event_kind_of(enum primary_state state)
+{
+    static const char *const kinds[] = {
+        [PRIMARY_WAITING] = "primary.waiting",     [PRIMARY_SYNCHRONISING] = "sync.started",
+        [PRIMARY_PROTECTED] = "primary.protected", [PRIMARY_ASKING] = "arbiter.asked",
+        [PRIMARY_SOLO] = "primary.solo",           [PRIMARY_FENCED] = "primary.fenced",
+    };
+    return kinds[state];
+}
+
+/* The one place where the state changes. */
+static void feed(struct primary *p, enum primary_event event, const char *why)
+{
+    const enum primary_state before = p->status.state;
+    const struct primary_step step = primary_fsm_step(before, event);
+    if (!step.legal) {
+        log_error("primary", "event \"%s\" in state %s: ignored (%s)", primary_event_name(event),
+                  primary_state_name(before), why);
+        if (p->visitor)
+            link_destroy(&p->visitor);
+        return;
+    }
+    const bool lost = event == PRIMARY_EVENT_LOST_HELD || event == PRIMARY_EVENT_LOST_OPEN ||
+                      event == PRIMARY_EVENT_SUPERSEDED;
+    if (lost && p->peer_known) {
+        p->peer_known = false;
+        door_release(p->config.door);
+    }
+    pthread_mutex_lock(&p->lock);
+    if (lost)
+        p->status.peer[0] = '\0';
+    if (step.state != before) {
+        p->status.state = step.state;
+        p->status.since = clock_now();
+        snprintf(p->status.why, sizeof(p->status.why), "%s", why);
+    }
+    pthread_mutex_unlock(&p->lock);
+    if (step.state != before) {
+        log_info("primary", "%s -> %s: %s%s%s", primary_state_name(before),
+                 primary_state_name(step.state), primary_event_name(event), *why ? ": " : "", why);
+        note(p, step.state != PRIMARY_PROTECTED && step.state != PRIMARY_SYNCHRONISING,
+             event_kind_of(step.state), *why ? why : primary_event_name(event));
+    }
+    carry_out(p, step.actions, *why ? why : primary_event_name(event));
+    publish_local(p, step.state != before);
+}
+
+/* A grant counts once it is on disk; until then it is no answer. */
+static void handle_answer(struct primary *p, const struct letter *letter)
+{
+    pthread_mutex_lock(&p->lock);
+    const bool current = letter->answer.request != 0 && letter->answer.request == p->request;
+    if (current) {
+        p->request = 0;
+        p->status.answered = true;
+        p->status.last_answer = letter->answer.result;
+        snprintf(p->status.answer_text, sizeof(p->status.answer_text), "%s", letter->text);
+    }
+    pthread_mutex_unlock(&p->lock);
+    if (!current)
+        return;
+    if (letter->answer.result == ARBITER_REFUSED) {
+        feed(p, PRIMARY_EVENT_REFUSED, letter->text);
+        return;
+    }
+    struct error err = {0};
+    if (letter->answer.result == ARBITER_UNKNOWN ||
+        term_store_advance(p->config.terms, letter->answer.term, TERM_OWNER, &err) < 0) {
+        feed(p, PRIMARY_EVENT_UNANSWERED, err.code ? err.text : letter->text);
+        return;
+    }
+    pthread_mutex_lock(&p->lock);
+    p->status.term = letter->answer.term;
+    pthread_mutex_unlock(&p->lock);
+    struct session_party local = p->config.local;
+    local.role = SESSION_PRIMARY;
+    local.term = letter->answer.term;
+    door_set_local(p->config.door, &local);
+    feed(p, PRIMARY_EVENT_GRANTED, letter->text);
+}
+
+/* Power-off or an operator's stop: the last words of the guest are committed and released first. */
+static void finish(struct primary *p, enum primary_end end, const char *why)
+{
+    if (p->config.heartbeat)
+        heartbeat_announce_stop(p->config.heartbeat);
+    struct error err = {0};
+    const int rc = engine_flush(p->engine, clock_now() + FLUSH_TIMEOUT);
+    if (rc < 0 && p->status.state != PRIMARY_FENCED) {
+        error_set(&err, rc, "output that was still held is lost: %s", strerror(-rc));
+        note(p, true, "primary.unsaid", err.text);
+    }
+    engine_say_goodbye(p->engine, why);
+    p->ended = true;
+    p->end = end;
+}
+
+static void handle(struct primary *p, struct letter *letter)
+{
+    switch (letter->kind) {
+    case LETTER_VISITOR:
+        p->visitor = letter->visitor.link;
+        p->visitor_staging = letter->visitor.staging_cap;
+        p->peer_known = true;
+        feed(p, PRIMARY_EVENT_CONNECTED, letter->text);
+        break;
+    case LETTER_FSM:
+        feed(p, letter->event, letter->text);
+        break;
+    case LETTER_ANSWER:
+        handle_answer(p, letter);
+        break;
+    case LETTER_GUEST_ENDED:
+        note(p, letter->failed, letter->failed ? "guest.failed" : "guest.off", letter->text);
+        finish(p, letter->failed ? PRIMARY_END_FAILED : PRIMARY_END_STOPPED, letter->text);
+        break;
+    case LETTER_STOP:
+        note(p, false, "primary.stopped", "stopped by the operator");
+        engine_stop_guest(p->engine);
+        finish(p, PRIMARY_END_STOPPED, "stopped by the operator");
+        break;
+    }
+}
+
+/* ---- the interface ---- */
+
+static int take_term(struct primary *p, struct error *err)
+{
+    const struct term_record record = term_store_current(p->config.terms);
+    if (record.ownership == TERM_LOST)
+        return error_set(err, -EPERM,
+                         "this host lost the guest in term %llu: it can only come back as a "
+                         "secondary (role = secondary)",
+                         (unsigned long long)record.term);
+    if (record.ownership == TERM_STANDBY && record.term > 0)
+        return error_set(err, -EPERM,
+                         "this host was the secondary in term %llu: another host owns the guest; "
+                         "start it with role = secondary",
+                         (unsigned long long)record.term);
+    p->status.term = record.term ? record.term : 1;
+    return term_store_advance(p->config.terms, p->status.term, TERM_OWNER, err);
+}
+
+int primary_create(const struct primary_config *config, struct primary **out, struct error *err)
+{
+    *out = NULL;
+    struct primary *p = calloc(1, sizeof(*p));
+    if (!p)
+        return error_set(err, -ENOMEM, "primary: out of memory");
+    p->config = *config;
+    p->config.engine.event = on_engine_event;
+    p->config.engine.context = p;
+    p->config.engine.open = config->solo;
+    p->status.state = config->solo ? PRIMARY_SOLO : PRIMARY_WAITING;
+    pthread_mutex_init(&p->lock, NULL);
+    int rc = mailbox_create(sizeof(struct letter), &p->mailbox, err);
+    if (rc == 0)
+        rc = take_term(p, err);
+    if (rc == 0)
+        rc = engine_create(&p->config.engine, &p->engine, err);
+    if (rc < 0) {
+        primary_destroy(&p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+void primary_destroy(struct primary **primary)
+{
+    struct primary *p = *primary;
+    if (!p)
+        return;
+    if (p->porter_started) {
+        door_shut(p->config.door);
+        pthread_join(p->porter, NULL);
+    }
+    if (p->mailbox)
+        act_cancel(p);
+    engine_destroy(&p->engine);
+    struct letter letter;
+    while (p->mailbox && mailbox_wait(p->mailbox, &letter, 0))
+        if (letter.kind == LETTER_VISITOR)
+            link_destroy(&letter.visitor.link);
+    mailbox_destroy(&p->mailbox);
+    pthread_mutex_destroy(&p->lock);
+    free(p);
+    *primary = NULL;
+}
+
+enum primary_end primary_run(struct primary *primary)
+{
+    struct primary *p = primary;
+    struct session_party local = p->config.local;
+    local.role = SESSION_PRIMARY;
+    local.term = p->status.term;
+    door_set_local(p->config.door, &local);
+    p->status.since = clock_now();
+    p->wait_until =
+        p->config.peer_wait && !p->config.solo ? clock_now() + p->config.peer_wait : INT64_MAX;
+    engine_start_guest(p->engine);
+    publish_local(p, true);
+    p->porter_started = pthread_create(&p->porter, NULL, porter_main, p) == 0;
+    if (!p->porter_started)
+        log_error("primary", "can't start the thread at the door: no standby can come");
+    while (!p->ended) {
+        struct letter letter;
+        nsec_t deadline = clock_now() + BEAT_REFRESH;
+        if (p->wait_until < deadline)
+            deadline = p->wait_until;
+        if (mailbox_wait(p->mailbox, &letter, deadline))
+            handle(p, &letter);
+        else
+            publish_local(p, false);
+        if (clock_now() >= p->wait_until) {
+            p->wait_until = INT64_MAX;
+            feed(p, PRIMARY_EVENT_WAITED, "no standby came in the configured time");
+        }
+    }
+    return p->end;
+}
+
+struct engine *primary_engine(struct primary *primary)
+{
+    return primary->engine;
+}
+
+void primary_snapshot(struct primary *primary, struct primary_status *out)
+{
+    pthread_mutex_lock(&primary->lock);
+    *out = primary->status;
+    pthread_mutex_unlock(&primary->lock);
+}

@@ -1,0 +1,79 @@
+/* The primary role: the guest runs here.
+ *
+ * Connects the engine (checkpoint/), the door through which standbys come (transport/), the
+ * heartbeat and the arbiter. All decisions are those of primary/fsm.h, taken on one thread, the one
+ * inside primary_run(); everything else posts to it.
+ *
+ * Who may let output go without a standby? Only a state SOLO, reached only by the arbiter's grant
+ * of a new term, written to the term store before the first byte leaves (DESIGN §6, P2). */
+#ifndef KEMARI_PRIMARY_PRIMARY_H
+#define KEMARI_PRIMARY_PRIMARY_H
+
+#include "checkpoint/engine.h"
+#include "heartbeat/arbiter.h"
+#include "heartbeat/heartbeat.h"
+#include "heartbeat/term.h"
+#include "primary/fsm.h"
+#include "transport/door.h"
+
+struct primary;
+
+struct primary_config {
+    const char *vm;
+    const char *who; /* this process, for the arbiter; unique per start */
+
+    struct engine_config engine; /* `event` and `context` are set by the primary */
+    struct session_party local;  /* what the door says about us; role and term are set here */
+
+    struct door *door;        /* borrowed, as all below */
+    struct term_store *terms; /* used on the role's thread only */
+    struct arbiter *arbiter;
+    struct heartbeat *heartbeat; /* NULL: none (tests) */
+    nsec_t peer_wait;            /* how long to wait for the first standby; 0: for ever */
+    nsec_t arbiter_timeout;      /* of one question; it is asked again afterwards */
+    unsigned send_timeout_ms;    /* a standby that takes no byte for so long is lost */
+    bool solo;                   /* begins with a grant for its term (a promoted standby) */
+
+    /* For the operator's log of events, on the role's thread. `kind` as control/events.h. */
+    void (*note)(void *context, bool warning, const char *kind, const char *text);
+    void *context;
+};
+
+enum primary_end {
+    PRIMARY_END_STOPPED, /* by the operator, or the guest switched itself off */
+    PRIMARY_END_FAILED,  /* the guest can't go on */
+};
+
+/* Takes the term: a store that says OWNER, or one that has never been used (term 1 then). -EPERM
+ * when the store says that this host lost its term: it may only come back as a secondary. */
+int primary_create(const struct primary_config *config, struct primary **out, struct error *err);
+void primary_destroy(struct primary **primary);
+
+/* Starts the guest, which the machine has been given (booted or promoted), and carries on until the
+ * end. A fenced primary stays here, silent, until it is stopped. */
+enum primary_end primary_run(struct primary *primary);
+
+/* ---- any thread ---- */
+
+struct engine *primary_engine(struct primary *primary);
+void primary_suspect(struct primary *primary, const char *why);
+/* A peer proved or announced a higher term. */
+void primary_superseded(struct primary *primary, term_t term);
+/* The guest switched itself off, or can't go on: `why` says so. */
+void primary_guest_ended(struct primary *primary, bool failed, const char *why);
+void primary_stop(struct primary *primary);
+
+struct primary_status {
+    enum primary_state state;
+    term_t term;
+    nsec_t since;                    /* of the state, clock_now() */
+    char why[ERROR_TEXT_MAX];        /* what led to the state */
+    char peer[LINK_PEER_MAX];        /* the standby, "" when there is none */
+    enum arbiter_result last_answer; /* valid when `answered` */
+    bool answered;
+    char answer_text[ERROR_TEXT_MAX];
+};
+
+void primary_snapshot(struct primary *primary, struct primary_status *out);
+
+#endif
