@@ -122,14 +122,36 @@ static void print_line(char *out, size_t size, const struct line *line)
         snprintf(out, size, "%.*s", (int)line->length, line->text);
 }
 
-/* Lines with one key give that key's reason; when one side has a line more, the two keys differ,
- * and the lower reason of the two is the same seen from either side. */
-static enum session_reason reason_of_lines(const struct line *a, const struct line *b)
+static bool has_key(const char *identity, const struct line *line)
 {
-    const enum session_reason first =
-        a->length ? session_reason_of_key(a->text, a->key_length) : SESSION_DEVICES;
-    const enum session_reason second =
-        b->length ? session_reason_of_key(b->text, b->key_length) : SESSION_DEVICES;
+    while (*identity) {
+        const struct line other = next_line(&identity);
+        if (other.key_length == line->key_length &&
+            memcmp(other.text, line->text, line->key_length) == 0)
+            return true;
+    }
+    return false;
+}
+
+static enum session_reason reason_of_line(const struct line *line)
+{
+    return line->length ? session_reason_of_key(line->text, line->key_length) : SESSION_DEVICES;
+}
+
+/* Two lines that differ may have different keys, when one side has a line more: then the line that
+ * the other side doesn't have at all is what differs, and the second becomes "nothing there".
+ * Symmetric in the sides. */
+static enum session_reason reason_of_lines(const struct session_party *local, struct line *l,
+                                           const struct session_party *remote, struct line *r)
+{
+    const bool l_alone = l->length && !has_key(remote->identity, l);
+    const bool r_alone = r->length && !has_key(local->identity, r);
+    if (l_alone && !r_alone)
+        *r = (struct line){.text = ""};
+    if (r_alone && !l_alone)
+        *l = (struct line){.text = ""};
+    const enum session_reason first = reason_of_line(l->length ? l : r);
+    const enum session_reason second = reason_of_line(r->length ? r : l);
     return first < second ? first : second;
 }
 
@@ -139,17 +161,18 @@ static enum session_reason judge_identity(const struct session_party *local,
     const char *here = local->identity;
     const char *there = remote->identity;
     while (*here || *there) {
-        const struct line l = next_line(&here);
-        const struct line r = next_line(&there);
+        struct line l = next_line(&here);
+        struct line r = next_line(&there);
         if (l.length == r.length && memcmp(l.text, r.text, l.length) == 0)
             continue;
         char ours[LINE_SHOWN + 8];
         char theirs[LINE_SHOWN + 8];
         char phrase[PHRASE_MAX];
+        const enum session_reason reason = reason_of_lines(local, &l, remote, &r);
         print_line(ours, sizeof(ours), &l);
         print_line(theirs, sizeof(theirs), &r);
         snprintf(phrase, sizeof(phrase), "peer has %s, this host %s", theirs, ours);
-        return refuse(reason_of_lines(&l, &r), text, phrase);
+        return refuse(reason, text, phrase);
     }
     return SESSION_OK;
 }

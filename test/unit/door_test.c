@@ -1,0 +1,296 @@
+/* The door over real TCP: one good peer gets in whatever strangers do, and one only. The time-outs
+ * of the handshake are far longer than these tests, so whoever passes did not wait for one. */
+#include "transport/door.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "test/support/party.h"
+#include "test/support/runner.h"
+
+#define AMPLE_MS   60000
+#define SILENT_MAX (3 * DOOR_VISITORS_MAX)
+
+static struct door *open_door(enum session_role role)
+{
+    struct listener *listener = NULL;
+    struct door *door = NULL;
+    struct session_config *config = malloc(sizeof(*config));
+    party_config(config, role, AMPLE_MS);
+    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", &listener, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(door_open(listener, config, &door, NULL), 0);
+    free(config);
+    return door;
+}
+
+static struct link *dial(const struct door *door)
+{
+    struct link *link = NULL;
+    CU_ASSERT_EQUAL_FATAL(transport_connect(door_uri(door), AMPLE_MS, -1, &link, NULL), 0);
+    return link;
+}
+
+/* Connects and shakes hands: the result, and the link if it is good. */
+static int knock(const struct door *door, enum session_role role, term_t term, struct link **link)
+{
+    struct session_config *config = malloc(sizeof(*config));
+    struct session *session = malloc(sizeof(*session));
+    party_config(config, role, AMPLE_MS);
+    if (term)
+        config->local.term = term;
+    *link = dial(door);
+    int rc = session_connect(*link, config, session, NULL);
+    if (rc == -ECONNREFUSED && session->reason == SESSION_BUSY)
+        rc = -EBUSY;
+    if (rc < 0)
+        link_destroy(link);
+    free(config);
+    free(session);
+    return rc;
+}
+
+static int answer(struct door *door, struct link **link)
+{
+    struct session *session = malloc(sizeof(*session));
+    const int rc = door_wait(door, AMPLE_MS, link, session, NULL);
+    free(session);
+    return rc;
+}
+
+static void one_peer_gets_in_and_the_next_when_it_is_gone(void)
+{
+    struct door *door = open_door(SESSION_PRIMARY);
+    struct link *outside, *second, *inside;
+    CU_ASSERT_EQUAL(knock(door, SESSION_SECONDARY, 0, &outside), 0);
+    CU_ASSERT_EQUAL(knock(door, SESSION_SECONDARY, 0, &second), -EBUSY);
+    CU_ASSERT_EQUAL(answer(door, &inside), 0);
+    CU_ASSERT_EQUAL(knock(door, SESSION_SECONDARY, 0, &second), -EBUSY);
+    link_destroy(&inside);
+    link_destroy(&outside);
+    door_release(door);
+    CU_ASSERT_EQUAL(knock(door, SESSION_SECONDARY, 0, &outside), 0);
+    CU_ASSERT_EQUAL(answer(door, &inside), 0);
+    link_destroy(&inside);
+    link_destroy(&outside);
+    enum session_reason reason;
+    struct error text;
+    CU_ASSERT_EQUAL(door_last_refusal(door, &reason, &text), 2);
+    CU_ASSERT_EQUAL(reason, SESSION_BUSY);
+    door_destroy(&door);
+}
+
+static void silent_strangers_do_not_keep_a_good_peer_out(void)
+{
+    struct door *door = open_door(SESSION_PRIMARY);
+    struct link *silent[SILENT_MAX];
+    for (size_t i = 0; i < SILENT_MAX; i++)
+        silent[i] = dial(door);
+    struct link *outside, *inside;
+    CU_ASSERT_EQUAL(knock(door, SESSION_SECONDARY, 0, &outside), 0);
+    CU_ASSERT_EQUAL(answer(door, &inside), 0);
+    /* The first to come was thrown out. */
+    struct frame header;
+    CU_ASSERT(link_receive_header(silent[0], &header, NULL) < 0);
+    for (size_t i = 0; i < SILENT_MAX; i++)
+        link_destroy(&silent[i]);
+    link_destroy(&inside);
+    link_destroy(&outside);
+    door_destroy(&door);
+}
+
+static void closing_ends_visitors_and_waiters(void)
+{
+    struct door *door = open_door(SESSION_PRIMARY);
+    struct link *silent[3];
+    for (size_t i = 0; i < 3; i++)
+        silent[i] = dial(door);
+    struct link *link;
+    door_shut(door);
+    CU_ASSERT_EQUAL(answer(door, &link), -ECANCELED);
+    door_destroy(&door);
+    CU_ASSERT_PTR_NULL(door);
+    for (size_t i = 0; i < 3; i++) {
+        struct frame header;
+        CU_ASSERT(link_receive_header(silent[i], &header, NULL) < 0);
+        link_destroy(&silent[i]);
+    }
+}
+
+static void nobody_comes_is_a_time_out(void)
+{
+    struct door *door = open_door(SESSION_PRIMARY);
+    struct session *session = malloc(sizeof(*session));
+    struct link *link;
+    CU_ASSERT_EQUAL(door_wait(door, 20, &link, session, NULL), -ETIMEDOUT);
+    CU_ASSERT_PTR_NULL(link);
+    free(session);
+    door_destroy(&door);
+}
+
+static void a_peer_of_a_higher_term_tells_the_owner_once(void)
+{
+    struct door *door = open_door(SESSION_PRIMARY);
+    struct link *link;
+    struct session *session = malloc(sizeof(*session));
+    struct error err = {0};
+    CU_ASSERT_EQUAL(knock(door, SESSION_SECONDARY, 9, &link), -ECONNREFUSED);
+    CU_ASSERT_EQUAL(door_wait(door, AMPLE_MS, &link, session, &err), -ESTALE);
+    CU_ASSERT_EQUAL(session->peer.term, 9);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "peer knows term 9"));
+    CU_ASSERT_EQUAL(door_wait(door, 20, &link, session, NULL), -ETIMEDOUT);
+    /* With the new term the same peer is welcome. */
+    struct session_config *config = malloc(sizeof(*config));
+    party_config(config, SESSION_PRIMARY, AMPLE_MS);
+    config->local.term = 10;
+    door_set_local(door, &config->local);
+    CU_ASSERT_EQUAL(knock(door, SESSION_SECONDARY, 9, &link), 0);
+    link_destroy(&link);
+    free(config);
+    free(session);
+    door_destroy(&door);
+}
+
+static void an_accepted_peer_that_nobody_fetched_is_let_go(void)
+{
+    struct door *door = open_door(SESSION_PRIMARY);
+    struct link *link;
+    struct frame header;
+    CU_ASSERT_EQUAL(knock(door, SESSION_SECONDARY, 0, &link), 0);
+    door_destroy(&door);
+    CU_ASSERT(link_receive_header(link, &header, NULL) < 0);
+    link_destroy(&link);
+}
+
+/* --- addresses --- */
+
+static void expect_phrase(int rc, int expected, const struct error *err, const char *phrase)
+{
+    CU_ASSERT_EQUAL(rc, expected);
+    CU_ASSERT_EQUAL(err->code, expected);
+    if (!strstr(err->text, phrase))
+        fprintf(stderr, "got: %s\n", err->text);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err->text, phrase));
+}
+
+static void addresses_that_can_not_be_are_refused_with_a_sentence(void)
+{
+    static const char *const bad[] = {
+        "",
+        "tcp",
+        "tcp:",
+        "tcp://",
+        "tcp://host",
+        "tcp://:7700",
+        "tcp://host:",
+        "tcp://host:x",
+        "tcp://host:65536",
+        "tcp://host:123456",
+        "tcp://host:-1",
+        "tcp://[::1]",
+        "tcp://[::1]7700",
+        "tcp://[]:7700",
+        "tcp://[::1:7700",
+        "tcp://ho st:7700",
+        "tcp://::1:7700",
+        "127.0.0.1:7700",
+        "TCP://127.0.0.1:7700",
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct listener *listener = NULL;
+        struct link *link = NULL;
+        struct error err = {0};
+        expect_phrase(transport_listen(bad[i], &listener, &err), -EINVAL, &err, "address \"");
+        expect_phrase(transport_connect(bad[i], 100, -1, &link, &err), -EINVAL, &err, "tcp://");
+    }
+}
+
+static void addresses_that_can_not_be_used_are_refused_with_a_sentence(void)
+{
+    struct listener *listener = NULL, *second = NULL;
+    struct link *link = NULL;
+    struct error err = {0};
+    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", &listener, NULL), 0);
+    expect_phrase(transport_listen(listener_uri(listener), &second, &err), -EADDRINUSE, &err,
+                  "in use by another program");
+    expect_phrase(transport_listen("tcp://192.0.2.1:7700", &second, &err), -EADDRNOTAVAIL, &err,
+                  "\"tcp://192.0.2.1:7700\" does not belong to this host");
+    expect_phrase(transport_listen("rdma://127.0.0.1:7700", &second, &err), -EPROTONOSUPPORT, &err,
+                  "RDMA is not built into this version");
+    expect_phrase(transport_connect("rdma://127.0.0.1:7700", 100, -1, &link, &err),
+                  -EPROTONOSUPPORT, &err, "RDMA is not built into this version");
+    expect_phrase(transport_listen("carrot://127.0.0.1:7700", &second, &err), -EINVAL, &err,
+                  "no transport is called \"carrot\"");
+    expect_phrase(transport_connect("tcp://127.0.0.1:0", 100, -1, &link, &err), -EINVAL, &err,
+                  "port 0");
+    expect_phrase(transport_connect("tcp://nobody.invalid:7700", 100, -1, &link, &err),
+                  -EADDRNOTAVAIL, &err, "nobody.invalid can't be resolved");
+    char closed[64];
+    snprintf(closed, sizeof(closed), "%s", listener_uri(listener));
+    listener_destroy(&listener);
+    expect_phrase(transport_connect(closed, 1000, -1, &link, &err), -ECONNREFUSED, &err,
+                  "nobody listens on");
+}
+
+static void ipv6_works_as_well(void)
+{
+    struct listener *listener = NULL;
+    struct error err = {0};
+    const int rc = transport_listen("tcp://[::1]:0", &listener, &err);
+    if (rc == -EADDRNOTAVAIL || rc == -EAFNOSUPPORT) {
+        printf("SKIP: this host has no IPv6 loopback: %s\n", err.text);
+        return;
+    }
+    CU_ASSERT_EQUAL_FATAL(rc, 0);
+    CU_ASSERT_EQUAL(strncmp(listener_uri(listener), "tcp://[::1]:", 12), 0);
+    struct link *outside = NULL, *inside = NULL;
+    CU_ASSERT_EQUAL(transport_connect(listener_uri(listener), 1000, -1, &outside, NULL), 0);
+    CU_ASSERT_EQUAL(listener_accept(listener, 1000, &inside, NULL), 0);
+    CU_ASSERT_EQUAL(strncmp(link_peer_name(inside), "tcp [::1]:", 10), 0);
+    link_destroy(&outside);
+    link_destroy(&inside);
+    listener_destroy(&listener);
+}
+
+static void *accept_one(void *argument)
+{
+    struct link *link = NULL;
+    return (void *)(intptr_t)listener_accept(argument, 0, &link, NULL);
+}
+
+static void accepting_can_be_interrupted(void)
+{
+    struct listener *listener = NULL;
+    struct link *link = NULL;
+    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", &listener, NULL), 0);
+    CU_ASSERT_EQUAL(listener_accept(listener, 10, &link, NULL), -ETIMEDOUT);
+    pthread_t thread;
+    void *result;
+    pthread_create(&thread, NULL, accept_one, listener);
+    listener_shutdown(listener);
+    pthread_join(thread, &result);
+    CU_ASSERT_EQUAL((intptr_t)result, -ECANCELED);
+    CU_ASSERT_EQUAL(listener_accept(listener, 0, &link, NULL), -ECANCELED);
+    listener_destroy(&listener);
+}
+
+static const struct test_case cases[] = {
+    {"one peer gets in, and the next when it is gone",
+     one_peer_gets_in_and_the_next_when_it_is_gone},
+    {"silent strangers do not keep a good peer out", silent_strangers_do_not_keep_a_good_peer_out},
+    {"closing ends visitors and waiters", closing_ends_visitors_and_waiters},
+    {"nobody comes is a time-out", nobody_comes_is_a_time_out},
+    {"a peer of a higher term tells the owner once", a_peer_of_a_higher_term_tells_the_owner_once},
+    {"an accepted peer that nobody fetched is let go",
+     an_accepted_peer_that_nobody_fetched_is_let_go},
+    {"addresses that can not be are refused with a sentence",
+     addresses_that_can_not_be_are_refused_with_a_sentence},
+    {"addresses that can not be used are refused with a sentence",
+     addresses_that_can_not_be_used_are_refused_with_a_sentence},
+    {"IPv6 works as well", ipv6_works_as_well},
+    {"accepting can be interrupted", accepting_can_be_interrupted},
+};
+
+TEST_MAIN("door", cases)
