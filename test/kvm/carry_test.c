@@ -1,0 +1,304 @@
+/* Guests carried from machine to machine: state by save, encode, decode, check and load, memory by
+ * copy. The guests judge themselves (CORRUPT, LOST, BACKWARDS); the test judges state sections and
+ * memory byte by byte.
+ *
+ * Moments are random; the seed is printed, and KEMARI_TEST_SEED gives one. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "test/support/echo_client.h"
+#include "test/support/guest_harness.h"
+#include "test/support/runner.h"
+
+#define LONG_MS 20000 /* a deadline nobody should need */
+#define HOPS    12    /* carries of one guest */
+
+static unsigned seed;
+
+static struct guest *create(const struct guest_config *config, struct world *world)
+{
+    struct guest_config c = *config;
+    struct guest *guest = NULL;
+    struct error err = {0};
+    c.world = world;
+    if (guest_create(&c, &guest, &err)) {
+        printf("%s: %s\n", c.program, err.text);
+        CU_FAIL_FATAL("no machine");
+    }
+    return guest;
+}
+
+static struct guest *start(const struct guest_config *config, struct world *world)
+{
+    struct guest *guest = create(config, world);
+    struct error err = {0};
+    if (guest_boot(guest, &err)) {
+        printf("%s: %s\n", config->program, err.text);
+        CU_FAIL_FATAL("guest does not start");
+    }
+    CU_ASSERT_TRUE(world_wait_console(world, "ready", NULL, LONG_MS));
+    return guest;
+}
+
+static void expect_no_complaint(struct world *world)
+{
+    char line[256] = "";
+    CU_ASSERT_FALSE(world_complaint(world, line, sizeof(line)));
+    if (line[0])
+        printf("%s\n", line);
+}
+
+/* Carries the guest to a fresh machine and gives up the old one. */
+static struct guest *hop(const struct guest_config *config, struct guest *from, struct world *world)
+{
+    struct guest *to = create(config, world);
+    struct error err = {0};
+    if (guest_move(from, to, &err)) {
+        printf("carry: %s\n", err.text);
+        CU_FAIL_FATAL("the guest can't be carried");
+    }
+    guest_destroy(&from);
+    return to;
+}
+
+/* Lets the guest say `lines` more lines with `word` in them. */
+static void await_lines(struct world *world, const char *word, unsigned lines)
+{
+    size_t from = world_console_size(world);
+    for (unsigned i = 0; i < lines; i++)
+        CU_ASSERT_TRUE(world_wait_console(world, word, &from, LONG_MS));
+}
+
+static void carry_often(const struct guest_config *config, const char *word)
+{
+    struct world *world = world_create();
+    struct guest *guest = start(config, world);
+    for (unsigned i = 0; i < HOPS; i++) {
+        await_lines(world, word, (unsigned)rand_r(&seed) % 3);
+        guest = hop(config, guest, world);
+    }
+    await_lines(world, word, 3);
+    expect_no_complaint(world);
+    guest_destroy(&guest);
+    world_destroy(&world);
+}
+
+static void page_writers_lose_no_page(void)
+{
+    static const struct guest_config configs[] = {
+        {.program = "pagewriter", .arguments = "pages=500 static=500 report=37"},
+        {.program = "pagewriter", .arguments = "pages=64 fill=1 stride=0x5000 report=101"},
+        {.program = "pagewriter", .arguments = "pages=300 vcpus=2 report=37", .vcpus = 2},
+        {.program = "pagewriter", .arguments = "pages=300 vcpus=4 report=37", .vcpus = 4},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(configs); i++)
+        carry_often(&configs[i], "round=");
+}
+
+static void timers_go_on_and_time_never_goes_back(void)
+{
+    static const struct guest_config configs[] = {
+        {.program = "timer", .arguments = "hz=500 report=5"},
+        {.program = "timer", .arguments = "hz=300 vcpus=2 report=5", .vcpus = 2},
+        {.program = "timer", .arguments = "hz=100 vcpus=4 report=5", .vcpus = 4},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(configs); i++)
+        carry_often(&configs[i], "tick ");
+}
+
+static void registers_keep_their_values(void)
+{
+    static const struct guest_config configs[] = {
+        {.program = "state", .arguments = "report=20"},
+        {.program = "state", .arguments = "vcpus=2 report=20", .vcpus = 2},
+        {.program = "state", .arguments = "vcpus=4 report=20", .vcpus = 4},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(configs); i++)
+        carry_often(&configs[i], "round=");
+}
+
+static void an_echo_conversation_goes_on_elsewhere(void)
+{
+    static const struct guest_config config = {
+        .program = "echo", .arguments = "dirty=32", .network = true};
+    struct world *world = world_create();
+    struct guest *guest = start(&config, world);
+    struct echo_client client = {0};
+    uint8_t frame[WORLD_FRAME_MAX];
+    for (unsigned i = 0; i < HOPS; i++) {
+        const unsigned burst = 1 + (unsigned)rand_r(&seed) % 100;
+        for (unsigned k = 0; k < burst; k++) {
+            const size_t size = echo_client_request(++client.sent, 100, frame);
+            CU_ASSERT_TRUE(world_send(world, frame, size));
+        }
+        /* In the middle of the burst: everything sent is in the wire, in the ring, or answered. */
+        guest = hop(&config, guest, world);
+        while (client.replies < client.sent) {
+            struct error err = {0};
+            const size_t size = world_receive(world, frame, LONG_MS, NULL);
+            CU_ASSERT_TRUE_FATAL(size > 0);
+            CU_ASSERT_EQUAL(echo_client_judge(&client, frame, size, NULL, &err), ECHO_REPLY);
+            if (err.text[0])
+                printf("%s\n", err.text);
+        }
+    }
+    CU_ASSERT_EQUAL(client.handled, client.sent);
+    expect_no_complaint(world);
+    guest_destroy(&guest);
+    world_destroy(&world);
+}
+
+static void a_guest_that_only_sends_ticks_is_never_heard_twice(void)
+{
+    static const struct guest_config config = {
+        .program = "echo", .arguments = "tick=500", .network = true};
+    struct world *world = world_create();
+    struct guest *guest = start(&config, world);
+    struct echo_client client = {0};
+    uint8_t frame[WORLD_FRAME_MAX];
+    for (unsigned i = 0; i < HOPS; i++) {
+        const uint64_t enough = client.ticks + (unsigned)rand_r(&seed) % 20;
+        while (client.ticks < enough) {
+            struct error err = {0};
+            const size_t size = world_receive(world, frame, LONG_MS, NULL);
+            CU_ASSERT_EQUAL_FATAL(echo_client_judge(&client, frame, size, NULL, &err), ECHO_TICKED);
+        }
+        guest = hop(&config, guest, world);
+    }
+    expect_no_complaint(world);
+    guest_destroy(&guest);
+    world_destroy(&world);
+}
+
+/* Sections whose content is the time, or moves with it, differ between two savings by nature. */
+static bool moves_with_time(const char *names)
+{
+    static const char *const allowed[] = {"clock", "msrs", "lapic", "pit", "tsc"};
+    char copy[512];
+    snprintf(copy, sizeof(copy), "%s", names);
+    char *rest = copy;
+    for (char *name = strsep(&rest, " "); name && *name; name = strsep(&rest, " ")) {
+        bool found = false;
+        for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
+            found = found || strstr(name, allowed[i]);
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+static void a_loaded_machine_saves_what_was_loaded(void)
+{
+    static const struct guest_config configs[] = {
+        {.program = "state", .arguments = "vcpus=2", .vcpus = 2, .network = true},
+        {.program = "timer", .arguments = "hz=200 vcpus=2", .vcpus = 2},
+        {.program = "echo", .network = true},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(configs); i++) {
+        struct world *world = world_create();
+        struct guest *from = start(&configs[i], world);
+        struct guest *to = create(&configs[i], world);
+        struct section_set *carried = section_set_create(), *again = section_set_create();
+        struct error err = {0};
+        char names[512];
+        gfn_t gfn = 0;
+        CU_ASSERT_EQUAL(guest_transfer(from, to, carried, &err), 0);
+        CU_ASSERT_TRUE(guest_same_memory(from, to, &gfn));
+        CU_ASSERT_EQUAL(machine_save(guest_machine(to), again, &err), 0);
+        CU_ASSERT_TRUE(section_set_count(carried) > 0);
+        guest_compare_states(carried, again, names, sizeof(names));
+        CU_ASSERT_TRUE(moves_with_time(names));
+        printf("%s: [%s] ", configs[i].program, names);
+        section_set_destroy(&carried);
+        section_set_destroy(&again);
+        guest_destroy(&from);
+        guest_destroy(&to);
+        world_destroy(&world);
+    }
+}
+
+static uint64_t await_time(struct world *world, size_t *from)
+{
+    char text[64] = "";
+    CU_ASSERT_TRUE(world_wait_console(world, "time=", from, LONG_MS));
+    const size_t at = *from;
+    CU_ASSERT_TRUE(world_wait_console(world, "\n", from, LONG_MS));
+    world_console_text(world, at, text, sizeof(text));
+    return strtoull(text, NULL, 10);
+}
+
+static void the_clock_moves_on_by_the_time_the_guest_stood_still(void)
+{
+    static const struct guest_config config = {.program = "pagewriter",
+                                               .arguments = "pages=8 report=1 rate=200"};
+    struct world *world = world_create();
+    struct guest *from = start(&config, world), *to = create(&config, world);
+    struct section_set *state = section_set_create();
+    struct error err = {0};
+    size_t at = world_console_size(world);
+    const uint64_t before = await_time(world, &at);
+    guest_park(from);
+    CU_ASSERT_EQUAL(machine_save(guest_machine(from), state, &err), 0);
+    guest_copy_memory(from, to);
+    CU_ASSERT_EQUAL(machine_load(guest_machine(to), state, SEC(100), &err), 0);
+    at = world_console_size(world);
+    guest_resume(to);
+    (void)await_time(world, &at); /* may have been read before and printed after */
+    const uint64_t after = await_time(world, &at);
+    CU_ASSERT_TRUE(after >= before + (uint64_t)SEC(100));
+    CU_ASSERT_TRUE(after < before + (uint64_t)SEC(200));
+    expect_no_complaint(world);
+    section_set_destroy(&state);
+    guest_destroy(&from);
+    guest_destroy(&to);
+    world_destroy(&world);
+}
+
+static void the_state_of_another_machine_is_refused(void)
+{
+    static const struct guest_config two = {.program = "state", .arguments = "vcpus=2", .vcpus = 2};
+    static const struct guest_config others[] = {
+        {.program = "state", .vcpus = 1},
+        {.program = "state", .vcpus = 2, .network = true},
+    };
+    struct world *world = world_create();
+    struct guest *from = start(&two, world);
+    struct section_set *state = section_set_create();
+    guest_park(from);
+    CU_ASSERT_EQUAL(machine_save(guest_machine(from), state, NULL), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+        struct guest *to = create(&others[i], world);
+        struct error err = {0};
+        CU_ASSERT_NOT_EQUAL(machine_check(guest_machine(to), state, &err), 0);
+        CU_ASSERT(err.text[0] != '\0');
+        guest_destroy(&to);
+    }
+    section_set_destroy(&state);
+    guest_destroy(&from);
+    world_destroy(&world);
+}
+
+static const struct test_case cases[] = {
+    {"a loaded machine saves what was loaded", a_loaded_machine_saves_what_was_loaded},
+    {"page writers lose no page", page_writers_lose_no_page},
+    {"timers go on and time never goes back", timers_go_on_and_time_never_goes_back},
+    {"registers keep their values", registers_keep_their_values},
+    {"an echo conversation goes on elsewhere", an_echo_conversation_goes_on_elsewhere},
+    {"a guest that only sends ticks is never heard twice",
+     a_guest_that_only_sends_ticks_is_never_heard_twice},
+    {"the clock moves on by the time the guest stood still",
+     the_clock_moves_on_by_the_time_the_guest_stood_still},
+    {"the state of another machine is refused", the_state_of_another_machine_is_refused},
+};
+
+int main(int argc, char **argv)
+{
+    guest_require_kvm();
+    const char *given = getenv("KEMARI_TEST_SEED");
+    seed = given ? (unsigned)strtoul(given, NULL, 0) : (unsigned)clock_now();
+    printf("seed %u (KEMARI_TEST_SEED)\n", seed);
+    return test_run(argc, argv, "carry", cases, ARRAY_SIZE(cases));
+}
