@@ -72,7 +72,7 @@ static int save_vcpus(struct machine *m, struct section_set *set, struct error *
 
 static int save_vm(struct machine *m, struct section_set *set, struct error *err)
 {
-    struct vm_chips chips;
+    struct vm_chips chips = {0}; /* KVM fills in only what the chip has */
     struct vm_clock clock = {.tsc_khz = m->tsc_khz};
     int rc = vm_chips_capture(&chips, m->vm_fd, err);
     if (rc == 0)

@@ -61,6 +61,19 @@ static bool belongs(int vcpu_fd, uint32_t index)
     return msr_read(vcpu_fd, index, &value) == 0 && msr_write(vcpu_fd, index, value) == 0;
 }
 
+/* MTRRs: KVM keeps them and does not list them. A guest that reads back what it wrote must find it
+ * after a failover as well. Returns the new count. */
+static uint32_t add_memory_types(uint32_t *indices, uint32_t count)
+{
+    static const struct {
+        uint32_t first, last;
+    } ranges[] = {{0x200, 0x20f}, {0x250, 0x250}, {0x258, 0x259}, {0x268, 0x26f}, {0x2ff, 0x2ff}};
+    for (size_t i = 0; i < ARRAY_SIZE(ranges); i++)
+        for (uint32_t n = ranges[i].first; n <= ranges[i].last && count < MSR_COUNT_MAX; n++)
+            indices[count++] = n;
+    return count;
+}
+
 int msr_list_probe(const struct kvm_host *host, int vcpu_fd, struct msr_list *out,
                    struct error *err)
 {
@@ -73,10 +86,11 @@ int msr_list_probe(const struct kvm_host *host, int vcpu_fd, struct msr_list *ou
         free(raw);
         return rc;
     }
+    raw->nmsrs = add_memory_types(raw->indices, raw->nmsrs);
     qsort(raw->indices, raw->nmsrs, sizeof(uint32_t), compare);
     out->count = 0;
     for (uint32_t i = 0; i < raw->nmsrs; i++)
-        if (belongs(vcpu_fd, raw->indices[i]))
+        if ((i == 0 || raw->indices[i] != raw->indices[i - 1]) && belongs(vcpu_fd, raw->indices[i]))
             out->indices[out->count++] = raw->indices[i];
     free(raw);
     return 0;

@@ -18,7 +18,7 @@ struct msr_list {
     uint32_t count;
 };
 
-/* What KVM_GET_MSR_INDEX_LIST reports and what vCPU `vcpu_fd` (fresh, with its CPUID set) can both
+/* What KVM_GET_MSR_INDEX_LIST reports, and the MTRRs, as far as vCPU `vcpu_fd` (fresh, with its CPUID set) can both
  * read and write back, without the TSC, which is saved as an offset, and without MSR_TSC_DEADLINE,
  * which must be written after the local APIC and is kept by itself. */
 int msr_list_probe(const struct kvm_host *host, int vcpu_fd, struct msr_list *out,

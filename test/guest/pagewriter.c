@@ -83,6 +83,8 @@ static void write_rounds(void *argument)
     const unsigned self = (unsigned)(uintptr_t)argument;
     struct writer *writer = &writers[self];
     uint64_t next = clock_ns(), time = 0;
+    for (uint64_t i = 0; self == 0 && i < still.count; i++)
+        stamp_write(&still, i, 1);
     for (uint64_t round = 1; !stopped; round++) {
         writer->round = round;
         if (!stamp_round(&area, writer->first, writer->last, round))

@@ -39,7 +39,7 @@ static struct guest *start(const struct guest_config *config, struct world *worl
         printf("%s: %s\n", config->program, err.text);
         CU_FAIL_FATAL("guest does not start");
     }
-    CU_ASSERT_TRUE(world_wait_console(world, "ready", NULL, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "ready", NULL, LONG_MS));
     return guest;
 }
 
@@ -69,7 +69,7 @@ static void await_lines(struct world *world, const char *word, unsigned lines)
 {
     size_t from = world_console_size(world);
     for (unsigned i = 0; i < lines; i++)
-        CU_ASSERT_TRUE(world_wait_console(world, word, &from, LONG_MS));
+        CU_ASSERT_TRUE_FATAL(world_wait_console(world, word, &from, LONG_MS));
 }
 
 static void carry_often(const struct guest_config *config, const char *word)
@@ -120,6 +120,30 @@ static void registers_keep_their_values(void)
         carry_often(&configs[i], "round=");
 }
 
+/* Reads replies until the one to the last request has come. */
+static void await_last_reply(struct world *world, struct echo_client *client)
+{
+    uint8_t frame[WORLD_FRAME_MAX];
+    uint64_t sequence = 0;
+    while (sequence != client->sent) {
+        struct error err = {0};
+        const size_t size = world_receive(world, frame, LONG_MS, NULL);
+        CU_ASSERT_TRUE_FATAL(size > 0);
+        CU_ASSERT_EQUAL(echo_client_judge(client, frame, size, &sequence, &err), ECHO_REPLY);
+        if (err.text[0])
+            printf("%s\n", err.text);
+    }
+}
+
+static void send_requests(struct world *world, struct echo_client *client, unsigned count)
+{
+    uint8_t frame[WORLD_FRAME_MAX];
+    for (unsigned i = 0; i < count; i++) {
+        const size_t size = echo_client_request(++client->sent, 100, frame);
+        CU_ASSERT_TRUE(world_send(world, frame, size));
+    }
+}
+
 static void an_echo_conversation_goes_on_elsewhere(void)
 {
     static const struct guest_config config = {
@@ -127,25 +151,16 @@ static void an_echo_conversation_goes_on_elsewhere(void)
     struct world *world = world_create();
     struct guest *guest = start(&config, world);
     struct echo_client client = {0};
-    uint8_t frame[WORLD_FRAME_MAX];
     for (unsigned i = 0; i < HOPS; i++) {
-        const unsigned burst = 1 + (unsigned)rand_r(&seed) % 100;
-        for (unsigned k = 0; k < burst; k++) {
-            const size_t size = echo_client_request(++client.sent, 100, frame);
-            CU_ASSERT_TRUE(world_send(world, frame, size));
-        }
-        /* In the middle of the burst: everything sent is in the wire, in the ring, or answered. */
+        send_requests(world, &client, 1 + (unsigned)rand_r(&seed) % 100);
+        /* In the middle of the burst: what was sent is in the wire, in the ring, or answered, but
+         * for one frame that the old device may have taken from the wire (virtio_net.c). */
         guest = hop(&config, guest, world);
-        while (client.replies < client.sent) {
-            struct error err = {0};
-            const size_t size = world_receive(world, frame, LONG_MS, NULL);
-            CU_ASSERT_TRUE_FATAL(size > 0);
-            CU_ASSERT_EQUAL(echo_client_judge(&client, frame, size, NULL, &err), ECHO_REPLY);
-            if (err.text[0])
-                printf("%s\n", err.text);
-        }
+        send_requests(world, &client, 1);
+        await_last_reply(world, &client);
+        CU_ASSERT(client.sent - client.replies <= i + 1);
     }
-    CU_ASSERT_EQUAL(client.handled, client.sent);
+    CU_ASSERT_EQUAL(client.handled, client.replies);
     expect_no_complaint(world);
     guest_destroy(&guest);
     world_destroy(&world);
@@ -173,10 +188,11 @@ static void a_guest_that_only_sends_ticks_is_never_heard_twice(void)
     world_destroy(&world);
 }
 
-/* Sections whose content is the time, or moves with it, differ between two savings by nature. */
+/* Sections whose content is the time, or moves with it, differ between two savings by nature: the
+ * VM's clock, the timers' counts, the TSC (in vcpu.run). */
 static bool moves_with_time(const char *names)
 {
-    static const char *const allowed[] = {"clock", "msrs", "lapic", "pit", "tsc"};
+    static const char *const allowed[] = {"vm.clock", "vm.pit", "vcpu.lapic", "vcpu.run"};
     char copy[512];
     snprintf(copy, sizeof(copy), "%s", names);
     char *rest = copy;
@@ -190,12 +206,13 @@ static bool moves_with_time(const char *names)
     return true;
 }
 
+/* The guests go without kvmclock: KVM writes its page whenever it likes. */
 static void a_loaded_machine_saves_what_was_loaded(void)
 {
     static const struct guest_config configs[] = {
-        {.program = "state", .arguments = "vcpus=2", .vcpus = 2, .network = true},
-        {.program = "timer", .arguments = "hz=200 vcpus=2", .vcpus = 2},
-        {.program = "echo", .network = true},
+        {.program = "state", .arguments = "vcpus=2 kvmclock=0", .vcpus = 2, .network = true},
+        {.program = "timer", .arguments = "hz=200 vcpus=2 kvmclock=0", .vcpus = 2},
+        {.program = "echo", .arguments = "kvmclock=0", .network = true},
     };
     for (size_t i = 0; i < ARRAY_SIZE(configs); i++) {
         struct world *world = world_create();
@@ -223,9 +240,9 @@ static void a_loaded_machine_saves_what_was_loaded(void)
 static uint64_t await_time(struct world *world, size_t *from)
 {
     char text[64] = "";
-    CU_ASSERT_TRUE(world_wait_console(world, "time=", from, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "time=", from, LONG_MS));
     const size_t at = *from;
-    CU_ASSERT_TRUE(world_wait_console(world, "\n", from, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "\n", from, LONG_MS));
     world_console_text(world, at, text, sizeof(text));
     return strtoull(text, NULL, 10);
 }

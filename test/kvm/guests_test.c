@@ -21,7 +21,7 @@ static struct guest *start(const struct guest_config *config, struct world *worl
         printf("%s: %s\n", c.program, err.text);
         CU_FAIL_FATAL("guest does not start");
     }
-    CU_ASSERT_TRUE(world_wait_console(world, "ready", NULL, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "ready", NULL, LONG_MS));
     return guest;
 }
 
@@ -67,7 +67,7 @@ static void a_page_writer_above_the_hole_finds_its_pages(void)
                                      .arguments = "pages=256 base=0x100000000 static=64 report=50",
                                      .memory = (uint64_t)4 << 30},
               world);
-    CU_ASSERT_TRUE(world_wait_console(world, "round=100", NULL, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "round=100", NULL, LONG_MS));
     expect_no_complaint(world);
     guest_destroy(&guest);
     world_destroy(&world);
@@ -127,9 +127,9 @@ static void typed_bytes_interrupt_a_sleeping_guest(void)
     struct guest *guest =
         start(&(struct guest_config){.program = "timer", .arguments = "hz=20 report=0"}, world);
     type(guest, 'x');
-    CU_ASSERT_TRUE(world_wait_console(world, "input=x", NULL, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "input=x", NULL, LONG_MS));
     type(guest, 'y');
-    CU_ASSERT_TRUE(world_wait_console(world, "input=y", NULL, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "input=y", NULL, LONG_MS));
     guest_destroy(&guest);
     world_destroy(&world);
 }
@@ -142,10 +142,10 @@ static void every_kind_of_reset_boots_again(void)
     for (unsigned i = 0; i < 3; i++) {
         type(guest, "rkt"[i]);
         CU_ASSERT_TRUE(world_wait_event(world, MACHINE_EVENT_RESET, i + 1, LONG_MS));
-        CU_ASSERT_TRUE(world_wait_console(world, "ready boot", &from, LONG_MS));
+        CU_ASSERT_TRUE_FATAL(world_wait_console(world, "ready boot", &from, LONG_MS));
     }
     type(guest, 'z');
-    CU_ASSERT_TRUE(world_wait_console(world, "input=z", NULL, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "input=z", NULL, LONG_MS));
     expect_no_complaint(world);
     guest_destroy(&guest);
     world_destroy(&world);
@@ -173,7 +173,7 @@ static void park_and_resume_a_thousand_times_loses_nothing(void)
         guest_resume(guest);
     }
     size_t from = world_console_size(world);
-    CU_ASSERT_TRUE(world_wait_console(world, "round=", &from, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "round=", &from, LONG_MS));
     expect_no_complaint(world);
     guest_destroy(&guest);
     world_destroy(&world);

@@ -13,6 +13,7 @@
 
 #define VIRTIO_HEADER 12
 #define WIRE_BUFFER   (1 << 20) /* bytes of frames the wire holds */
+#define TAIL          400       /* bytes of console text shown when a wait fails */
 
 struct frame {
     nsec_t seen;
@@ -222,7 +223,7 @@ static const char *find_complaint(const struct world *w)
     static const char *const words[] = {"CORRUPT", "BACKWARDS", "LOST", "EXCEPTION", "FAIL"};
     for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
         const char *at = strstr(w->console, words[i]);
-        if (at)
+        if (at && strchr(at, '\n')) /* said to its end */
             return at;
     }
     return NULL;
@@ -241,6 +242,9 @@ bool world_wait_console(struct world *w, const char *text, size_t *from, unsigne
     }
     if (at && from)
         *from = (size_t)(at - w->console) + strlen(text);
+    if (!at)
+        fprintf(stderr, "world: waited in vain for \"%s\"; the console ends with:\n%s\n", text,
+                w->console + (w->console_size > TAIL ? w->console_size - TAIL : 0));
     pthread_mutex_unlock(&w->lock);
     return at != NULL;
 }

@@ -55,7 +55,7 @@ void world_drop_frames(struct world *world);
 
 /* Waits until the console's text contains `text` at or after position `*from`; true then, and
  * `*from` is behind it. `from` may be NULL: anywhere. Returns false at once when a guest complained
- * (see below) and the text is not there. */
+ * (see below) and the text is not there. What was said last goes to stderr when it is false. */
 bool world_wait_console(struct world *world, const char *text, size_t *from, unsigned timeout_ms);
 
 /* Bytes of console text so far. */

@@ -25,6 +25,8 @@ static bool is_kvmclock;
 
 void clock_init(void)
 {
+    if (!args_number("kvmclock", 1))
+        return;
     const struct cpuid signature = cpuid(KVM_LEAF_SIGNATURE, 0);
     if (signature.ebx != 0x4b4d564b || !(cpuid(KVM_LEAF_FEATURES, 0).eax & KVM_CLOCKSOURCE2))
         return;

@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Registers the clock page of vCPU 0. CPL 0, vCPU 0, once. */
+/* Registers the clock page of vCPU 0, unless the command line has kvmclock=0: KVM writes to that
+ * page by itself. CPL 0, vCPU 0, once. */
 void clock_init(void);
 
 /* True when times are nanoseconds of kvmclock. */

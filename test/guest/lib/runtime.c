@@ -22,6 +22,12 @@ struct __attribute__((packed)) e820_entry {
     uint32_t type;
 };
 
+/* Where RAM goes on after the device window, and how much of it is mapped. */
+#define HIGH_BASE       (4ull << 30)
+#define MAPPED_END      (64ull << 30)
+#define PAGE_TABLE_USER 0x07u
+#define PAGE_LARGE_USER 0x87u
+
 /* Port I/O at CPL 3 goes by the map, not by IOPL: the software KVM loses IOPL in iretq. */
 struct __attribute__((packed)) tss {
     uint32_t reserved0;
@@ -49,6 +55,7 @@ struct __attribute__((packed)) table_pointer {
 
 extern uint64_t gdt[];
 extern const uint64_t trap_stubs[VECTOR_COUNT];
+extern uint64_t page_directory_pointers[];
 extern uint8_t kernel_stacks[], user_stacks[];
 extern const uint8_t supervisor_door[];
 extern uint8_t ap_trampoline[], ap_trampoline_end[];
@@ -58,10 +65,12 @@ void runtime_start(const uint8_t *boot_params);
 void trap_dispatch(struct trap_frame *frame);
 void ap_start(unsigned cpu);
 
+static uint64_t high_directories[(MAPPED_END - HIGH_BASE) >> 30][512]
+    __attribute__((section(".noinit"), aligned(4096)));
 static struct tss tss[GUEST_VCPUS_MAX];
 static struct gate idt[VECTOR_COUNT];
 static void (*handlers[VECTOR_COUNT])(struct trap_frame *frame);
-static uint64_t memory_end;
+static uint64_t low_end, high_end; /* of the RAM from 1 MiB on, and from 4 GiB on */
 static void (*ap_function)(unsigned cpu);
 static volatile unsigned vcpus_begun;
 
@@ -97,10 +106,26 @@ static void build_idt(void)
 static void find_memory(const uint8_t *boot_params)
 {
     const struct e820_entry *entry = (const struct e820_entry *)(boot_params + BOOT_E820_TABLE);
-    for (unsigned i = 0; i < boot_params[BOOT_E820_COUNT]; i++)
-        if (entry[i].type == E820_RAM && entry[i].start <= 0x100000 &&
-            entry[i].start + entry[i].size > 0x100000)
-            memory_end = entry[i].start + entry[i].size;
+    for (unsigned i = 0; i < boot_params[BOOT_E820_COUNT]; i++) {
+        const uint64_t end = entry[i].start + entry[i].size;
+        if (entry[i].type != E820_RAM)
+            continue;
+        if (entry[i].start <= 0x100000 && end > 0x100000)
+            low_end = end;
+        if (entry[i].start == HIGH_BASE)
+            high_end = end < MAPPED_END ? end : MAPPED_END;
+    }
+}
+
+/* Maps what lies above 4 GiB, by 2 MiB: not every CPU, or KVM, has larger pages. */
+static void map_high_memory(void)
+{
+    for (uint64_t gib = HIGH_BASE >> 30; gib << 30 < high_end; gib++) {
+        uint64_t *directory = high_directories[gib - (HIGH_BASE >> 30)];
+        for (uint64_t i = 0; i < 512; i++)
+            directory[i] = gib << 30 | i << 21 | PAGE_LARGE_USER;
+        page_directory_pointers[gib] = (uint64_t)directory | PAGE_TABLE_USER;
+    }
 }
 
 void runtime_start(const uint8_t *boot_params)
@@ -109,6 +134,7 @@ void runtime_start(const uint8_t *boot_params)
     memcpy(&line, boot_params + BOOT_CMDLINE, sizeof(line));
     args_set((const char *)(uintptr_t)line);
     find_memory(boot_params);
+    map_high_memory();
     build_idt();
     load_tables(0);
     guest_main();
@@ -124,9 +150,11 @@ void runtime_set_handler(unsigned vector, void (*handler)(struct trap_frame *fra
     handlers[vector] = handler;
 }
 
-uint64_t runtime_memory_end(void)
+bool runtime_has_memory(uint64_t start, uint64_t size)
 {
-    return memory_end;
+    const uint64_t end = start + size;
+    return end >= start && ((start >= GUEST_FREE_BASE && end <= low_end) ||
+                            (start >= HIGH_BASE && end <= high_end));
 }
 
 void trap_dispatch(struct trap_frame *frame)

@@ -5,8 +5,8 @@
  * CPL 0 goes on with runtime_user(). An unexpected exception on any vCPU prints
  * "EXCEPTION vector=.. rip=.." and stops the vCPU.
  *
- * Freestanding, no allocation; programs own all memory from GUEST_FREE_BASE up to
- * runtime_memory_end(), and from 4 GiB on where there is more. */
+ * Freestanding, no allocation; programs own all RAM from GUEST_FREE_BASE on, below and above the
+ * device window. Up to 64 GiB are mapped. */
 #ifndef KEMARI_GUEST_RUNTIME_H
 #define KEMARI_GUEST_RUNTIME_H
 
@@ -40,8 +40,8 @@ void runtime_set_handler(unsigned vector, void (*handler)(struct trap_frame *fra
  * have begun. CPL 0 only, once. */
 void runtime_start_vcpus(unsigned count, void (*function)(unsigned cpu));
 
-/* First byte past the RAM that begins at 1 MiB, and past all RAM (e820). */
-uint64_t runtime_memory_end(void);
+/* True when [start, start+size) is RAM that belongs to the program. */
+bool runtime_has_memory(uint64_t start, uint64_t size);
 
 /* Values of "key=value" words on the command line. A number is decimal or 0x...; absent or
  * malformed gives `fallback`. */

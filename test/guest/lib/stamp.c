@@ -86,10 +86,9 @@ struct stamp_area stamp_area_from_args(uint64_t count)
         .count = count,
         .fill = args_number("fill", 0) != 0,
     };
-    const uint64_t high_base = 1ull << 32;
-    if (area.base < GUEST_FREE_BASE || area.base % PAGE || area.stride % PAGE || area.stride < PAGE)
-        runtime_fail("base or stride is not usable");
-    if (area.base < high_base && area.base + count * area.stride > runtime_memory_end())
-        runtime_fail("not enough memory for that many pages");
+    if (area.base % PAGE || area.stride % PAGE || area.stride < PAGE)
+        runtime_fail("base or stride is no multiple of a page");
+    if (count && !runtime_has_memory(area.base, (count - 1) * area.stride + PAGE))
+        runtime_fail("not enough memory there for that many pages");
     return area;
 }

@@ -159,25 +159,23 @@ gdt_pointer:
     .word GDT_SIZE - 1
     .quad gdt
 
-/* Identity map, everything user accessible and writable: 2 MiB pages below 4 GiB, 1 GiB pages up to
- * 512 GiB. Assembled, because at CPL 0 on a KVM that emulates it, building them would be the
- * longest part of the start. */
+/* Identity map of the first 4 GiB by 2 MiB pages, everything user accessible and writable.
+ * Assembled, because at CPL 0 on a KVM that emulates it, building them would be the longest part of
+ * the start. runtime.c adds what RAM lies above. */
     .section .page_tables, "aw"
     .balign 4096
     .global page_map
 page_map:
     .quad page_directory_pointers + 7
     .fill 511, 8, 0
+    .global page_directory_pointers
 page_directory_pointers:
     .set index, 0
     .rept 4
     .quad page_directories + index * 4096 + 7
     .set index, index + 1
     .endr
-    .rept 508
-    .quad (index << 30) + 0x87
-    .set index, index + 1
-    .endr
+    .fill 508, 8, 0
 page_directories:
     .set index, 0
     .rept 2048
