@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -244,6 +245,9 @@ static int receive_one(struct standby *s, bool *goodbye, bool *closed, struct er
     *closed = rc == -EPIPE;
     if (rc < 0)
         return rc;
+    pthread_mutex_lock(&s->lock);
+    s->stats.last_frame = clock_now();
+    pthread_mutex_unlock(&s->lock);
     if (frame.term != s->term)
         return error_set(err, -EPROTO, "the primary sent term %llu in term %llu",
                          (unsigned long long)frame.term, (unsigned long long)s->term);
@@ -345,6 +349,26 @@ void standby_unfollow(struct standby *standby)
     link_destroy(&standby->link);
     if (stage_is_filling(standby->stage))
         stage_drop(standby->stage);
+}
+
+static void last_words(struct standby *s, enum message_goodbye_reason reason, const char *text)
+{
+    if (!s->link)
+        return;
+    struct message message = {.kind = MESSAGE_GOODBYE,
+                              .goodbye = {.reason = reason, .final = true}};
+    snprintf(message.goodbye.text, sizeof(message.goodbye.text), "%s", text);
+    message_send(s->link, s->term, 0, &message, NULL);
+}
+
+void standby_say_goodbye(struct standby *standby, const char *text)
+{
+    last_words(standby, MESSAGE_GOODBYE_STOP, text);
+}
+
+void standby_supersede(struct standby *standby)
+{
+    last_words(standby, MESSAGE_GOODBYE_SUPERSEDED, "the standby was granted the guest");
 }
 
 int standby_promote(struct standby *standby, struct standby_takeover *out, struct error *err)

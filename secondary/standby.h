@@ -47,6 +47,7 @@ struct standby_stats {
     uint64_t pages;
     uint64_t bytes;
     uint64_t sync_pages; /* received by the running or last full synchronisation */
+    nsec_t last_frame;   /* clock_now() of the last frame received, 0 when none */
     size_t staging_used; /* bytes */
 };
 
@@ -69,6 +70,11 @@ int standby_follow(struct standby *standby, struct link *link, term_t term, stru
 /* Closes the link, waits for its thread, drops the unfinished epoch. No event comes afterwards.
  * Idempotent. */
 void standby_unfollow(struct standby *standby);
+
+/* Last words on a live link: that this side ends in an orderly way, or that it owns the guest now.
+ */
+void standby_say_goodbye(struct standby *standby, const char *text);
+void standby_supersede(struct standby *standby);
 
 /* Turns the standby into the guest as of its last committed epoch: unfollow, apply what is
  * committed, load the state. The caller holds the grant, already durable (DESIGN §6); the guest

@@ -1,0 +1,158 @@
+#include "secondary/connector.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+
+#define CONNECT_TIMEOUT_MS 2000
+/* Pause between attempts: a primary that comes up is found in a fraction of a second. */
+#define RETRY_PAUSE MSEC(200)
+
+struct connector {
+    struct connector_config config; /* session.local.term: connector's thread */
+    pthread_t thread;
+    bool started;
+    int cancel_fd; /* readable once destroy() was called */
+
+    pthread_mutex_t lock; /* protects all below */
+    pthread_cond_t changed;
+    bool stop;
+    bool go;
+    term_t term;
+};
+
+/* Reasons that a second attempt can't change, as both sides' configurations would have to. */
+static bool is_final(int rc, enum session_reason reason)
+{
+    if (rc == -EKEYREJECTED)
+        return true;
+    if (rc != -ECONNREFUSED)
+        return false;
+    switch (reason) {
+    case SESSION_VERSION:
+    case SESSION_KEY:
+    case SESSION_VM_NAME:
+    case SESSION_LAYOUT:
+    case SESSION_CPU:
+    case SESSION_DEVICES:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* One attempt. 0: connected or refused for good, the owner was told; else try again. */
+static int attempt(struct connector *c, struct session *session)
+{
+    struct link *link = NULL;
+    struct error err = {0};
+    *session = (struct session){0};
+    int rc = transport_connect(c->config.uri, CONNECT_TIMEOUT_MS, c->cancel_fd, &link, &err);
+    if (rc == 0)
+        rc = session_connect(link, &c->config.session, session, &err);
+    if (rc == 0) {
+        c->config.connected(c->config.context, link, session);
+        return 0;
+    }
+    link_destroy(&link);
+    if (rc == -ECANCELED)
+        return 0;
+    const bool final = is_final(rc, session->reason);
+    c->config.failed(c->config.context, &err, final);
+    return final ? 0 : rc;
+}
+
+/* With the lock held. */
+static void pause_a_moment(struct connector *c)
+{
+    const struct timespec until = clock_to_timespec(clock_now() + RETRY_PAUSE);
+    int rc = 0;
+    while (!c->stop && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&c->changed, &c->lock, &until);
+}
+
+static void *connector_main(void *context)
+{
+    struct connector *c = context;
+    struct session *session = malloc(sizeof(*session));
+    if (!session)
+        abort();
+    pthread_mutex_lock(&c->lock);
+    while (!c->stop) {
+        if (!c->go) {
+            pthread_cond_wait(&c->changed, &c->lock);
+            continue;
+        }
+        c->go = false;
+        c->config.session.local.term = c->term;
+        pthread_mutex_unlock(&c->lock);
+        const int rc = attempt(c, session);
+        pthread_mutex_lock(&c->lock);
+        if (rc < 0) {
+            pause_a_moment(c);
+            c->go = true;
+        }
+    }
+    pthread_mutex_unlock(&c->lock);
+    free(session);
+    return NULL;
+}
+
+int connector_create(const struct connector_config *config, struct connector **out,
+                     struct error *err)
+{
+    *out = NULL;
+    struct connector *c = calloc(1, sizeof(*c));
+    if (!c)
+        return error_set(err, -ENOMEM, "connector: out of memory");
+    c->config = *config;
+    c->cancel_fd = eventfd(0, EFD_CLOEXEC);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    c->started = c->cancel_fd >= 0 && pthread_create(&c->thread, NULL, connector_main, c) == 0;
+    if (!c->started) {
+        connector_destroy(&c);
+        return error_set(err, -EAGAIN, "connector: can't start a thread");
+    }
+    *out = c;
+    return 0;
+}
+
+void connector_destroy(struct connector **connector)
+{
+    struct connector *c = *connector;
+    if (!c)
+        return;
+    const uint64_t one = 1;
+    if (c->started && write(c->cancel_fd, &one, sizeof(one)) == sizeof(one)) {
+        pthread_mutex_lock(&c->lock);
+        c->stop = true;
+        pthread_cond_broadcast(&c->changed);
+        pthread_mutex_unlock(&c->lock);
+        pthread_join(c->thread, NULL);
+    }
+    fd_close(&c->cancel_fd);
+    pthread_cond_destroy(&c->changed);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+    *connector = NULL;
+}
+
+void connector_go(struct connector *connector, term_t term)
+{
+    pthread_mutex_lock(&connector->lock);
+    connector->go = true;
+    connector->term = term;
+    pthread_cond_broadcast(&connector->changed);
+    pthread_mutex_unlock(&connector->lock);
+}

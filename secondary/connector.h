@@ -1,0 +1,31 @@
+/* The connector: finds the primary and shakes hands with it, again and again until it is let in, on
+ * a thread of its own. */
+#ifndef KEMARI_SECONDARY_CONNECTOR_H
+#define KEMARI_SECONDARY_CONNECTOR_H
+
+#include "transport/session.h"
+#include "transport/transport.h"
+
+struct connector;
+
+struct connector_config {
+    const char *uri;               /* of the primary; borrowed */
+    struct session_config session; /* copied; local.role is SECONDARY */
+    /* On the connector's thread. The link is the owner's; the connector rests until it is told to
+     * go on. */
+    void (*connected)(void *context, struct link *link, const struct session *session);
+    /* An attempt failed; `final` when another one can't do better (another secret, another layout,
+     * other devices, ...). The connector rests then, too. */
+    void (*failed)(void *context, const struct error *why, bool final);
+    void *context;
+};
+
+int connector_create(const struct connector_config *config, struct connector **out,
+                     struct error *err);
+/* Ends an attempt under way. */
+void connector_destroy(struct connector **connector);
+
+/* Looks for the primary from now on, introducing us with `term`. Any thread; idempotent. */
+void connector_go(struct connector *connector, term_t term);
+
+#endif

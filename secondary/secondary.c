@@ -1,0 +1,598 @@
+#include "secondary/secondary.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mailbox.h"
+#include "secondary/connector.h"
+
+/* Our beats tell how far we are; that is refreshed this often. */
+#define BEAT_REFRESH MSEC(100)
+
+/* Acknowledgements are a few bytes: a primary that doesn't take them for so long is gone. */
+#define SEND_TIMEOUT_MS 1000
+
+enum letter_kind {
+    LETTER_LINK,    /* the connector found the primary */
+    LETTER_STANDBY, /* an event of the standby */
+    LETTER_FSM,     /* an event for the table */
+    LETTER_SUSPECT,
+    LETTER_ANSWER,
+    LETTER_TERM,
+    LETTER_FAILED, /* for good */
+    LETTER_STOP,
+};
+
+struct letter {
+    enum letter_kind kind;
+    union {
+        struct {
+            struct link *link;
+            term_t term;
+        } link;
+        enum standby_event standby;
+        enum secondary_event event;
+        bool certain;
+        struct {
+            enum arbiter_result result;
+            term_t term;
+            uint64_t request;
+        } answer;
+        term_t term;
+    };
+    nsec_t at; /* clock_now() of posting */
+    char text[ERROR_TEXT_MAX];
+};
+
+struct secondary {
+    /* set at creation */
+    struct secondary_config config;
+    struct mailbox *mailbox;
+    struct standby *standby;
+    struct connector *connector;
+
+    /* role's thread */
+    struct link *new_link; /* of the event being handled */
+    nsec_t recheck_at;     /* when a doubted suspicion is looked at again; INT64_MAX: none */
+    char doubt[ERROR_TEXT_MAX];
+    nsec_t suspected_at;
+    bool ended;
+    enum secondary_end end;
+    struct error failure;
+    struct secondary_takeover takeover;
+
+    pthread_mutex_t lock; /* protects all below */
+    uint64_t request;     /* number of the arbiter request whose answer counts; 0: none */
+    uint64_t last_request;
+    struct secondary_status status;
+};
+
+static void note(struct secondary *s, bool warning, const char *kind, const char *text)
+{
+    s->config.note(s->config.context, warning, kind, text);
+}
+
+static void post(struct secondary *s, struct letter *letter, const char *text)
+{
+    letter->at = clock_now();
+    snprintf(letter->text, sizeof(letter->text), "%s", text ? text : "");
+    mailbox_post(s->mailbox, letter);
+}
+
+static void post_event(struct secondary *s, enum secondary_event event, const char *why)
+{
+    struct letter letter = {.kind = LETTER_FSM, .event = event};
+    post(s, &letter, why);
+}
+
+/* ---- other threads ---- */
+
+static void on_connected(void *context, struct link *link, const struct session *session)
+{
+    struct letter letter = {.kind = LETTER_LINK, .link = {.link = link, .term = session->term}};
+    post(context, &letter, link_peer_name(link));
+}
+
+static void on_connect_failed(void *context, const struct error *why, bool final)
+{
+    struct secondary *s = context;
+    pthread_mutex_lock(&s->lock);
+    const bool news = strcmp(s->status.trouble, why->text) != 0;
+    snprintf(s->status.trouble, sizeof(s->status.trouble), "%s", why->text);
+    pthread_mutex_unlock(&s->lock);
+    if (news)
+        log_info("secondary", "%s", why->text);
+    struct letter letter = {.kind = LETTER_FAILED};
+    if (final)
+        post(s, &letter, why->text);
+}
+
+/* The end of the data connection goes to the heartbeat's detector, which makes a suspicion of it or
+ * not (DESIGN §6); a peer that broke the protocol is not a dead peer. */
+static void hint_heartbeat(const struct secondary *s, enum standby_event event, int code)
+{
+    if (!s->config.heartbeat)
+        return;
+    if (event == STANDBY_EVENT_GOODBYE)
+        heartbeat_hint_goodbye(s->config.heartbeat);
+    else if (event == STANDBY_EVENT_CLOSED)
+        heartbeat_hint_eof(s->config.heartbeat);
+    else if (event == STANDBY_EVENT_BROKEN && (code == -ECONNRESET || code == -ETIMEDOUT))
+        heartbeat_hint_reset(s->config.heartbeat);
+}
+
+static void on_standby_event(void *context, enum standby_event event, const struct error *why)
+{
+    struct secondary *s = context;
+    hint_heartbeat(s, event, why ? why->code : 0);
+    struct letter letter = {.kind = LETTER_STANDBY, .standby = event};
+    post(s, &letter, why ? why->text : "");
+}
+
+static void on_answer(void *owner, const struct arbiter_answer *answer)
+{
+    struct secondary *s = owner;
+    struct letter letter = {.kind = LETTER_ANSWER,
+                            .answer = {.result = answer->result, .term = answer->term}};
+    pthread_mutex_lock(&s->lock);
+    letter.answer.request = s->request;
+    pthread_mutex_unlock(&s->lock);
+    post(s, &letter, answer->text);
+}
+
+void secondary_suspect(struct secondary *secondary, const char *why, bool certain)
+{
+    struct letter letter = {.kind = LETTER_SUSPECT, .certain = certain};
+    post(secondary, &letter, why);
+}
+
+void secondary_alive(struct secondary *secondary)
+{
+    struct standby_stats stats;
+    standby_snapshot(secondary->standby, &stats);
+    post_event(secondary, stats.following ? SECONDARY_EVENT_WELL : SECONDARY_EVENT_ALIVE, "");
+}
+
+void secondary_superseded(struct secondary *secondary, term_t term)
+{
+    struct letter letter = {.kind = LETTER_TERM, .term = term};
+    post(secondary, &letter, "");
+}
+
+void secondary_stop(struct secondary *secondary)
+{
+    struct letter letter = {.kind = LETTER_STOP};
+    post(secondary, &letter, "");
+}
+
+int secondary_failover(struct secondary *secondary, struct error *err)
+{
+    pthread_mutex_lock(&secondary->lock);
+    const enum secondary_state state = secondary->status.state;
+    pthread_mutex_unlock(&secondary->lock);
+    if (state != SECONDARY_READY && state != SECONDARY_ORPHANED && state != SECONDARY_ASKING)
+        return error_set(err, -ENODATA,
+                         "this host holds no complete state of the guest (%s): a failover now "
+                         "would lose it",
+                         secondary_state_name(state));
+    post_event(secondary, SECONDARY_EVENT_FAILOVER, "operator's failover");
+    return 0;
+}
+
+/* ---- actions, on the role's thread ---- */
+
+static term_t known_term(struct secondary *s)
+{
+    pthread_mutex_lock(&s->lock);
+    const term_t term = s->status.term;
+    pthread_mutex_unlock(&s->lock);
+    return term;
+}
+
+static void publish_local(struct secondary *s)
+{
+    if (!s->config.heartbeat)
+        return;
+    struct standby_stats stats;
+    standby_snapshot(s->standby, &stats);
+    const struct heartbeat_local local = {.role = PACKET_ROLE_SECONDARY,
+                                          .term = known_term(s),
+                                          .epoch = stats.committed,
+                                          .guest_alive = true};
+    heartbeat_set_local(s->config.heartbeat, &local);
+}
+
+static void act_follow(struct secondary *s)
+{
+    struct link *link = s->new_link;
+    s->new_link = NULL;
+    struct error err = {0};
+    pthread_mutex_lock(&s->lock);
+    snprintf(s->status.peer, sizeof(s->status.peer), "%s", link_peer_name(link));
+    s->status.trouble[0] = '\0';
+    pthread_mutex_unlock(&s->lock);
+    if (s->config.heartbeat)
+        heartbeat_hint_session(s->config.heartbeat);
+    s->recheck_at = INT64_MAX;
+    link_set_timeouts(link, SEND_TIMEOUT_MS, 0);
+    standby_unfollow(s->standby);
+    if (standby_follow(s->standby, link, known_term(s), &err) < 0)
+        post_event(s, SECONDARY_EVENT_LOST, err.text);
+}
+
+static void act_ask(struct secondary *s, const char *why)
+{
+    pthread_mutex_lock(&s->lock);
+    s->request = ++s->last_request;
+    const term_t term = s->status.term;
+    pthread_mutex_unlock(&s->lock);
+    const struct arbiter_request request = {
+        .vm = s->config.vm,
+        .who = s->config.who,
+        .purpose = ARBITER_PROMOTE,
+        .expected = term,
+        .next = term + 1,
+        .why = why,
+        .timeout = s->config.arbiter_timeout,
+    };
+    struct error err = {0};
+    if (arbiter_request(s->config.arbiter, &request, on_answer, s, &err) == 0)
+        return;
+    log_error("secondary", "can't ask the arbiter: %s", err.text);
+    note(s, true, "arbiter.error", err.text);
+}
+
+static void act_cancel(struct secondary *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->request = 0;
+    pthread_mutex_unlock(&s->lock);
+    arbiter_cancel(s->config.arbiter);
+}
+
+static void end_with(struct secondary *s, enum secondary_end end)
+{
+    s->ended = true;
+    s->end = end;
+}
+
+/* Every step can be repeated; none is undone. From the grant on nobody else may continue the guest,
+ * so a failure here is the end of it: loud, and kept for post-mortem (DESIGN §6). */
+static void act_promote(struct secondary *s)
+{
+    struct secondary_takeover *t = &s->takeover;
+    const struct checkpoint_machine_ops *ops = s->config.machine.ops;
+    struct standby_takeover steps;
+    t->suspected = s->suspected_at;
+    t->granted = clock_now();
+    standby_supersede(s->standby);
+    int rc = standby_promote(s->standby, &steps, &s->failure);
+    if (rc == 0) {
+        t->epoch = steps.epoch;
+        t->dropped = t->granted + steps.drop;
+        t->applied = t->dropped + steps.apply;
+        t->loaded = t->applied + steps.load;
+        rc = ops->output_open(s->config.machine.context, &s->failure);
+    }
+    if (rc < 0) {
+        error_prefix(&s->failure, "promotion failed");
+        end_with(s, SECONDARY_END_FAILED);
+        return;
+    }
+    ops->announce(s->config.machine.context);
+    t->network = clock_now();
+    t->term = known_term(s);
+    end_with(s, SECONDARY_END_PROMOTED);
+}
+
+static void carry_out(struct secondary *s, unsigned actions, const char *why)
+{
+    if (actions & SECONDARY_ACT_CANCEL)
+        act_cancel(s);
+    if (actions & SECONDARY_ACT_FOLLOW)
+        act_follow(s);
+    if (actions & SECONDARY_ACT_UNFOLLOW)
+        standby_unfollow(s->standby);
+    if (actions & SECONDARY_ACT_CONNECT)
+        connector_go(s->connector, known_term(s));
+    if (actions & SECONDARY_ACT_ASK)
+        act_ask(s, why);
+    if (actions & SECONDARY_ACT_PROMOTE)
+        act_promote(s);
+}
+
+static const char *event_kind_of(enum secondary_state state)
+{
+    static const char *const kinds[] = {
+        [SECONDARY_CONNECTING] = "secondary.connecting",
+        [SECONDARY_SYNCHRONISING] = "sync.started",
+        [SECONDARY_READY] = "secondary.ready",
+        [SECONDARY_ORPHANED] = "secondary.orphaned",
+        [SECONDARY_ASKING] = "arbiter.asked",
+        [SECONDARY_PROMOTING] = "failover.promoting",
+    };
+    return kinds[state];
+}
+
+/* The one place where the state changes. */
+static void feed(struct secondary *s, enum secondary_event event, const char *why)
+{
+    const enum secondary_state before = s->status.state;
+    const struct secondary_step step = secondary_fsm_step(before, event);
+    if (!step.legal) {
+        log_error("secondary", "event \"%s\" in state %s: ignored (%s)",
+                  secondary_event_name(event), secondary_state_name(before), why);
+        if (s->new_link)
+            link_destroy(&s->new_link);
+        return;
+    }
+    if (!*why)
+        why = secondary_event_name(event);
+    pthread_mutex_lock(&s->lock);
+    if (step.actions & SECONDARY_ACT_UNFOLLOW)
+        s->status.peer[0] = '\0';
+    if (step.state != before) {
+        s->status.state = step.state;
+        s->status.since = clock_now();
+        snprintf(s->status.why, sizeof(s->status.why), "%s", why);
+    }
+    pthread_mutex_unlock(&s->lock);
+    /* The grant is already recorded; nothing may delay what follows it. */
+    carry_out(s, step.actions, why);
+    publish_local(s);
+    if (step.state != before) {
+        log_info("secondary", "%s -> %s: %s: %s", secondary_state_name(before),
+                 secondary_state_name(step.state), secondary_event_name(event), why);
+        note(s, step.state != SECONDARY_READY && step.state != SECONDARY_SYNCHRONISING,
+             event_kind_of(step.state), why);
+    }
+}
+
+/* ---- letters ---- */
+
+/* Silence of the heartbeat alone is not death while data keeps coming (DESIGN §6: heartbeat paths
+ * only): look again when the data would be as old as the silence. */
+static void handle_suspect(struct secondary *s, const struct letter *letter)
+{
+    struct standby_stats stats;
+    standby_snapshot(s->standby, &stats);
+    const nsec_t now = clock_now();
+    if (!letter->certain && stats.following && now - stats.last_frame < s->config.detection_time) {
+        if (s->recheck_at == INT64_MAX)
+            note(s, true, "heartbeat.silent",
+                 "the heartbeat is silent on every path while data keeps coming");
+        s->recheck_at = stats.last_frame + s->config.detection_time;
+        snprintf(s->doubt, sizeof(s->doubt), "%s", letter->text);
+        return;
+    }
+    s->recheck_at = INT64_MAX;
+    s->suspected_at = letter->at;
+    snprintf(s->takeover.cause, sizeof(s->takeover.cause), "%s", letter->text);
+    s->takeover.last_sign = stats.last_frame;
+    feed(s, SECONDARY_EVENT_SUSPECT, letter->text);
+}
+
+static void recheck_doubt(struct secondary *s)
+{
+    struct letter letter = {.kind = LETTER_SUSPECT, .at = clock_now()};
+    memcpy(letter.text, s->doubt, sizeof(letter.text));
+    struct heartbeat_status *status = malloc(sizeof(*status));
+    if (!status)
+        abort();
+    heartbeat_snapshot(s->config.heartbeat, status);
+    const bool still = status->state == DETECTOR_SUSPECT;
+    free(status);
+    if (still) {
+        handle_suspect(s, &letter);
+    } else {
+        s->recheck_at = INT64_MAX;
+        note(s, false, "heartbeat.back", "the heartbeat is heard again");
+    }
+}
+
+static void handle_link(struct secondary *s, const struct letter *letter)
+{
+    struct error err = {0};
+    /* A term is on disk before it is used (DESIGN §6). */
+    if (term_store_advance(s->config.terms, letter->link.term, TERM_STANDBY, &err) < 0) {
+        struct link *link = letter->link.link;
+        link_destroy(&link);
+        log_error("secondary", "can't follow: %s", err.text);
+        note(s, true, "term.error", err.text);
+        s->failure = err;
+        end_with(s, SECONDARY_END_FAILED);
+        return;
+    }
+    pthread_mutex_lock(&s->lock);
+    s->status.term = letter->link.term;
+    pthread_mutex_unlock(&s->lock);
+    s->new_link = letter->link.link;
+    feed(s, SECONDARY_EVENT_CONNECTED, letter->text);
+}
+
+static void handle_standby(struct secondary *s, const struct letter *letter)
+{
+    switch (letter->standby) {
+    case STANDBY_EVENT_READY:
+        feed(s, SECONDARY_EVENT_COMMITTED, letter->text);
+        break;
+    case STANDBY_EVENT_NOT_READY:
+        feed(s, SECONDARY_EVENT_RESYNC, letter->text);
+        break;
+    case STANDBY_EVENT_CLOSED:
+    case STANDBY_EVENT_BROKEN:
+        feed(s, SECONDARY_EVENT_LOST, letter->text);
+        break;
+    case STANDBY_EVENT_GOODBYE:
+        note(s, false, "secondary.stopped", letter->text);
+        end_with(s, SECONDARY_END_STOPPED);
+        break;
+    }
+}
+
+/* A grant counts once it is on disk; until then it is no answer. */
+static void handle_answer(struct secondary *s, const struct letter *letter)
+{
+    pthread_mutex_lock(&s->lock);
+    const bool current = letter->answer.request != 0 && letter->answer.request == s->request;
+    if (current) {
+        s->request = 0;
+        s->status.answered = true;
+        s->status.last_answer = letter->answer.result;
+        snprintf(s->status.answer_text, sizeof(s->status.answer_text), "%s", letter->text);
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (!current)
+        return;
+    if (letter->answer.result == ARBITER_REFUSED) {
+        feed(s, SECONDARY_EVENT_REFUSED, letter->text);
+        return;
+    }
+    struct error err = {0};
+    if (letter->answer.result == ARBITER_UNKNOWN ||
+        term_store_advance(s->config.terms, letter->answer.term, TERM_OWNER, &err) < 0) {
+        feed(s, SECONDARY_EVENT_UNANSWERED, err.code ? err.text : letter->text);
+        return;
+    }
+    pthread_mutex_lock(&s->lock);
+    s->status.term = letter->answer.term;
+    pthread_mutex_unlock(&s->lock);
+    feed(s, SECONDARY_EVENT_GRANTED, letter->text);
+}
+
+static void handle(struct secondary *s, const struct letter *letter)
+{
+    switch (letter->kind) {
+    case LETTER_LINK:
+        handle_link(s, letter);
+        break;
+    case LETTER_STANDBY:
+        handle_standby(s, letter);
+        break;
+    case LETTER_FSM:
+        if (letter->event == SECONDARY_EVENT_FAILOVER) {
+            s->suspected_at = letter->at;
+            s->takeover.last_sign = letter->at;
+            snprintf(s->takeover.cause, sizeof(s->takeover.cause), "%s", letter->text);
+        }
+        feed(s, letter->event, letter->text);
+        break;
+    case LETTER_SUSPECT:
+        handle_suspect(s, letter);
+        break;
+    case LETTER_ANSWER:
+        handle_answer(s, letter);
+        break;
+    case LETTER_TERM:
+        if (letter->term > known_term(s))
+            feed(s, SECONDARY_EVENT_SUPERSEDED, "the peer owns a higher term");
+        break;
+    case LETTER_FAILED:
+        error_set(&s->failure, -ECONNREFUSED, "%s", letter->text);
+        end_with(s, SECONDARY_END_FAILED);
+        break;
+    case LETTER_STOP:
+        note(s, false, "secondary.stopped", "stopped by the operator");
+        if (s->config.heartbeat)
+            heartbeat_announce_stop(s->config.heartbeat);
+        standby_say_goodbye(s->standby, "stopped by the operator");
+        end_with(s, SECONDARY_END_STOPPED);
+        break;
+    }
+}
+
+/* ---- the interface ---- */
+
+int secondary_create(const struct secondary_config *config, struct secondary **out,
+                     struct error *err)
+{
+    *out = NULL;
+    struct secondary *s = calloc(1, sizeof(*s));
+    if (!s)
+        return error_set(err, -ENOMEM, "secondary: out of memory");
+    s->config = *config;
+    s->config.session.local.role = SESSION_SECONDARY;
+    s->status.state = SECONDARY_CONNECTING;
+    s->status.term = term_store_current(config->terms).term;
+    s->status.since = clock_now();
+    s->recheck_at = INT64_MAX;
+    pthread_mutex_init(&s->lock, NULL);
+    const struct standby_config standby = {
+        .machine = config->machine, .slab = config->slab, .event = on_standby_event, .context = s};
+    const struct connector_config connector = {.uri = config->primary_uri,
+                                               .session = s->config.session,
+                                               .connected = on_connected,
+                                               .failed = on_connect_failed,
+                                               .context = s};
+    int rc = mailbox_create(sizeof(struct letter), &s->mailbox, err);
+    if (rc == 0)
+        rc = standby_create(&standby, &s->standby, err);
+    if (rc == 0)
+        rc = connector_create(&connector, &s->connector, err);
+    if (rc < 0) {
+        secondary_destroy(&s);
+        return rc;
+    }
+    *out = s;
+    return 0;
+}
+
+void secondary_destroy(struct secondary **secondary)
+{
+    struct secondary *s = *secondary;
+    if (!s)
+        return;
+    connector_destroy(&s->connector);
+    if (s->mailbox)
+        act_cancel(s);
+    standby_destroy(&s->standby);
+    struct letter letter;
+    while (s->mailbox && mailbox_wait(s->mailbox, &letter, 0))
+        if (letter.kind == LETTER_LINK)
+            link_destroy(&letter.link.link);
+    mailbox_destroy(&s->mailbox);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+    *secondary = NULL;
+}
+
+enum secondary_end secondary_run(struct secondary *secondary, struct secondary_takeover *takeover,
+                                 struct error *err)
+{
+    struct secondary *s = secondary;
+    publish_local(s);
+    connector_go(s->connector, known_term(s));
+    while (!s->ended) {
+        struct letter letter;
+        nsec_t deadline = clock_now() + BEAT_REFRESH;
+        if (s->recheck_at < deadline)
+            deadline = s->recheck_at;
+        if (mailbox_wait(s->mailbox, &letter, deadline))
+            handle(s, &letter);
+        else
+            publish_local(s);
+        if (clock_now() >= s->recheck_at)
+            recheck_doubt(s);
+    }
+    *takeover = s->takeover;
+    if (s->end == SECONDARY_END_FAILED && err)
+        *err = s->failure;
+    return s->end;
+}
+
+void secondary_snapshot(struct secondary *secondary, struct secondary_status *out)
+{
+    pthread_mutex_lock(&secondary->lock);
+    *out = secondary->status;
+    pthread_mutex_unlock(&secondary->lock);
+}
+
+void secondary_standby_stats(struct secondary *secondary, struct standby_stats *out)
+{
+    standby_snapshot(secondary->standby, out);
+}

@@ -1,0 +1,92 @@
+/* The secondary role: stands by, decides, takes over.
+ *
+ * Connects the standby, the connector, the heartbeat and the arbiter. All decisions are those of
+ * secondary/fsm.h, taken on one thread, the one inside secondary_run(). */
+#ifndef KEMARI_SECONDARY_SECONDARY_H
+#define KEMARI_SECONDARY_SECONDARY_H
+
+#include "heartbeat/arbiter.h"
+#include "heartbeat/heartbeat.h"
+#include "heartbeat/term.h"
+#include "secondary/fsm.h"
+#include "secondary/standby.h"
+#include "transport/session.h"
+
+struct secondary;
+
+struct secondary_config {
+    const char *vm;
+    const char *who; /* this process, for the arbiter; unique per start */
+
+    struct checkpoint_machine machine; /* borrowed, as all below */
+    struct slab *slab;
+    const char *primary_uri;
+    struct session_config session; /* role and term are set here */
+
+    struct term_store *terms; /* used on the role's thread only */
+    struct arbiter *arbiter;
+    struct heartbeat
+        *heartbeat;        /* NULL: none (tests): suspicion comes by secondary_suspect() only */
+    nsec_t detection_time; /* data younger than this contradicts a heartbeat's silence */
+    nsec_t arbiter_timeout;
+
+    /* For the operator's log of events, on the role's thread. */
+    void (*note)(void *context, bool warning, const char *kind, const char *text);
+    void *context;
+};
+
+enum secondary_end {
+    SECONDARY_END_PROMOTED, /* the machine holds the guest: run it, as a primary that is solo */
+    SECONDARY_END_STOPPED,  /* by the operator, or the primary ended the guest */
+    SECONDARY_END_FAILED,   /* can't be this primary's secondary, or promotion failed */
+};
+
+/* When each step of a promotion was done, clock_now(). */
+struct secondary_takeover {
+    term_t term;
+    epoch_t epoch;
+    char cause[ERROR_TEXT_MAX];
+    nsec_t last_sign; /* of life of the old primary */
+    nsec_t suspected;
+    nsec_t granted; /* and recorded */
+    nsec_t dropped;
+    nsec_t applied;
+    nsec_t loaded;
+    nsec_t network;
+};
+
+int secondary_create(const struct secondary_config *config, struct secondary **out,
+                     struct error *err);
+void secondary_destroy(struct secondary **secondary);
+
+/* Carries on until the end. `takeover` is filled in when PROMOTED, `err` when FAILED. */
+enum secondary_end secondary_run(struct secondary *secondary, struct secondary_takeover *takeover,
+                                 struct error *err);
+
+/* ---- any thread ---- */
+
+/* The heartbeat suspects the primary. `certain`: not by silence alone. */
+void secondary_suspect(struct secondary *secondary, const char *why, bool certain);
+void secondary_alive(struct secondary *secondary);
+/* A peer announced this term. */
+void secondary_superseded(struct secondary *secondary, term_t term);
+void secondary_stop(struct secondary *secondary);
+/* An operator wants the guest here. -ENODATA with the reason when this side could not take over. */
+int secondary_failover(struct secondary *secondary, struct error *err);
+
+struct secondary_status {
+    enum secondary_state state;
+    term_t term; /* of the state held, or the last one known */
+    nsec_t since;
+    char why[ERROR_TEXT_MAX];     /* what led to the state */
+    char trouble[ERROR_TEXT_MAX]; /* why the last attempt to connect failed, "" after success */
+    char peer[LINK_PEER_MAX];
+    enum arbiter_result last_answer; /* valid when `answered` */
+    bool answered;
+    char answer_text[ERROR_TEXT_MAX];
+};
+
+void secondary_snapshot(struct secondary *secondary, struct secondary_status *out);
+void secondary_standby_stats(struct secondary *secondary, struct standby_stats *out);
+
+#endif
