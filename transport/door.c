@@ -286,9 +286,14 @@ void door_destroy(struct door **door)
         return;
     door_shut(d);
     pthread_join(d->acceptor, NULL);
-    for (size_t i = 0; i < DOOR_VISITORS_MAX; i++)
-        if (d->visitors[i].state != VISITOR_NONE)
+    for (size_t i = 0; i < DOOR_VISITORS_MAX; i++) {
+        /* Nobody but this thread makes or joins visitors any more. */
+        pthread_mutex_lock(&d->lock);
+        const bool joinable = d->visitors[i].state != VISITOR_NONE;
+        pthread_mutex_unlock(&d->lock);
+        if (joinable)
             pthread_join(d->visitors[i].thread, NULL);
+    }
     link_destroy(&d->arrived);
     listener_destroy(&d->listener);
     pthread_mutex_destroy(&d->lock);
