@@ -4,10 +4,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#define XXH_STATIC_LINKING_ONLY /* the streaming state on the stack */
-#include <xxhash.h>
 
 #include "base/wire.h"
+#include "transport/digest.h"
 
 #define FRAME_RESERVED_SIZE 16
 
@@ -52,7 +51,7 @@ void frame_encode(const struct frame *frame, uint8_t out[FRAME_HEADER_SIZE])
     wire_put_u64(&w, frame->epoch);
     wire_put_u64(&w, frame->digest);
     wire_put(&w, reserved, sizeof(reserved));
-    wire_put_u64(&w, XXH3_64bits(out, FRAME_CHECK_OFFSET));
+    wire_put_u64(&w, digest_of(out, FRAME_CHECK_OFFSET));
     assert(!w.bad && w.used == FRAME_HEADER_SIZE);
 }
 
@@ -88,7 +87,7 @@ int frame_decode(const uint8_t bytes[FRAME_HEADER_SIZE], struct frame *out, stru
                          FRAME_VERSION);
     struct wire_reader check = {
         .bytes = bytes, .size = FRAME_HEADER_SIZE, .used = FRAME_CHECK_OFFSET};
-    if (wire_get_u64(&check) != XXH3_64bits(bytes, FRAME_CHECK_OFFSET))
+    if (wire_get_u64(&check) != digest_of(bytes, FRAME_CHECK_OFFSET))
         return error_set(err, -EBADMSG, "frame header is damaged");
     struct frame f = {0};
     const int rc = read_fields(&r, &f, err);
@@ -104,12 +103,12 @@ int frame_decode(const uint8_t bytes[FRAME_HEADER_SIZE], struct frame *out, stru
 uint64_t frame_digest(const struct iovec *parts, int count)
 {
     if (count == 1)
-        return XXH3_64bits(parts[0].iov_base, parts[0].iov_len);
-    XXH3_state_t state;
-    XXH3_64bits_reset(&state);
+        return digest_of(parts[0].iov_base, parts[0].iov_len);
+    struct digest digest;
+    digest_begin(&digest);
     for (int i = 0; i < count; i++)
-        XXH3_64bits_update(&state, parts[i].iov_base, parts[i].iov_len);
-    return XXH3_64bits_digest(&state);
+        digest_add(&digest, parts[i].iov_base, parts[i].iov_len);
+    return digest_end(&digest);
 }
 
 const char *frame_type_name(enum frame_type type)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "transport/digest.h"
 #include "transport/link_backend.h"
 
 void link_init(struct link *link, const struct link_ops *ops, const char *peer)
@@ -137,10 +138,9 @@ int link_receive_payload(struct link *link, void *buffer, size_t size, struct er
         return error_set(err, -EINVAL, "%s: payload of %u bytes asked for as %zu", link->peer,
                          link->expected.size, size);
     const struct link_wait wait = {link->receive_idle_ms, link->deadline};
-    const struct iovec whole = {buffer, size};
     size_t got = 0;
     int rc = link->ops->receive(link, buffer, size, &got, &wait, err);
-    if (rc == 0 && frame_digest(&whole, 1) != link->expected.digest)
+    if (rc == 0 && digest_of(buffer, size) != link->expected.digest)
         rc = error_set(err, -EBADMSG, "payload of a %s frame is damaged",
                        frame_type_name(link->expected.type));
     link->expected.size = 0;

@@ -1,10 +1,10 @@
 /* Plain TCP: sockets, their options and addresses. What happens on a connected socket is
  * transport/stream.c's.
  *
- * Options: no Nagle delay, because a frame is sent by one call and the peer waits for it; large
- * buffers where the kernel lets us (CAP_NET_ADMIN), else its own tuning, which is better than the
- * small fixed size an unprivileged process may ask for; a dead peer is noticed by the kernel within
- * TCP_DEAD_MS even if the heartbeat isn't configured. */
+ * Options: no Nagle delay, because a frame is sent by one call and the peer waits for it; a dead
+ * peer is noticed by the kernel within TCP_DEAD_MS even if the heartbeat isn't configured. Buffer
+ * sizes are left to the kernel's own tuning: larger fixed ones were measured to be slower
+ * (bench-link), as they fall out of the cache, and smaller ones would limit a long fat path. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
@@ -26,7 +26,6 @@
 #include "transport/stream.h"
 
 #define TCP_BACKLOG      64
-#define TCP_BUFFER_BYTES (4 << 20)
 #define TCP_DEAD_MS      10000 /* unacknowledged data or unanswered keep-alives: the peer is dead */
 #define TCP_PROBE_SEC    1     /* between keep-alives on an idle connection */
 #define TCP_PROBES       5
@@ -41,13 +40,6 @@ struct tcp_listener {
 static int set_option(int fd, int level, int option, int value)
 {
     return setsockopt(fd, level, option, &value, sizeof(value));
-}
-
-/* Before connect or listen: the window scale is settled in the first packet. */
-static void set_buffers(int fd)
-{
-    set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, TCP_BUFFER_BYTES);
-    set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, TCP_BUFFER_BYTES);
 }
 
 /* None of these can be refused by a kernel that we run on, so none is worth failing for. */
@@ -191,7 +183,6 @@ static int listen_on(const struct addrinfo *address)
     set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (address->ai_family == AF_INET6)
         set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
-    set_buffers(fd);
     if (bind(fd, address->ai_addr, address->ai_addrlen) < 0 || listen(fd, TCP_BACKLOG) < 0) {
         const int rc = -errno;
         fd_close(&fd);
@@ -288,7 +279,6 @@ static int connect_to(const struct addrinfo *address, nsec_t deadline, int cance
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    set_buffers(fd);
     int rc = connect(fd, address->ai_addr, address->ai_addrlen) < 0 ? -errno : 0;
     if (rc == -EINPROGRESS)
         rc = wait_connected(fd, deadline, cancel_fd);

@@ -1,9 +1,11 @@
 /* The frame header against bytes written down once: a change of layout must fail here. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/wire.h"
 #include "test/support/runner.h"
+#include "transport/digest_kernel.h"
 #include "transport/frame.h"
 
 static const struct frame sample = {
@@ -123,6 +125,25 @@ static void a_digest_does_not_depend_on_how_the_bytes_are_split(void)
     CU_ASSERT_NOT_EQUAL(frame_digest(&whole, 1), frame_digest(&whole, 0));
 }
 
+static void every_kernel_computes_the_same_digest(void)
+{
+    if (!__builtin_cpu_supports("avx2")) {
+        printf("SKIP: this processor has no AVX2: only one kernel to compare\n");
+        return;
+    }
+    static uint8_t bytes[5000];
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)(i * 2654435761u >> 11);
+    for (size_t size = 0; size <= sizeof(bytes); size += size < 600 ? 1 : 97) {
+        CU_ASSERT_EQUAL(digest_generic.of(bytes, size), digest_avx2.of(bytes, size));
+        struct digest d;
+        digest_avx2.begin(&d);
+        digest_avx2.add(&d, bytes, size / 3);
+        digest_avx2.add(&d, bytes + size / 3, size - size / 3);
+        CU_ASSERT_EQUAL(digest_avx2.end(&d), digest_generic.of(bytes, size));
+    }
+}
+
 static const struct test_case cases[] = {
     {"a header has its golden bytes", a_header_has_its_golden_bytes},
     {"a flipped bit anywhere is refused", a_flipped_bit_anywhere_is_refused},
@@ -131,6 +152,7 @@ static const struct test_case cases[] = {
     {"only control frames may lack term and epoch", only_control_frames_may_lack_term_and_epoch},
     {"a digest does not depend on how the bytes are split",
      a_digest_does_not_depend_on_how_the_bytes_are_split},
+    {"every kernel computes the same digest", every_kernel_computes_the_same_digest},
 };
 
 TEST_MAIN("frame", cases)
