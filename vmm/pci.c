@@ -379,6 +379,16 @@ static const struct state_field function_fields[] = {
     STATE_UINT(struct function_state, pending, 0, (1ull << MSIX_VECTORS_MAX) - 1),
 };
 
+/* Could vector `v` have sent its message? Then it can't be pending, and loading it must not
+ * interrupt a guest that is not there yet. */
+static bool vector_is_open(const struct pci_function *f, const struct function_state *s, unsigned v)
+{
+    uint16_t control;
+    memcpy(&control, s->config + f->msix_at + PCI_MSIX_FLAGS, sizeof(control));
+    return (control & (PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL)) == PCI_MSIX_FLAGS_ENABLE &&
+           !(s->control[v] & PCI_MSIX_ENTRY_CTRL_MASKBIT);
+}
+
 static int check_function(const void *object, const void *context, struct error *err)
 {
     const struct function_state *s = object;
@@ -390,8 +400,9 @@ static int check_function(const void *object, const void *context, struct error 
                              f->slot, i);
     for (unsigned v = 0; v < MSIX_VECTORS_MAX; v++) {
         const bool exists = v < f->msix.vectors;
-        if ((s->address[v] & 3) ||
-            (!exists && (s->address[v] || s->data[v] || s->control[v] || s->pending >> v & 1)))
+        const bool pending = s->pending >> v & 1;
+        if ((s->address[v] & 3) || (exists && pending && vector_is_open(f, s, v)) ||
+            (!exists && (s->address[v] || s->data[v] || s->control[v] || pending)))
             return error_set(err, -EINVAL, "state: %s in PCI slot %u: bad MSI-X vector %u", f->name,
                              f->slot, v);
     }
