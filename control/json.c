@@ -5,7 +5,7 @@
 
 #include "control/schema.h"
 
-#define REAL_DIGITS 6
+#define REAL_DIGITS 10
 
 static json_t *object_to_json(const struct schema *schema, const void *object);
 

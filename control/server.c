@@ -536,23 +536,15 @@ static void flush_client(struct client *client, nsec_t deadline)
 {
     struct evbuffer *output = bufferevent_get_output(client->stream);
     const int fd = bufferevent_getfd(client->stream);
-    const size_t length = evbuffer_get_length(output);
-    uint8_t *bytes = length ? malloc(length) : NULL;
-    size_t sent = 0;
-    if (bytes && evbuffer_copyout(output, bytes, length) != (ssize_t)length)
-        sent = length;
-    while (bytes && sent < length) {
-        const ssize_t n = send(fd, bytes + sent, length - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n > 0) {
-            sent += (size_t)n;
+    evbuffer_unfreeze(output, 1); /* the bufferevent keeps others from draining it */
+    while (evbuffer_get_length(output) > 0) {
+        if (evbuffer_write(output, fd) > 0)
             continue;
-        }
         const nsec_t left = deadline - clock_now();
         struct pollfd writable = {.fd = fd, .events = POLLOUT};
         if (errno != EAGAIN || left <= 0 || poll(&writable, 1, (int)(left / MSEC(1)) + 1) <= 0)
             break;
     }
-    free(bytes);
     drop_client(client);
 }
 

@@ -56,12 +56,35 @@ static void warn_of_arbiter(struct control_status *status)
         control_status_warn(status, "the arbiter is unreachable: a failure now does not fail over");
 }
 
+/* What contradicts "protected" whoever claims it (P5); NULL when nothing does. */
+static const char *find_contradiction(const struct control_status *status)
+{
+    if (status->role != CONTROL_ROLE_PRIMARY && status->role != CONTROL_ROLE_SECONDARY)
+        return "there is no standby";
+    if (status->state != CONTROL_STATE_REPLICATING)
+        return "checkpoints are not being replicated";
+    if (!status->peer.connected)
+        return "the peer is not connected";
+    if (status->arbiter.state == CONTROL_ARBITER_UNREACHABLE)
+        return "the arbiter is unreachable, so a failure now does not fail over";
+    if (status->arbiter.state == CONTROL_ARBITER_DENIED)
+        return "the arbiter gave the guest to the other host";
+    return NULL;
+}
+
+static void settle_protection(struct control_status *status)
+{
+    const char *contradiction = find_contradiction(status);
+    if (status->reason[0] || contradiction)
+        status->protected = false;
+    if (!status->protected && !status->reason[0])
+        snprintf(status->reason, sizeof(status->reason), "%s",
+                 contradiction ? contradiction : "the daemon gave no reason");
+}
+
 void control_status_finish(struct control_status *status)
 {
-    if (status->reason[0])
-        status->protected = false;
-    else if (!status->protected)
-        snprintf(status->reason, sizeof(status->reason), "the daemon gave no reason");
+    settle_protection(status);
     warn_of_arbiter(status);
     if (status->peer.address[0] && !status->peer.encrypted)
         control_status_warn(status, "the connection to the peer is not encrypted");

@@ -1,0 +1,122 @@
+#include "test/support/control_fixture.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/thread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "test/support/control_sample.h"
+
+static void fake_status(void *context, struct control_status *status)
+{
+    (void)context;
+    control_sample_protected(status);
+}
+
+static void fake_failover(void *context, control_token_t token)
+{
+    struct control_fixture *f = context;
+    pthread_mutex_lock(&f->lock);
+    f->failover_token = token;
+    pthread_cond_signal(&f->asked);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void fake_stop(void *context, control_token_t token)
+{
+    struct control_fixture *f = context;
+    control_server_complete(f->server, token, 0, "the guest is stopped");
+    event_base_loopbreak(f->base);
+}
+
+static void fake_grant(void *context, control_token_t token, term_t term)
+{
+    struct control_fixture *f = context;
+    if (term == 0 || term == 7)
+        control_server_complete(f->server, token, 0, "term 7 is granted");
+    else
+        control_server_complete(f->server, token, -ESTALE, "the question is about term 7");
+}
+
+static void fake_deny(void *context, control_token_t token, term_t term)
+{
+    struct control_fixture *f = context;
+    (void)term;
+    control_server_complete(f->server, token, -ENOENT, "nothing is asked");
+}
+
+static const struct control_ops fake_ops = {
+    .status = fake_status,
+    .failover = fake_failover,
+    .stop = fake_stop,
+    .grant = fake_grant,
+    .deny = fake_deny,
+};
+
+static void *run_loop(void *context)
+{
+    struct control_fixture *f = context;
+    event_base_loop(f->base, EVLOOP_NO_EXIT_ON_EMPTY);
+    control_server_flush(f->server, SEC(5));
+    return NULL;
+}
+
+static void need(bool ok, const char *what)
+{
+    if (ok)
+        return;
+    fprintf(stderr, "control fixture: %s\n", what);
+    abort();
+}
+
+void control_fixture_start(struct control_fixture *f, gid_t group)
+{
+    *f = (struct control_fixture){0};
+    need(evthread_use_pthreads() == 0, "libevent has no threads");
+    snprintf(f->directory, sizeof(f->directory), "/tmp/kemari-control-XXXXXX");
+    need(mkdtemp(f->directory) && chmod(f->directory, 0755) == 0, "no directory");
+    snprintf(f->path, sizeof(f->path), "%s/web.sock", f->directory);
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->asked, NULL);
+    f->events = control_events_create(FIXTURE_EVENTS);
+    f->base = event_base_new();
+    need(f->events && f->base, "out of memory");
+    const struct control_server_config config = {
+        .path = f->path,
+        .group = group,
+        .vm = "web",
+        .ops = &fake_ops,
+        .context = f,
+        .events = f->events,
+    };
+    struct error err = {0};
+    need(control_server_create(f->base, &config, &f->server, &err) == 0, err.text);
+    need(pthread_create(&f->thread, NULL, run_loop, f) == 0, "no thread");
+}
+
+void control_fixture_stop(struct control_fixture *f)
+{
+    /* Works before the loop has begun, too, which loopbreak does not. */
+    event_base_loopexit(f->base, NULL);
+    pthread_join(f->thread, NULL);
+    control_server_destroy(&f->server);
+    event_base_free(f->base);
+    control_events_destroy(&f->events);
+    pthread_cond_destroy(&f->asked);
+    pthread_mutex_destroy(&f->lock);
+    rmdir(f->directory);
+}
+
+control_token_t control_fixture_wait_failover(struct control_fixture *f)
+{
+    pthread_mutex_lock(&f->lock);
+    while (!f->failover_token)
+        pthread_cond_wait(&f->asked, &f->lock);
+    const control_token_t token = f->failover_token;
+    f->failover_token = 0;
+    pthread_mutex_unlock(&f->lock);
+    return token;
+}

@@ -1,0 +1,123 @@
+#include "test/support/control_sample.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define TEXT(member, value) snprintf(member, sizeof(member), "%s", value)
+
+/* 2024-05-06 07:08:09.123456789 UTC */
+#define WALL (SEC(1714979289) + 123456789)
+
+static void fill_replication(struct control_replication *r)
+{
+    TEXT(r->policy, "pipelined");
+    r->epoch_committed = 123456;
+    r->epoch_in_flight = 123457;
+    r->in_flight = 1;
+    r->window = 2;
+    r->epochs_committed = 120000;
+    r->epochs_aborted = 3;
+    r->epochs_per_second = 812.5;
+    r->pause = (struct control_distribution){120003, 141000, 320400, 1250000};
+    r->hold = (struct control_distribution){99999, 391000, 870000, 12500000};
+    r->commit = (struct control_distribution){120000, 301000, 800000, 9990000};
+    r->dirty_pages_last = 210;
+    r->dirty_pages_per_second = 170625.25;
+    r->pages_sent = 25000000;
+    r->zero_pages = 12345;
+    r->bytes_sent = UINT64_C(102410000000);
+    r->staging_bytes = 860160;
+    r->staging_cap_bytes = 256 << 20;
+}
+
+static void fill_heartbeat(struct control_heartbeat *h)
+{
+    h->peer_alive = true;
+    h->interval_ns = (uint64_t)MSEC(10);
+    h->multiplier = 3;
+    h->path_count = 2;
+    TEXT(h->paths[0].local, "10.0.0.1:7001");
+    TEXT(h->paths[0].remote, "10.0.0.2:7001");
+    h->paths[0].state = CONTROL_PATH_UP;
+    h->paths[0].last_seen_ns = 3400000;
+    h->paths[0].received = 1234567;
+    h->paths[0].lost = 2;
+    TEXT(h->paths[1].local, "[fd00::1]:7001");
+    TEXT(h->paths[1].remote, "[fd00::2]:7001");
+    h->paths[1].state = CONTROL_PATH_UP;
+    h->paths[1].last_seen_ns = 9900000;
+    h->paths[1].received = 7;
+}
+
+static void fill_takeover(struct control_takeover *t)
+{
+    t->happened = true;
+    t->term = 3;
+    t->epoch = 4711;
+    TEXT(t->cause, "connection reset");
+    t->suspect_ns = 310000;
+    t->grant_ns = 420000;
+    t->drop_ns = 430000;
+    t->apply_ns = 2100000;
+    t->load_ns = 3300000;
+    t->network_ns = 3900000;
+    t->run_ns = 4100000;
+    t->first_output_ns = 6250000;
+    t->suspect_wall_ns = WALL;
+}
+
+void control_sample_protected(struct control_status *s)
+{
+    memset(s, 0, sizeof(*s));
+    TEXT(s->vm, "web");
+    TEXT(s->daemon_version, "0.1.0");
+    s->pid = 4242;
+    s->uptime_ns = (uint64_t)SEC(7985);
+    s->role = CONTROL_ROLE_PRIMARY;
+    s->state = CONTROL_STATE_REPLICATING;
+    s->protected = true;
+    s->term = 3;
+    TEXT(s->peer.address, "tcp://10.0.0.2:7000");
+    TEXT(s->peer.transport, "tls");
+    s->peer.connected = true;
+    s->peer.encrypted = true;
+    s->guest = (struct control_guest){CONTROL_GUEST_RUNNING, 2, 512 << 20, false};
+    fill_replication(&s->replication);
+    s->outbox = (struct control_outbox){300, 2, 64 << 20};
+    fill_heartbeat(&s->heartbeat);
+    TEXT(s->arbiter.kind, "manual");
+    fill_takeover(&s->takeover);
+}
+
+void control_sample_unprotected(struct control_status *s)
+{
+    control_sample_protected(s);
+    s->state = CONTROL_STATE_SYNCHRONISING;
+    TEXT(s->reason, "first synchronisation is not complete");
+    TEXT(s->peer.transport, "tcp");
+    s->peer.encrypted = false;
+    s->guest.console_free = true;
+    s->replication.hold = (struct control_distribution){0};
+    s->replication.throttle_percent = 25;
+    s->synchronisation = (struct control_synchronisation){
+        true, UINT64_C(241591910), UINT64_C(536870912), 115343360.0, (uint64_t)MSEC(2560)};
+    TEXT(s->arbiter.kind, "none");
+    s->arbiter.state = CONTROL_ARBITER_ASKING;
+    s->arbiter.asked_term = 4;
+    TEXT(s->arbiter.detail, "silence on every path");
+    s->heartbeat.paths[1].state = CONTROL_PATH_DOWN;
+    s->heartbeat.paths[1].rejected = 9;
+    s->takeover.happened = false;
+    control_status_warn(s, "the log is on the moon");
+    control_status_finish(s);
+}
+
+void control_sample_event(struct control_event *event)
+{
+    control_event_init(event, CONTROL_WARNING, "failover.suspect", "the peer is silent");
+    control_event_add(event, "silence_ns", "%d", 31000000);
+    control_event_add(event, "path", "%s", "10.0.0.2:7001");
+    event->id = 42;
+    event->wall_ns = WALL;
+    event->monotonic_ns = 1234567890;
+}

@@ -1,0 +1,274 @@
+/* What travels over the control socket: schema, requests, replies, and bytes that are neither. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/message.h"
+#include "control/schema.h"
+#include "proto/control.pb-c.h"
+#include "test/support/control_sample.h"
+#include "test/support/runner.h"
+
+static ProtobufCType wanted_type(enum schema_kind kind)
+{
+    switch (kind) {
+    case SCHEMA_U32:
+        return PROTOBUF_C_TYPE_UINT32;
+    case SCHEMA_U64:
+        return PROTOBUF_C_TYPE_UINT64;
+    case SCHEMA_I64:
+        return PROTOBUF_C_TYPE_INT64;
+    case SCHEMA_DOUBLE:
+        return PROTOBUF_C_TYPE_DOUBLE;
+    case SCHEMA_BOOL:
+        return PROTOBUF_C_TYPE_BOOL;
+    case SCHEMA_ENUM:
+        return PROTOBUF_C_TYPE_ENUM;
+    case SCHEMA_STRING:
+    case SCHEMA_STRINGS:
+        return PROTOBUF_C_TYPE_STRING;
+    case SCHEMA_OBJECT:
+    case SCHEMA_OBJECTS:
+        break;
+    }
+    return PROTOBUF_C_TYPE_MESSAGE;
+}
+
+static void compare_with_proto(const struct schema *schema)
+{
+    CU_ASSERT_EQUAL(schema->field_count, schema->message->n_fields);
+    for (size_t i = 0; i < schema->field_count; i++) {
+        const struct schema_field *field = &schema->fields[i];
+        const ProtobufCFieldDescriptor *d =
+            protobuf_c_message_descriptor_get_field_by_name(schema->message, field->name);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(d);
+        CU_ASSERT_EQUAL(d->type, wanted_type(field->kind));
+        const bool repeated = field->kind == SCHEMA_OBJECTS || field->kind == SCHEMA_STRINGS;
+        CU_ASSERT_EQUAL(d->label == PROTOBUF_C_LABEL_REPEATED, repeated);
+        if (field->kind == SCHEMA_ENUM) {
+            const ProtobufCEnumDescriptor *e = d->descriptor;
+            CU_ASSERT_EQUAL(e->n_values, field->name_count);
+        }
+        if (field->sub) {
+            CU_ASSERT_PTR_EQUAL(d->descriptor, field->sub->message);
+            compare_with_proto(field->sub);
+        }
+    }
+}
+
+static void every_field_of_the_protocol_is_in_the_schema(void)
+{
+    compare_with_proto(&control_status_schema);
+    compare_with_proto(&control_event_schema);
+}
+
+static void a_reply_survives_a_round_trip(const struct control_reply *reply,
+                                          struct control_reply *copy)
+{
+    uint8_t *frame;
+    size_t size;
+    struct error err = {0};
+    CU_ASSERT_EQUAL_FATAL(control_reply_encode(reply, &frame, &size), 0);
+    CU_ASSERT_EQUAL(control_frame_length(frame, CONTROL_REPLY_MAX), size - CONTROL_PREFIX_SIZE);
+    CU_ASSERT_EQUAL(
+        control_reply_decode(frame + CONTROL_PREFIX_SIZE, size - CONTROL_PREFIX_SIZE, copy, &err),
+        0);
+    /* Compared as bytes on the wire: in memory, what follows a string's end may differ. */
+    uint8_t *again;
+    size_t again_size;
+    CU_ASSERT_EQUAL_FATAL(control_reply_encode(copy, &again, &again_size), 0);
+    CU_ASSERT_EQUAL_FATAL(again_size, size);
+    CU_ASSERT_EQUAL(memcmp(frame, again, size), 0);
+    CU_ASSERT_EQUAL(copy->kind, reply->kind);
+    free(frame);
+    free(again);
+}
+
+static void every_reply_survives_a_round_trip(void)
+{
+    struct control_reply *reply = calloc(1, sizeof(*reply));
+    struct control_reply *copy = calloc(1, sizeof(*copy));
+    reply->kind = CONTROL_REPLY_STATUS;
+    control_sample_protected(&reply->status);
+    a_reply_survives_a_round_trip(reply, copy);
+    control_sample_unprotected(&reply->status);
+    a_reply_survives_a_round_trip(reply, copy);
+    memset(reply, 0, sizeof(*reply));
+    reply->kind = CONTROL_REPLY_EVENT;
+    control_sample_event(&reply->event);
+    a_reply_survives_a_round_trip(reply, copy);
+    memset(reply, 0, sizeof(*reply));
+    reply->kind = CONTROL_REPLY_REFUSED;
+    reply->code = -EBUSY;
+    strcpy(reply->text, "a switchover is running");
+    a_reply_survives_a_round_trip(reply, copy);
+    reply->kind = CONTROL_REPLY_DONE;
+    reply->code = 0;
+    a_reply_survives_a_round_trip(reply, copy);
+    memset(reply, 0, sizeof(*reply));
+    reply->kind = CONTROL_REPLY_PONG;
+    strcpy(reply->daemon_version, "9.9");
+    strcpy(reply->vm, "web");
+    reply->pid = 7;
+    a_reply_survives_a_round_trip(reply, copy);
+    memset(reply, 0, sizeof(*reply));
+    reply->kind = CONTROL_REPLY_END_OF_EVENTS;
+    reply->last_id = UINT64_MAX;
+    a_reply_survives_a_round_trip(reply, copy);
+    free(reply);
+    free(copy);
+}
+
+static void every_request_survives_a_round_trip(void)
+{
+    for (int verb = CONTROL_VERB_UNKNOWN; verb <= CONTROL_VERB_DENY; verb++) {
+        struct control_request request = {.verb = (enum control_verb)verb}, copy;
+        if (verb == CONTROL_VERB_EVENTS) {
+            request.since = 17;
+            request.follow = true;
+        }
+        if (verb >= CONTROL_VERB_GRANT)
+            request.term = 5;
+        uint8_t *frame;
+        size_t size;
+        CU_ASSERT_EQUAL_FATAL(control_request_encode(&request, &frame, &size), 0);
+        CU_ASSERT_EQUAL(control_request_decode(frame + CONTROL_PREFIX_SIZE,
+                                               size - CONTROL_PREFIX_SIZE, &copy, NULL),
+                        0);
+        CU_ASSERT_EQUAL(copy.verb, request.verb);
+        CU_ASSERT_EQUAL(copy.since, request.since);
+        CU_ASSERT_EQUAL(copy.follow, request.follow);
+        CU_ASSERT_EQUAL(copy.term, request.term);
+        free(frame);
+    }
+}
+
+static void golden_bytes_of_a_request(void)
+{
+    const struct control_request request = {
+        .verb = CONTROL_VERB_EVENTS, .since = 300, .follow = true};
+    /* length 9; field 1 varint 1; field 6, 5 bytes: field 1 varint 300, field 2 varint 1 */
+    const uint8_t golden[] = {9, 0, 0, 0, 0x08, 1, 0x32, 5, 0x08, 0xac, 0x02, 0x10, 1};
+    uint8_t *frame;
+    size_t size;
+    CU_ASSERT_EQUAL_FATAL(control_request_encode(&request, &frame, &size), 0);
+    CU_ASSERT_EQUAL_FATAL(size, sizeof(golden));
+    CU_ASSERT_EQUAL(memcmp(frame, golden, size), 0);
+    free(frame);
+}
+
+static void a_status_cut_short_at_any_byte_is_refused(void)
+{
+    struct control_reply *reply = calloc(1, sizeof(*reply));
+    reply->kind = CONTROL_REPLY_STATUS;
+    control_sample_protected(&reply->status);
+    uint8_t *frame;
+    size_t size;
+    CU_ASSERT_EQUAL_FATAL(control_reply_encode(reply, &frame, &size), 0);
+    for (size_t cut = 0; cut < size - CONTROL_PREFIX_SIZE; cut++) {
+        struct error err = {0};
+        const int rc = control_reply_decode(frame + CONTROL_PREFIX_SIZE, cut, reply, &err);
+        CU_ASSERT(rc < 0 && err.text[0]);
+    }
+    free(frame);
+    free(reply);
+}
+
+static int decode_message(const ProtobufCMessage *message, struct control_reply *reply,
+                          struct error *err)
+{
+    uint8_t bytes[4096];
+    return control_reply_decode(bytes, protobuf_c_message_pack(message, bytes), reply, err);
+}
+
+static void what_is_longer_than_we_keep_is_cut_and_made_printable(void)
+{
+    char name[200];
+    memset(name, 'x', sizeof(name));
+    strcpy(name + 150, "\033[2J");
+    name[3] = '\033';
+    name[4] = '\xc3';
+    char *warnings[CONTROL_WARNINGS_MAX + 5];
+    for (size_t i = 0; i < ARRAY_SIZE(warnings); i++)
+        warnings[i] = name;
+    Kemari__Control__Status status = KEMARI__CONTROL__STATUS__INIT;
+    status.vm = name;
+    status.warnings = warnings;
+    status.n_warnings = ARRAY_SIZE(warnings);
+    Kemari__Control__Reply message = KEMARI__CONTROL__REPLY__INIT;
+    message.version = 1;
+    message.body_case = KEMARI__CONTROL__REPLY__BODY_STATUS;
+    message.status = &status;
+    struct control_reply *reply = calloc(1, sizeof(*reply));
+    CU_ASSERT_EQUAL(decode_message(&message.base, reply, NULL), 0);
+    CU_ASSERT_EQUAL(strlen(reply->status.vm), CONTROL_NAME_MAX - 1);
+    CU_ASSERT_EQUAL(strncmp(reply->status.vm, "xxx??xxx", 8), 0);
+    CU_ASSERT_EQUAL(reply->status.warning_count, CONTROL_WARNINGS_MAX);
+    CU_ASSERT_STRING_EQUAL(reply->status.warnings[0] + 150, "?[2J");
+    free(reply);
+}
+
+static void an_enum_value_without_a_name_is_refused(void)
+{
+    Kemari__Control__Status status = KEMARI__CONTROL__STATUS__INIT;
+    status.role = (Kemari__Control__Role)17;
+    Kemari__Control__Reply message = KEMARI__CONTROL__REPLY__INIT;
+    message.version = 1;
+    message.body_case = KEMARI__CONTROL__REPLY__BODY_STATUS;
+    message.status = &status;
+    struct control_reply *reply = calloc(1, sizeof(*reply));
+    struct error err = {0};
+    CU_ASSERT_EQUAL(decode_message(&message.base, reply, &err), -EBADMSG);
+    CU_ASSERT_STRING_EQUAL(err.text, "the value 17 of role is unknown");
+    free(reply);
+}
+
+static void another_protocol_version_is_told_apart_from_garbage(void)
+{
+    const uint8_t newer[] = {0x08, 2, 0x12, 0};
+    const uint8_t none[] = {0x12, 0};
+    const uint8_t garbage[] = {0xff, 0xff, 0xff};
+    struct control_request request;
+    struct error err = {0};
+    CU_ASSERT_EQUAL(control_request_decode(newer, sizeof(newer), &request, &err), -EPROTONOSUPPORT);
+    CU_ASSERT_STRING_EQUAL(err.text,
+                           "control protocol version 2 is not supported, this daemon speaks 1");
+    CU_ASSERT_EQUAL(control_request_decode(none, sizeof(none), &request, &err), -EBADMSG);
+    CU_ASSERT_EQUAL(control_request_decode(garbage, sizeof(garbage), &request, &err), -EBADMSG);
+}
+
+static void a_request_of_a_newer_kind_is_unknown_not_garbage(void)
+{
+    const uint8_t bytes[] = {0x08, 1, 0xea, 0x07, 2, 0x08, 1}; /* field 125 */
+    struct control_request request;
+    CU_ASSERT_EQUAL(control_request_decode(bytes, sizeof(bytes), &request, NULL), 0);
+    CU_ASSERT_EQUAL(request.verb, CONTROL_VERB_UNKNOWN);
+}
+
+static void impossible_lengths_have_no_frame(void)
+{
+    const uint8_t zero[4] = {0, 0, 0, 0}, large[4] = {1, 0, 1, 0}, huge[4] = {255, 255, 255, 255};
+    const uint8_t exact[4] = {0, 0, 1, 0};
+    CU_ASSERT_EQUAL(control_frame_length(zero, CONTROL_REQUEST_MAX), 0);
+    CU_ASSERT_EQUAL(control_frame_length(large, CONTROL_REQUEST_MAX), 0);
+    CU_ASSERT_EQUAL(control_frame_length(huge, CONTROL_REQUEST_MAX), 0);
+    CU_ASSERT_EQUAL(control_frame_length(exact, CONTROL_REQUEST_MAX), CONTROL_REQUEST_MAX);
+}
+
+static const struct test_case cases[] = {
+    {"every field of the protocol is in the schema", every_field_of_the_protocol_is_in_the_schema},
+    {"every reply survives a round trip", every_reply_survives_a_round_trip},
+    {"every request survives a round trip", every_request_survives_a_round_trip},
+    {"golden bytes of a request", golden_bytes_of_a_request},
+    {"a status cut short at any byte is refused", a_status_cut_short_at_any_byte_is_refused},
+    {"what is longer than we keep is cut and made printable",
+     what_is_longer_than_we_keep_is_cut_and_made_printable},
+    {"an enum value without a name is refused", an_enum_value_without_a_name_is_refused},
+    {"another protocol version is told apart from garbage",
+     another_protocol_version_is_told_apart_from_garbage},
+    {"a request of a newer kind is unknown, not garbage",
+     a_request_of_a_newer_kind_is_unknown_not_garbage},
+    {"impossible lengths have no frame", impossible_lengths_have_no_frame},
+};
+
+TEST_MAIN("control-message", cases)
