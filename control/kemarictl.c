@@ -33,10 +33,10 @@ static enum kemarictl_exit exit_of(int rc)
     case -ENOENT:
     case -ECONNREFUSED:
     case -ETIMEDOUT:
+    case -ECONNRESET:
         return KEMARICTL_NO_DAEMON;
     case -EBADMSG:
     case -EPROTONOSUPPORT:
-    case -ECONNRESET:
         return KEMARICTL_PROTOCOL;
     default:
         return KEMARICTL_FAILED;

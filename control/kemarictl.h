@@ -9,7 +9,7 @@ enum kemarictl_exit {
     KEMARICTL_OK = 0,
     KEMARICTL_FAILED = 1,    /* the daemon refused, or it went wrong; the sentence says why */
     KEMARICTL_USAGE = 2,     /* the command line makes no sense */
-    KEMARICTL_NO_DAEMON = 3, /* nobody serves that socket */
+    KEMARICTL_NO_DAEMON = 3, /* nobody serves that socket, or answers, or stays */
     KEMARICTL_PROTOCOL = 4,  /* somebody does, and says what we don't understand */
 };
 
