@@ -191,9 +191,9 @@ static int build(struct machine *m, struct error *err)
     if (rc == 0)
         rc = machine_create_devices(m, err);
     if (rc == 0)
-        rc = machine_compose_identity(m, err);
-    if (rc == 0)
         rc = start_threads(m, err);
+    if (rc == 0)
+        rc = machine_compose_identity(m, err);
     return rc;
 }
 

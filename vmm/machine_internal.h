@@ -62,6 +62,8 @@ struct machine {
     /* owned by the controlling thread */
     bool running;                                 /* between machine_resume() and machine_park() */
     struct vcpu_state scratch[MACHINE_VCPUS_MAX]; /* of save and load; no allocation in the pause */
+    int results[MACHINE_VCPUS_MAX];               /* of what each vCPU's thread was asked to do */
+    struct error errors[MACHINE_VCPUS_MAX];
 
     /* owned by the thread that checks */
     struct vcpu_state proof;

@@ -45,26 +45,28 @@ static int check_machine(const void *object, const void *context, struct error *
 static const struct state_table machine_table = {"machine", 1, machine_fields,
                                                  ARRAY_SIZE(machine_fields), check_machine};
 
-/* Fills `tsc` of all states: the guest's TSCs at one moment. KVM tells the first one's value and
- * everybody's offset. */
-static int capture_tsc(struct machine *m, struct error *err)
+static void capture_vcpu(void *context, unsigned i)
 {
-    uint64_t first;
-    const int rc = msr_read(vcpu_fd(m->vcpus[0]), MSR_TSC, &first);
-    if (rc < 0)
-        return error_set(err, rc, "KVM: the guest's TSC can't be read");
+    struct machine *m = context;
+    m->results[i] = vcpu_state_capture(&m->scratch[i], vcpu_fd(m->vcpus[i]), &m->errors[i]);
+}
+
+/* The guest's TSCs at one moment: that at which the first vCPU's was read. */
+static void align_tsc(struct machine *m)
+{
+    const struct vcpu_state *first = &m->scratch[0];
     for (unsigned i = 0; i < m->config.vcpus; i++)
-        m->scratch[i].tsc = first + m->scratch[i].tsc_offset - m->scratch[0].tsc_offset;
-    return 0;
+        m->scratch[i].tsc = first->tsc_read + m->scratch[i].tsc_offset - first->tsc_offset;
 }
 
 static int save_vcpus(struct machine *m, struct section_set *set, struct error *err)
 {
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < m->config.vcpus; i++)
-        rc = vcpu_state_capture(&m->scratch[i], vcpu_fd(m->vcpus[i]), err);
+        if (m->results[i] < 0)
+            rc = error_set(err, m->results[i], "vCPU %u: %s", i, m->errors[i].text);
     if (rc == 0)
-        rc = capture_tsc(m, err);
+        align_tsc(m);
     for (unsigned i = 0; rc == 0 && i < m->config.vcpus; i++)
         rc = vcpu_state_save(&m->scratch[i], i, set, err);
     return rc;
@@ -84,20 +86,31 @@ static int save_vm(struct machine *m, struct section_set *set, struct error *err
     return rc;
 }
 
-int machine_save(struct machine *m, struct section_set *set, struct error *err)
+static int save_devices(struct machine *m, struct section_set *set, struct error *err)
 {
-    assert(!m->running);
-    const struct machine_section section = {.vcpus = m->config.vcpus, .ended = (uint8_t)m->ended};
-    int rc = state_save(&machine_table, 0, &section, set, err);
-    if (rc == 0)
-        rc = save_vcpus(m, set, err);
-    if (rc == 0)
-        rc = save_vm(m, set, err);
+    int rc = 0;
     for (size_t i = 0; rc == 0 && i < m->device_count; i++) {
         const struct device *d = &m->devices[i];
         rc = d->ops->save(d->context, d->instance, set, err);
     }
     return rc;
+}
+
+/* Every vCPU's state is read by its own thread, the first one's and all others by the caller: an
+ * ioctl of a vCPU takes some microseconds, and it takes a dozen of them. */
+int machine_save(struct machine *m, struct section_set *set, struct error *err)
+{
+    assert(!m->running);
+    const struct machine_section section = {.vcpus = m->config.vcpus, .ended = (uint8_t)m->ended};
+    run_begin_job(m->run, capture_vcpu);
+    capture_vcpu(m, 0);
+    int rc = state_save(&machine_table, 0, &section, set, err);
+    if (rc == 0)
+        rc = save_vm(m, set, err);
+    if (rc == 0)
+        rc = save_devices(m, set, err);
+    run_finish_job(m->run);
+    return rc < 0 ? rc : save_vcpus(m, set, err);
 }
 
 static int check_tsc(const struct machine *m, uint32_t khz, struct error *err)

@@ -4,6 +4,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+/* One vCPU thread, as the gate sees it. Protected by the lock. */
+struct gate {
+    pthread_cond_t go; /* `reasons`, `quit` or `job_waits` changed */
+    bool is_parked;
+    bool job_waits;
+};
+
 struct run {
     /* set at creation */
     unsigned vcpus;
@@ -11,34 +18,31 @@ struct run {
     void *context;
 
     pthread_mutex_t lock;
-    pthread_cond_t parked_changed;
-    pthread_cond_t go;
+    pthread_cond_t parked_changed; /* `parked` or `jobs_left` */
 
-    /* written under `lock`; `reasons` and `quit` are read without it */
+    /* protected by `lock`; `reasons` and `quit` are read without it, too */
     unsigned reasons;
     bool quit;
     unsigned parked;
     bool in_transition;
-    bool *is_parked; /* per vCPU */
+    void (*job)(void *context, unsigned index);
+    unsigned jobs_left;
+    struct gate gates[]; /* per vCPU */
 };
 
 struct run *run_create(unsigned vcpus, void (*kick)(void *context, unsigned index), void *context)
 {
-    struct run *run = calloc(1, sizeof(*run));
+    struct run *run = calloc(1, sizeof(*run) + vcpus * sizeof(run->gates[0]));
     if (!run)
         return NULL;
-    run->is_parked = calloc(vcpus, sizeof(bool));
-    if (!run->is_parked) {
-        free(run);
-        return NULL;
-    }
     run->vcpus = vcpus;
     run->kick = kick;
     run->context = context;
     run->reasons = 1;
     pthread_mutex_init(&run->lock, NULL);
     pthread_cond_init(&run->parked_changed, NULL);
-    pthread_cond_init(&run->go, NULL);
+    for (unsigned i = 0; i < vcpus; i++)
+        pthread_cond_init(&run->gates[i].go, NULL);
     return run;
 }
 
@@ -46,10 +50,10 @@ void run_destroy(struct run **run)
 {
     if (!*run)
         return;
-    pthread_cond_destroy(&(*run)->go);
+    for (unsigned i = 0; i < (*run)->vcpus; i++)
+        pthread_cond_destroy(&(*run)->gates[i].go);
     pthread_cond_destroy(&(*run)->parked_changed);
     pthread_mutex_destroy(&(*run)->lock);
-    free((*run)->is_parked);
     free(*run);
     *run = NULL;
 }
@@ -60,35 +64,61 @@ bool run_is_stopping(const struct run *run)
            __atomic_load_n(&run->quit, __ATOMIC_SEQ_CST);
 }
 
+static void wake_all(struct run *run)
+{
+    for (unsigned i = 0; i < run->vcpus; i++)
+        pthread_cond_signal(&run->gates[i].go);
+}
+
+/* Holding `lock`, which is given up while the job runs. */
+static void do_job(struct run *run, unsigned index)
+{
+    run->gates[index].job_waits = false;
+    pthread_mutex_unlock(&run->lock);
+    run->job(run->context, index);
+    pthread_mutex_lock(&run->lock);
+    if (--run->jobs_left == 0)
+        pthread_cond_broadcast(&run->parked_changed);
+}
+
 bool run_gate(struct run *run, unsigned index)
 {
+    struct gate *gate = &run->gates[index];
     pthread_mutex_lock(&run->lock);
-    run->is_parked[index] = true;
+    gate->is_parked = true;
     run->parked++;
     pthread_cond_broadcast(&run->parked_changed);
     while (run->reasons > 0 && !run->quit)
-        pthread_cond_wait(&run->go, &run->lock);
-    run->is_parked[index] = false;
+        if (gate->job_waits)
+            do_job(run, index);
+        else
+            pthread_cond_wait(&gate->go, &run->lock);
+    gate->is_parked = false;
     run->parked--;
     const bool go_on = !run->quit;
     pthread_mutex_unlock(&run->lock);
     return go_on;
 }
 
-static void change_reasons(struct run *run, int by)
+static void add_reason(struct run *run)
 {
-    assert(by > 0 || run->reasons > 0);
-    __atomic_store_n(&run->reasons, run->reasons + (unsigned)by, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&run->reasons, run->reasons + 1, __ATOMIC_SEQ_CST);
+}
+
+static void remove_reason(struct run *run)
+{
+    assert(run->reasons > 0);
+    __atomic_store_n(&run->reasons, run->reasons - 1, __ATOMIC_SEQ_CST);
     if (run->reasons == 0)
-        pthread_cond_broadcast(&run->go);
+        wake_all(run);
 }
 
 /* Holding `lock`: stops everybody but `except` (or everybody, when it is run->vcpus). */
 static void stop_and_wait(struct run *run, unsigned except)
 {
-    change_reasons(run, 1);
+    add_reason(run);
     for (unsigned i = 0; i < run->vcpus; i++)
-        if (i != except && !run->is_parked[i])
+        if (i != except && !run->gates[i].is_parked)
             run->kick(run->context, i);
     const unsigned wanted = run->vcpus - (except < run->vcpus ? 1 : 0);
     while (run->parked < wanted)
@@ -105,7 +135,7 @@ void run_stop(struct run *run)
 void run_resume(struct run *run)
 {
     pthread_mutex_lock(&run->lock);
-    change_reasons(run, -1);
+    remove_reason(run);
     pthread_mutex_unlock(&run->lock);
 }
 
@@ -127,7 +157,31 @@ void run_end_transition(struct run *run, bool stay_stopped)
     assert(run->in_transition);
     run->in_transition = stay_stopped;
     if (!stay_stopped)
-        change_reasons(run, -1);
+        remove_reason(run);
+    pthread_mutex_unlock(&run->lock);
+}
+
+void run_begin_job(struct run *run, void (*job)(void *context, unsigned index))
+{
+    pthread_mutex_lock(&run->lock);
+    /* Before the first stop a thread may still be on its way to the gate. */
+    while (run->parked < run->vcpus)
+        pthread_cond_wait(&run->parked_changed, &run->lock);
+    assert(run->reasons > 0 && run->jobs_left == 0);
+    run->job = job;
+    run->jobs_left = run->vcpus - 1;
+    for (unsigned i = 1; i < run->vcpus; i++) {
+        run->gates[i].job_waits = true;
+        pthread_cond_signal(&run->gates[i].go);
+    }
+    pthread_mutex_unlock(&run->lock);
+}
+
+void run_finish_job(struct run *run)
+{
+    pthread_mutex_lock(&run->lock);
+    while (run->jobs_left > 0)
+        pthread_cond_wait(&run->parked_changed, &run->lock);
     pthread_mutex_unlock(&run->lock);
 }
 
@@ -136,8 +190,8 @@ void run_quit(struct run *run)
     pthread_mutex_lock(&run->lock);
     __atomic_store_n(&run->quit, true, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < run->vcpus; i++)
-        if (!run->is_parked[i])
+        if (!run->gates[i].is_parked)
             run->kick(run->context, i);
-    pthread_cond_broadcast(&run->go);
+    wake_all(run);
     pthread_mutex_unlock(&run->lock);
 }

@@ -11,8 +11,9 @@
 
 struct run;
 
-/* `kick` gets vCPU `index` out of guest mode, or makes its next entry return at once. Starts with
- * one reason to stop, so that no thread runs before run_resume(). */
+/* `context` is given to `kick` and to jobs. `kick` gets vCPU `index` out of guest mode, or makes
+ * its next entry return at once. Starts with one reason to stop, so that no thread runs before
+ * run_resume(). */
 struct run *run_create(unsigned vcpus, void (*kick)(void *context, unsigned index), void *context);
 void run_destroy(struct run **run);
 
@@ -35,6 +36,12 @@ void run_end_transition(struct run *run, bool stay_stopped);
 
 /* Takes one reason to stop away. */
 void run_resume(struct run *run);
+
+/* Has the threads of all vCPUs but the first call `job` once, all at the same time; the caller can
+ * do the first one's share and other work until run_finish_job() waits for them. All are parked:
+ * between run_stop() and run_resume(), or before the first run_resume(). */
+void run_begin_job(struct run *run, void (*job)(void *context, unsigned index));
+void run_finish_job(struct run *run);
 
 /* Makes every run_gate() return false, now and for ever. */
 void run_quit(struct run *run);

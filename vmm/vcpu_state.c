@@ -12,6 +12,9 @@
 #define LAPIC_ID_OFFSET 0x20
 #define XCR0            0
 
+/* Read together with the listed ones, since every ioctl of a vCPU costs as much as twenty MSRs. */
+#define EXTRA_MSRS 2
+
 /* What we never restore although KVM reports it: nothing of SMM exists in this machine. */
 #define EVENT_FLAGS_KNOWN                                                                          \
     ((uint32_t)KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |                 \
@@ -23,15 +26,17 @@ int vcpu_state_init(struct vcpu_state *state, const struct vcpu_layout *layout, 
     memset(state, 0, sizeof(*state));
     state->layout = layout;
     state->xsave = calloc(1, layout->xsave_size);
+    const uint32_t count = layout->msrs.count;
     state->msrs =
-        calloc(1, sizeof(struct kvm_msrs) + layout->msrs.count * sizeof(struct kvm_msr_entry));
+        calloc(1, sizeof(struct kvm_msrs) + (count + EXTRA_MSRS) * sizeof(struct kvm_msr_entry));
     if (!state->xsave || !state->msrs) {
         vcpu_state_fini(state);
         return error_set(err, -ENOMEM, "KVM: out of memory");
     }
-    state->msrs->nmsrs = layout->msrs.count;
-    for (uint32_t i = 0; i < layout->msrs.count; i++)
+    for (uint32_t i = 0; i < count; i++)
         state->msrs->entries[i].index = layout->msrs.indices[i];
+    state->msrs->entries[count].index = MSR_TSC;
+    state->msrs->entries[count + 1].index = MSR_TSC_DEADLINE;
     return 0;
 }
 
@@ -57,18 +62,20 @@ int vcpu_tsc_set_offset(int vcpu_fd, uint64_t offset, struct error *err)
     return kvm_ioctl(vcpu_fd, KVM_SET_DEVICE_ATTR, &attr, "setting KVM_VCPU_TSC_OFFSET", err);
 }
 
+/* KVM stops at the first MSR that it can't read. A host without the deadline timer lacks the last
+ * one, and only that. */
 static int capture_msrs(struct vcpu_state *s, int fd, struct error *err)
 {
     const uint32_t count = s->layout->msrs.count;
+    s->msrs->nmsrs = count + EXTRA_MSRS;
     const int got = kvm_ioctl(fd, KVM_GET_MSRS, s->msrs, "KVM_GET_MSRS", err);
     if (got < 0)
         return got;
-    if ((uint32_t)got != count)
+    if ((uint32_t)got < count + EXTRA_MSRS - 1)
         return error_set(err, -EIO, "KVM: MSR 0x%x can't be read any more",
                          s->msrs->entries[got].index);
-    const int rc = msr_read(fd, MSR_TSC_DEADLINE, &s->tsc_deadline);
-    if (rc < 0)
-        s->tsc_deadline = 0; /* a host without the deadline timer has no such MSR */
+    s->tsc_read = s->msrs->entries[count].data;
+    s->tsc_deadline = (uint32_t)got == count + EXTRA_MSRS ? s->msrs->entries[count + 1].data : 0;
     return 0;
 }
 
@@ -121,7 +128,7 @@ static uint64_t xcr0_of(const struct vcpu_state *s)
 
 static void put_msrs(const struct vcpu_state *s, struct wire_writer *w)
 {
-    for (uint32_t i = 0; i < s->msrs->nmsrs; i++) {
+    for (uint32_t i = 0; i < s->layout->msrs.count; i++) {
         wire_put_u32(w, s->msrs->entries[i].index);
         wire_put_u64(w, s->msrs->entries[i].data);
     }
@@ -226,7 +233,7 @@ static int decode_msrs(struct vcpu_state *s, uint32_t instance, const struct sec
     const int rc = open_section(set, "vcpu.msrs", instance, msrs_size(s->layout), &r, err);
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < s->msrs->nmsrs; i++) {
+    for (uint32_t i = 0; i < s->layout->msrs.count; i++) {
         const uint32_t index = wire_get_u32(&r);
         if (index != s->layout->msrs.indices[i])
             return error_set(err, -EINVAL, "state: section vcpu.msrs.%u: MSR 0x%x, expected 0x%x",
@@ -293,6 +300,7 @@ int vcpu_state_decode(struct vcpu_state *s, uint32_t instance, const struct sect
 
 static int apply_msrs(const struct vcpu_state *s, int fd, struct error *err)
 {
+    s->msrs->nmsrs = s->layout->msrs.count;
     const int done = kvm_ioctl(fd, KVM_SET_MSRS, s->msrs, "KVM_SET_MSRS", err);
     if (done < 0)
         return done;

@@ -37,10 +37,11 @@ struct vcpu_state {
     struct kvm_mp_state mp_state;
     struct kvm_lapic_state lapic;
     uint64_t tsc_offset; /* as captured: guest TSC = scaled host TSC + offset */
+    uint64_t tsc_read;   /* as captured: guest TSC at some moment of the capture */
     uint64_t tsc;        /* guest TSC at the moment all vCPUs of the machine share */
     uint64_t tsc_deadline;
     uint8_t *xsave;        /* layout->xsave_size bytes, owned */
-    struct kvm_msrs *msrs; /* layout->msrs.count entries with their indices, owned */
+    struct kvm_msrs *msrs; /* layout->msrs.count entries, then TSC and TSC_DEADLINE; owned */
 };
 
 int vcpu_state_init(struct vcpu_state *state, const struct vcpu_layout *layout, struct error *err);
