@@ -54,7 +54,7 @@ static const char usage_text[] =
     "  --connect SEC   keep trying to connect for so long (default 10)\n"
     "  --silence SEC   give up when no reply comes for so long (default 60)\n"
     "  --kill PID      send SIGKILL to PID in mid-stream, right after a request went out ...\n"
-    "  --kill-after N  ... once N replies have come (default 1000)\n"
+    "  --kill-after SEC  ... this long after the connection was made (default 1)\n"
     "  --log FILE      write a line \"MONOTONIC-NANOSECONDS VALUE\" per reply\n"
     "\n"
     "Exit status: 0 nothing was lost, 1 a promise was broken (the JSON says which), 2 usage,\n"
@@ -69,7 +69,7 @@ struct options {
     unsigned depth;
     const char *key;
     pid_t victim; /* 0: nobody */
-    uint64_t kill_after;
+    int64_t kill_after_ns;
     FILE *log;
 };
 
@@ -214,7 +214,8 @@ static void fill_pipeline(struct client *client)
 static void kill_victim(struct client *client)
 {
     const struct options *options = &client->options;
-    if (!options->victim || client->killed_at || client->acknowledged < options->kill_after) {
+    if (!options->victim || client->killed_at || client->acknowledged == 0 ||
+        now_ns() - client->began < options->kill_after_ns) {
         return;
     }
     client->killed_at = now_ns();
@@ -490,8 +491,7 @@ static bool parse_options(int argc, char **argv, struct options *options)
             options->victim = (pid_t)number;
             break;
         case 'n':
-            right = parse_number(optarg, UINT32_MAX, &number);
-            options->kill_after = number;
+            right = (options->kill_after_ns = parse_seconds(optarg)) > 0;
             break;
         case 'k':
             options->key = optarg;
@@ -527,7 +527,7 @@ int main(int argc, char **argv)
         .options = {.connect_ns = 10 * NS_PER_S,
                     .silence_ns = 60 * NS_PER_S,
                     .depth = 1,
-                    .kill_after = 1000,
+                    .kill_after_ns = NS_PER_S,
                     .key = "kemari-counter"},
     };
     if (!parse_options(argc, argv, &client.options)) {

@@ -164,15 +164,16 @@ class IncrClient(unittest.TestCase):
     def test_kills_in_mid_stream(self):
         victim = subprocess.Popen(["sleep", "100"])
         status, summary = self.run_client(Server(), "--duration", "0.3", "--kill", str(victim.pid),
-                                          "--kill-after", "20")
+                                          "--kill-after", "0.1")
         self.assertEqual(victim.wait(timeout=1), -signal.SIGKILL)
         self.assertEqual(status, 0)
-        self.assertEqual(summary["acknowledged_at_kill"], 20)
+        self.assertGreater(summary["acknowledged_at_kill"], 0)
+        self.assertGreaterEqual(summary["killed_ns"] - summary["began_ns"], 100_000_000)
         self.assertGreater(summary["first_after_kill_ns"], summary["killed_ns"])
 
     def test_fails_when_it_never_came_to_the_kill(self):
         status, _ = self.run_client(Server(), "--duration", "0.1", "--kill", str(os.getpid()),
-                                    "--kill-after", "100000000")
+                                    "--kill-after", "5")
         self.assertEqual(status, 1)
 
     def test_nobody_there(self):
