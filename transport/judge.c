@@ -6,8 +6,9 @@
 
 #include "transport/party.h"
 
-#define LINE_SHOWN 120 /* bytes of an identity line in a phrase */
-#define PHRASE_MAX (2 * LINE_SHOWN + 64)
+#define LINE_SHOWN   120 /* bytes of an identity line in a phrase */
+#define LINE_CONTEXT 20  /* of them before the difference, when that is far into the line */
+#define PHRASE_MAX   (2 * LINE_SHOWN + 64)
 
 static enum session_reason refuse(enum session_reason reason, struct error *text,
                                   const char *phrase)
@@ -112,14 +113,30 @@ enum session_reason session_reason_of_key(const char *key, size_t length)
     return SESSION_DEVICES;
 }
 
-static void print_line(char *out, size_t size, const struct line *line)
+/* Where two lines part; lines that are there both and long (lists of MSRs) are shown from there. */
+static size_t first_difference(const struct line *a, const struct line *b)
 {
-    if (line->length == 0)
+    size_t i = 0;
+    while (i < a->length && i < b->length && a->text[i] == b->text[i])
+        i++;
+    return i;
+}
+
+static void print_line(char *out, size_t size, const struct line *line, size_t difference)
+{
+    if (line->length == 0) {
         snprintf(out, size, "nothing there");
-    else if (line->length > LINE_SHOWN)
-        snprintf(out, size, "%.*s...", LINE_SHOWN, line->text);
-    else
+    } else if (line->length <= LINE_SHOWN) {
         snprintf(out, size, "%.*s", (int)line->length, line->text);
+    } else if (line->key_length > LINE_SHOWN / 2 || difference < LINE_SHOWN / 2) {
+        snprintf(out, size, "%.*s...", LINE_SHOWN, line->text);
+    } else {
+        const size_t from = difference - LINE_CONTEXT;
+        const size_t room = LINE_SHOWN - line->key_length;
+        const size_t rest = line->length - from;
+        snprintf(out, size, "%.*s=...%.*s%s", (int)line->key_length, line->text,
+                 (int)(rest < room ? rest : room), line->text + from, rest > room ? "..." : "");
+    }
 }
 
 static bool has_key(const char *identity, const struct line *line)
@@ -165,12 +182,13 @@ static enum session_reason judge_identity(const struct session_party *local,
         struct line r = next_line(&there);
         if (l.length == r.length && memcmp(l.text, r.text, l.length) == 0)
             continue;
-        char ours[LINE_SHOWN + 8];
-        char theirs[LINE_SHOWN + 8];
+        char ours[LINE_SHOWN + 16];
+        char theirs[LINE_SHOWN + 16];
         char phrase[PHRASE_MAX];
         const enum session_reason reason = reason_of_lines(local, &l, remote, &r);
-        print_line(ours, sizeof(ours), &l);
-        print_line(theirs, sizeof(theirs), &r);
+        const size_t difference = first_difference(&l, &r);
+        print_line(ours, sizeof(ours), &l, difference);
+        print_line(theirs, sizeof(theirs), &r, difference);
         snprintf(phrase, sizeof(phrase), "peer has %s, this host %s", theirs, ours);
         return refuse(reason, text, phrase);
     }
@@ -245,6 +263,10 @@ static int check_slots(const struct session_party *p, struct error *err)
 
 static int check_identity(const struct session_party *p, struct error *err)
 {
+    for (const char *c = p->identity; *c; c++)
+        if ((*c < ' ' || *c > '~') && *c != '\n')
+            return error_set(err, -EINVAL, "identity with an unprintable byte 0x%02x",
+                             (unsigned)(unsigned char)*c);
     const char *cursor = p->identity;
     while (*cursor) {
         const struct line line = next_line(&cursor);

@@ -142,6 +142,28 @@ static void the_judge_finds_the_first_difference_and_both_sides_agree(void)
     free(secondary);
 }
 
+static void a_difference_far_into_a_long_line_is_shown(void)
+{
+    struct session_config *a = malloc(sizeof(*a));
+    struct session_config *b = malloc(sizeof(*b));
+    party_config(a, SESSION_PRIMARY, AMPLE_MS);
+    party_config(b, SESSION_SECONDARY, AMPLE_MS);
+    char list[1000];
+    memset(list, '1', sizeof(list));
+    snprintf(a->local.identity, sizeof(a->local.identity), "msrs=%.*s,10a,%.*s\n", 400, list, 400,
+             list);
+    snprintf(b->local.identity, sizeof(b->local.identity), "msrs=%.*s,20b,%.*s\n", 400, list, 400,
+             list);
+    struct error text = {0};
+    CU_ASSERT_EQUAL(session_judge(&a->local, &b->local, &text), SESSION_CPU);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text.text, "peer has msrs=...1111"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text.text, ",20b,"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text.text, ",10a,"));
+    CU_ASSERT(strlen(text.text) < MESSAGE_TEXT_MAX + 64);
+    free(a);
+    free(b);
+}
+
 static void keys_of_the_identity_have_their_reasons(void)
 {
     CU_ASSERT_EQUAL(session_reason_of_key("vcpus", 5), SESSION_CPU);
@@ -307,7 +329,7 @@ static void a_party_that_makes_no_sense_does_not_leave_the_host(void)
 {
     struct session_config *c = malloc(sizeof(*c));
     struct session *out = malloc(sizeof(*out));
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 10; i++) {
         party_config(c, SESSION_PRIMARY, AMPLE_MS);
         struct session_party *p = &c->local;
         switch (i) {
@@ -337,6 +359,9 @@ static void a_party_that_makes_no_sense_does_not_leave_the_host(void)
             break;
         case 8:
             p->slots[1].gpa = UINT64_MAX - PAGE_SIZE + 1;
+            break;
+        case 9:
+            set(p->identity, sizeof(p->identity), "command-line=caf\xc3\xa9\n");
             break;
         }
         struct error err = {0};
@@ -642,6 +667,7 @@ static void a_key_file_is_private_and_its_newline_does_not_count(void)
 static const struct test_case cases[] = {
     {"the judge finds the first difference, and both sides agree",
      the_judge_finds_the_first_difference_and_both_sides_agree},
+    {"a difference far into a long line is shown", a_difference_far_into_a_long_line_is_shown},
     {"keys of the identity have their reasons", keys_of_the_identity_have_their_reasons},
     {"a matching pair agrees on everything", a_matching_pair_agrees_on_everything},
     {"a refusal reaches both sides with its reason", a_refusal_reaches_both_sides_with_its_reason},
