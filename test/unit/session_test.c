@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/fd.h"
 #include "test/support/party.h"
@@ -140,40 +138,6 @@ static void the_judge_finds_the_first_difference_and_both_sides_agree(void)
     }
     free(primary);
     free(secondary);
-}
-
-static void a_difference_far_into_a_long_line_is_shown(void)
-{
-    struct session_config *a = malloc(sizeof(*a));
-    struct session_config *b = malloc(sizeof(*b));
-    party_config(a, SESSION_PRIMARY, AMPLE_MS);
-    party_config(b, SESSION_SECONDARY, AMPLE_MS);
-    char list[1000];
-    memset(list, '1', sizeof(list));
-    snprintf(a->local.identity, sizeof(a->local.identity), "msrs=%.*s,10a,%.*s\n", 400, list, 400,
-             list);
-    snprintf(b->local.identity, sizeof(b->local.identity), "msrs=%.*s,20b,%.*s\n", 400, list, 400,
-             list);
-    struct error text = {0};
-    CU_ASSERT_EQUAL(session_judge(&a->local, &b->local, &text), SESSION_CPU);
-    CU_ASSERT_PTR_NOT_NULL(strstr(text.text, "peer has msrs=...1111"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(text.text, ",20b,"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(text.text, ",10a,"));
-    CU_ASSERT(strlen(text.text) < MESSAGE_TEXT_MAX + 64);
-    free(a);
-    free(b);
-}
-
-static void keys_of_the_identity_have_their_reasons(void)
-{
-    CU_ASSERT_EQUAL(session_reason_of_key("vcpus", 5), SESSION_CPU);
-    CU_ASSERT_EQUAL(session_reason_of_key("cpuid", 5), SESSION_CPU);
-    CU_ASSERT_EQUAL(session_reason_of_key("msrs", 4), SESSION_CPU);
-    CU_ASSERT_EQUAL(session_reason_of_key("memory", 6), SESSION_LAYOUT);
-    CU_ASSERT_EQUAL(session_reason_of_key("memo", 4), SESSION_DEVICES);
-    CU_ASSERT_EQUAL(session_reason_of_key("kernel", 6), SESSION_DEVICES);
-    CU_ASSERT_STRING_EQUAL(session_reason_name(SESSION_LOWER_TERM), "lower-term");
-    CU_ASSERT_STRING_EQUAL(session_reason_name((enum session_reason)99), "?");
 }
 
 /* --- two sides --- */
@@ -323,53 +287,6 @@ static void a_listener_with_a_partner_says_busy(void)
     CU_ASSERT_EQUAL(m->connector.session.reason, SESSION_BUSY);
     CU_ASSERT_EQUAL(m->connector.rc, -ECONNREFUSED);
     meeting_destroy(m);
-}
-
-static void a_party_that_makes_no_sense_does_not_leave_the_host(void)
-{
-    struct session_config *c = malloc(sizeof(*c));
-    struct session *out = malloc(sizeof(*out));
-    for (int i = 0; i < 10; i++) {
-        party_config(c, SESSION_PRIMARY, AMPLE_MS);
-        struct session_party *p = &c->local;
-        switch (i) {
-        case 0:
-            p->role = (enum session_role)0;
-            break;
-        case 1:
-            p->term = 0;
-            break;
-        case 2:
-            set(p->vm_name, sizeof(p->vm_name), "");
-            break;
-        case 3:
-            set(p->vm_name, sizeof(p->vm_name), "a b");
-            break;
-        case 4:
-            p->slot_count = SESSION_SLOTS_MAX + 1;
-            break;
-        case 5:
-            p->slots[1].gpa = PAGE_SIZE;
-            break;
-        case 6:
-            p->memory_size++;
-            break;
-        case 7:
-            set(p->identity, sizeof(p->identity), "vcpus=4\nno newline=1");
-            break;
-        case 8:
-            p->slots[1].gpa = UINT64_MAX - PAGE_SIZE + 1;
-            break;
-        case 9:
-            set(p->identity, sizeof(p->identity), "command-line=caf\xc3\xa9\n");
-            break;
-        }
-        struct error err = {0};
-        CU_ASSERT_EQUAL(session_connect(NULL, c, out, &err), -EINVAL);
-        CU_ASSERT(err.text[0] != '\0');
-    }
-    free(c);
-    free(out);
 }
 
 /* --- strangers --- */
@@ -621,61 +538,14 @@ static void a_recorded_handshake_can_not_be_replayed(void)
     free(record);
 }
 
-/* --- keys --- */
-
-static void keys_depend_on_secret_and_label(void)
-{
-    uint8_t a[KEY_SIZE], b[KEY_SIZE], c[KEY_SIZE];
-    CU_ASSERT_EQUAL(key_derive("0123456789abcdef", 16, KEY_LABEL_SESSION, a, NULL), 0);
-    CU_ASSERT_EQUAL(key_derive("0123456789abcdef", 16, KEY_LABEL_HEARTBEAT, b, NULL), 0);
-    CU_ASSERT_EQUAL(key_derive("0123456789abcdeF", 16, KEY_LABEL_SESSION, c, NULL), 0);
-    CU_ASSERT_NOT_EQUAL(memcmp(a, b, KEY_SIZE), 0);
-    CU_ASSERT_NOT_EQUAL(memcmp(a, c, KEY_SIZE), 0);
-    static const uint8_t golden[KEY_SIZE] = {0x39, 0x6b, 0x0c, 0x17, 0x7c, 0xf3, 0x5b, 0xcb,
-                                             0xf6, 0xaf, 0xcc, 0x96, 0x6e, 0x87, 0xe0, 0x16,
-                                             0xc1, 0xc6, 0x10, 0x00, 0x5d, 0x63, 0x2a, 0x9f,
-                                             0xf1, 0xc5, 0xf5, 0xc8, 0x8a, 0x94, 0xaf, 0x83};
-    CU_ASSERT_EQUAL(memcmp(a, golden, KEY_SIZE), 0);
-    CU_ASSERT_EQUAL(key_derive("0123456789abcde", 15, KEY_LABEL_SESSION, a, NULL), -EINVAL);
-}
-
-static void a_key_file_is_private_and_its_newline_does_not_count(void)
-{
-    char path[] = "/tmp/kemari-key-test-XXXXXX";
-    int fd = mkstemp(path);
-    CU_ASSERT_FATAL(fd >= 0);
-    CU_ASSERT_EQUAL(fd_write_all(fd, "0123456789abcdef\n", 17), 0);
-    uint8_t a[KEY_SIZE], b[KEY_SIZE];
-    struct error err = {0};
-    key_derive("0123456789abcdef", 16, KEY_LABEL_SESSION, a, NULL);
-    CU_ASSERT_EQUAL(key_derive_from_file(path, KEY_LABEL_SESSION, b, NULL), 0);
-    CU_ASSERT_EQUAL(memcmp(a, b, KEY_SIZE), 0);
-    CU_ASSERT_EQUAL(fchmod(fd, 0640), 0);
-    CU_ASSERT_EQUAL(key_derive_from_file(path, KEY_LABEL_SESSION, b, &err), -EPERM);
-    CU_ASSERT_PTR_NOT_NULL(strstr(err.text, path));
-    CU_ASSERT_EQUAL(fchmod(fd, 0600), 0);
-    CU_ASSERT_EQUAL(ftruncate(fd, 8), 0);
-    CU_ASSERT_EQUAL(key_derive_from_file(path, KEY_LABEL_SESSION, b, &err), -EINVAL);
-    CU_ASSERT_EQUAL(ftruncate(fd, KEY_SECRET_MAX + 1), 0);
-    CU_ASSERT_EQUAL(key_derive_from_file(path, KEY_LABEL_SESSION, b, &err), -EINVAL);
-    fd_close(&fd);
-    unlink(path);
-    CU_ASSERT_EQUAL(key_derive_from_file(path, KEY_LABEL_SESSION, b, &err), -ENOENT);
-    CU_ASSERT_EQUAL(key_derive_from_file("/dev/null", KEY_LABEL_SESSION, b, &err), -EINVAL);
-}
-
 static const struct test_case cases[] = {
     {"the judge finds the first difference, and both sides agree",
      the_judge_finds_the_first_difference_and_both_sides_agree},
-    {"a difference far into a long line is shown", a_difference_far_into_a_long_line_is_shown},
-    {"keys of the identity have their reasons", keys_of_the_identity_have_their_reasons},
     {"a matching pair agrees on everything", a_matching_pair_agrees_on_everything},
     {"a refusal reaches both sides with its reason", a_refusal_reaches_both_sides_with_its_reason},
     {"the refused side hears it from its own point of view",
      the_refused_side_hears_it_from_its_own_point_of_view},
     {"a listener with a partner says busy", a_listener_with_a_partner_says_busy},
-    {"a party that makes no sense does not leave the host",
-     a_party_that_makes_no_sense_does_not_leave_the_host},
     {"another secret is refused on both sides", another_secret_is_refused_on_both_sides},
     {"a higher term of a stranger is not believed", a_higher_term_of_a_stranger_is_not_believed},
     {"a refusal without proof is believed only before the proof",
@@ -686,9 +556,6 @@ static const struct test_case cases[] = {
     {"garbage instead of a frame fails at once", garbage_instead_of_a_frame_fails_at_once},
     {"changing any byte on the way is noticed", changing_any_byte_on_the_way_is_noticed},
     {"a recorded handshake can not be replayed", a_recorded_handshake_can_not_be_replayed},
-    {"keys depend on secret and label", keys_depend_on_secret_and_label},
-    {"a key file is private and its newline does not count",
-     a_key_file_is_private_and_its_newline_does_not_count},
 };
 
 TEST_MAIN("session", cases)
