@@ -18,6 +18,8 @@ const char *const control_arbiter_state_names[] = {"idle", "asking", "granted", 
 const char *const control_path_state_names[] = {"unknown", "up", "down"};
 const char *const control_severity_names[] = {"info", "warning", "error"};
 
+#define RATE_MAX             1e18
+
 #define MEMBER(type, member) #member, .offset = offsetof(type, member)
 #define PLAIN(type, member, k)                                                                     \
     {                                                                                              \
@@ -303,6 +305,15 @@ static int get_enum(const struct schema_field *field, const char *from, char *to
     return 0;
 }
 
+/* All doubles are rates. Not-a-number and the like come of a division in the daemon, or of malice;
+ * neither JSON nor an integer can hold them. */
+static double sane_rate(double value)
+{
+    if (!(value >= 0))
+        return 0;
+    return value < RATE_MAX ? value : RATE_MAX;
+}
+
 static int get_elements(const struct schema_field *field, void *const *list, size_t count,
                         void *object, struct error *err)
 {
@@ -329,8 +340,10 @@ static int get_field(const struct schema *schema, const struct schema_field *fie
     case SCHEMA_U32:
     case SCHEMA_U64:
     case SCHEMA_I64:
-    case SCHEMA_DOUBLE:
         memcpy(to, from, scalar_size(field->kind));
+        return 0;
+    case SCHEMA_DOUBLE:
+        *(double *)to = sane_rate(*(const double *)from);
         return 0;
     case SCHEMA_ENUM:
         return get_enum(field, from, to, err);

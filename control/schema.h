@@ -62,7 +62,8 @@ ProtobufCMessage *schema_to_message(const struct schema *schema, const void *obj
 
 /* Fills the zeroed struct from an unpacked message. Strings are cut to their size and reduced to
  * printable ASCII (they end on terminals), elements beyond an array's end are left out: a newer
- * daemon may have longer ones. An enum value we have no name for is refused with -EBADMSG. */
+ * daemon may have longer ones. A rate that is no finite number >= 0 becomes one. An enum value we
+ * have no name for is refused with -EBADMSG. */
 int schema_from_message(const struct schema *schema, const ProtobufCMessage *message, void *object,
                         struct error *err);
 

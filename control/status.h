@@ -195,8 +195,8 @@ void control_distribution_from(struct control_distribution *out, const struct hi
 
 /* What every daemon must say whatever it fills in; the server calls it after control_ops.status.
  * Adds warnings that follow from the fields: an arbiter that prevents nothing, plain TCP, a free
- * console, throttling, a silent heartbeat path. Takes `protected` back when `reason` is not empty or
- * a field contradicts it (P5), and sees to it that what is not protected has a reason. */
+ * console, throttling, a silent heartbeat path. Takes `protected` back when `reason` is not empty
+ * or a field contradicts it (P5), and sees to it that what is not protected has a reason. */
 void control_status_finish(struct control_status *status);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "control/json.h"
 #include "control/message.h"
+#include "control/render.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -28,6 +29,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (!text)
             abort();
         free(text);
+        FILE *out = fopen("/dev/null", "we");
+        control_render_status(&reply.status, true, out);
+        fclose(out);
     }
     return 0;
 }

@@ -1,5 +1,6 @@
 /* What travels over the control socket: schema, requests, replies, and bytes that are neither. */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -208,6 +209,26 @@ static void what_is_longer_than_we_keep_is_cut_and_made_printable(void)
     free(reply);
 }
 
+static void a_rate_that_is_no_number_becomes_one(void)
+{
+    const double odd[] = {(double)NAN, (double)INFINITY, -1.0};
+    const double wanted[] = {0, 1e18, 0};
+    for (size_t i = 0; i < ARRAY_SIZE(odd); i++) {
+        Kemari__Control__Replication replication = KEMARI__CONTROL__REPLICATION__INIT;
+        replication.epochs_per_second = odd[i];
+        Kemari__Control__Status status = KEMARI__CONTROL__STATUS__INIT;
+        status.replication = &replication;
+        Kemari__Control__Reply message = KEMARI__CONTROL__REPLY__INIT;
+        message.version = 1;
+        message.body_case = KEMARI__CONTROL__REPLY__BODY_STATUS;
+        message.status = &status;
+        struct control_reply *reply = calloc(1, sizeof(*reply));
+        CU_ASSERT_EQUAL(decode_message(&message.base, reply, NULL), 0);
+        CU_ASSERT_EQUAL(reply->status.replication.epochs_per_second, wanted[i]);
+        free(reply);
+    }
+}
+
 static void an_enum_value_without_a_name_is_refused(void)
 {
     Kemari__Control__Status status = KEMARI__CONTROL__STATUS__INIT;
@@ -263,6 +284,7 @@ static const struct test_case cases[] = {
     {"a status cut short at any byte is refused", a_status_cut_short_at_any_byte_is_refused},
     {"what is longer than we keep is cut and made printable",
      what_is_longer_than_we_keep_is_cut_and_made_printable},
+    {"a rate that is no number becomes one", a_rate_that_is_no_number_becomes_one},
     {"an enum value without a name is refused", an_enum_value_without_a_name_is_refused},
     {"another protocol version is told apart from garbage",
      another_protocol_version_is_told_apart_from_garbage},
