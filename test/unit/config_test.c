@@ -1,4 +1,5 @@
-/* Configuration: every option, every sentence. Files live in a directory of the test's own. */
+/* Configuration: every option, every sentence. Files live in a directory of the test's own.
+ * KEMARI_UPDATE_GOLDEN=1 writes docs/configuration.md anew. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -456,6 +457,8 @@ static void the_committed_reference_is_what_the_table_says(void)
     FILE *out = open_memstream(&text, &size);
     config_print_markdown(out);
     fclose(out);
+    if (getenv("KEMARI_UPDATE_GOLDEN"))
+        write_file(SOURCE_DIR "/docs/configuration.md", text, 0644);
     CU_ASSERT_STRING_EQUAL(text, read_whole(SOURCE_DIR "/docs/configuration.md"));
     free(text);
 }

@@ -269,11 +269,14 @@ static void help_is_everywhere(void)
     static const char *const verbs[] = {"status", "failover", "stop", "events",
                                         "grant",  "deny",     "list", "version"};
     char *out, *err;
+    char *manual = read_whole(SOURCE_DIR "/docs/man/kemarictl.1");
     CU_ASSERT_EQUAL(run("--help", &out, &err), 0);
     for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
         char words[32], usage[64];
         snprintf(usage, sizeof(usage), "\n  %-10s ", verbs[i]);
         CU_ASSERT_PTR_NOT_NULL(strstr(out, usage));
+        snprintf(usage, sizeof(usage), "\n.It Cm %s", verbs[i]);
+        CU_ASSERT_PTR_NOT_NULL(strstr(manual, usage));
         char *verb_out, *verb_err;
         snprintf(words, sizeof(words), "%s -h", verbs[i]);
         CU_ASSERT_EQUAL(run(words, &verb_out, &verb_err), 0);
@@ -282,6 +285,7 @@ static void help_is_everywhere(void)
         free(verb_out);
         free(verb_err);
     }
+    free(manual);
     free(out);
     free(err);
 }
