@@ -11,6 +11,8 @@
 #define MSR_KVM_WALL_CLOCK  0x11u /* old numbers, still in KVM's list */
 #define MSR_KVM_SYSTEM_TIME 0x12u
 
+#define MSR_HYPERV_TIME     0x40000020u
+
 #define MSR_COUNT_MAX       512
 
 struct msr_list {
@@ -18,9 +20,9 @@ struct msr_list {
     uint32_t count;
 };
 
-/* What KVM_GET_MSR_INDEX_LIST reports, and the MTRRs, as far as vCPU `vcpu_fd` (fresh, with its CPUID set) can both
- * read and write back, without the TSC, which is saved as an offset, and without MSR_TSC_DEADLINE,
- * which must be written after the local APIC and is kept by itself. */
+/* What KVM_GET_MSR_INDEX_LIST reports, and the MTRRs, as far as vCPU `vcpu_fd` (fresh, with its
+ * CPUID set) can both read and write back, without the TSC, which is saved as an offset, and
+ * without MSR_TSC_DEADLINE, which must be written after the local APIC and is kept by itself. */
 int msr_list_probe(const struct kvm_host *host, int vcpu_fd, struct msr_list *out,
                    struct error *err);
 

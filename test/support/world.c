@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,9 +12,10 @@
 #include "base/clock.h"
 #include "base/fd.h"
 
-#define VIRTIO_HEADER 12
-#define WIRE_BUFFER   (1 << 20) /* bytes of frames the wire holds */
-#define TAIL          400       /* bytes of console text shown when a wait fails */
+#define VIRTIO_HEADER   12
+#define WIRE_BUFFER     (1 << 20) /* bytes of frames the wire holds */
+#define SEND_TIMEOUT_MS 5000
+#define TAIL            400 /* bytes of console text shown when a wait fails */
 
 struct frame {
     nsec_t seen;
@@ -181,7 +183,11 @@ bool world_send(struct world *w, const uint8_t *frame, size_t size)
         {.iov_base = header, .iov_len = sizeof(header)},
         {.iov_base = (void *)(uintptr_t)frame, .iov_len = size},
     };
-    return writev(w->wire[0], parts, 2) == (ssize_t)(sizeof(header) + size);
+    struct pollfd room = {.fd = w->wire[0], .events = POLLOUT};
+    while (writev(w->wire[0], parts, 2) != (ssize_t)(sizeof(header) + size))
+        if (errno != EAGAIN || poll(&room, 1, SEND_TIMEOUT_MS) != 1)
+            return false;
+    return true;
 }
 
 /* Waits for a change until `deadline`; false when it has passed. Holds the lock. */

@@ -42,7 +42,8 @@ void world_unplug(struct world *world, const struct machine *machine);
 /* The descriptor a machine's network may be attached to (what world_plug() uses). Borrowed. */
 int world_wire_fd(const struct world *world);
 
-/* Sends an Ethernet frame (without virtio-net header) to the guest; false when the wire is full. */
+/* Sends an Ethernet frame (without virtio-net header) to the guest. Waits while the wire is full (a
+ * host's unix sockets hold ten frames at least), 5 s at most; false then. */
 bool world_send(struct world *world, const uint8_t *frame, size_t size);
 
 /* The next frame from the guest, without virtio-net header, into `frame` (WORLD_FRAME_MAX bytes).

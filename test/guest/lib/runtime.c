@@ -28,7 +28,7 @@ struct __attribute__((packed)) e820_entry {
 #define PAGE_TABLE_USER 0x07u
 #define PAGE_LARGE_USER 0x87u
 
-/* Port I/O at CPL 3 goes by the map, not by IOPL: the software KVM loses IOPL in iretq. */
+/* Its map allows port I/O at CPL 3; see user_enter() in start.S. */
 struct __attribute__((packed)) tss {
     uint32_t reserved0;
     uint64_t rsp[3];
@@ -171,7 +171,8 @@ void trap_dispatch(struct trap_frame *frame)
     }
     uint64_t address;
     __asm__ volatile("mov %%cr2, %0" : "=r"(address));
-    serial_print("EXCEPTION vector=%u error=%x rip=%x cs=%x rflags=%x rsp=%x cr2=%x\n",
+    serial_break_lock();
+    serial_print("\nEXCEPTION vector=%u error=%x rip=%x cs=%x rflags=%x rsp=%x cr2=%x\n",
                  frame->vector, frame->error, frame->rip, frame->cs, frame->rflags, frame->rsp,
                  address);
     cpu_stop();

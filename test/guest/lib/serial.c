@@ -63,6 +63,11 @@ void serial_print(const char *format, ...)
     __atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
 }
 
+void serial_break_lock(void)
+{
+    __atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
+}
+
 int serial_get(void)
 {
     if (!(port_in8(LINE_STATUS) & LINE_STATUS_READY))

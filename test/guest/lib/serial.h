@@ -10,6 +10,9 @@
  * unsigned with a cast. */
 void serial_print(const char *format, ...);
 
+/* Takes the lock away from whoever has it: for a last word of a vCPU that may hold it itself. */
+void serial_break_lock(void);
+
 /* The next received byte, or -1. Costs an exit. */
 int serial_get(void);
 

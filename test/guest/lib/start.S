@@ -41,7 +41,10 @@ load_segments:
     push %rax
     lretq
 
-/* void user_enter(void (*entry)(void *), void *argument, void *stack_top): never returns. */
+/* void user_enter(void (*entry)(void *), void *argument, void *stack_top): never returns.
+ *
+ * Port I/O at CPL 3 is allowed twice over: a software KVM may lose IOPL in iretq, and the nested SVM
+ * of QEMU's TCG does not find the map in a busy TSS, which every loaded one is. */
     .global user_enter
 user_enter:
     mov %rdi, %rax
@@ -49,7 +52,7 @@ user_enter:
     sub $8, %rdx /* as after a call: 16-byte alignment of the ABI */
     pushq $SELECTOR_USER_DATA
     push %rdx
-    pushq $0x2 /* interrupts off; the TSS lets port I/O through */
+    pushq $0x3002 /* IOPL 3, interrupts off */
     pushq $SELECTOR_USER_CODE
     push %rax
     xor %eax, %eax
