@@ -134,3 +134,12 @@ extract_vmlinux() {
         xz --decompress --single-stream --stdout >"$2" 2>/dev/null
     [ "$(head -c 4 "$2" | tail -c 3)" = ELF ]
 }
+
+# boots_linux BUILD: whether the KVM at hand runs a stock Linux kernel; prints why or why not.
+boots_linux() {
+    if [ -n "${KEMARI_RIG-}" ]; then
+        echo "this is the rig"
+    else
+        "$1/app/kemarid" --probe 2>&1
+    fi
+}
