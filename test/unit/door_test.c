@@ -8,8 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "test/support/fault_link.h"
 #include "test/support/party.h"
 #include "test/support/runner.h"
+#include "transport/carrier.h"
+#include "transport/inproc.h"
 
 #define AMPLE_MS   60000
 #define SILENT_MAX (3 * DOOR_VISITORS_MAX)
@@ -164,6 +167,96 @@ static void an_accepted_peer_that_nobody_fetched_is_let_go(void)
     link_destroy(&link);
 }
 
+/* --- a listener of our own: hands out one link, then waits --- */
+
+struct one_link_listener {
+    struct listener base; /* first member */
+    struct link *link;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool down;
+};
+
+static int one_accept(struct listener *listener, unsigned timeout_ms, struct link **out,
+                      struct error *err)
+{
+    struct one_link_listener *l = (struct one_link_listener *)listener;
+    (void)timeout_ms;
+    pthread_mutex_lock(&l->lock);
+    while (!l->link && !l->down)
+        pthread_cond_wait(&l->changed, &l->lock);
+    *out = l->down ? NULL : l->link;
+    l->link = NULL;
+    pthread_mutex_unlock(&l->lock);
+    return *out ? 0 : error_set(err, -ECANCELED, "down");
+}
+
+static void one_shutdown(struct listener *listener)
+{
+    struct one_link_listener *l = (struct one_link_listener *)listener;
+    pthread_mutex_lock(&l->lock);
+    l->down = true;
+    pthread_cond_signal(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void one_destroy(struct listener *listener)
+{
+    struct one_link_listener *l = (struct one_link_listener *)listener;
+    pthread_mutex_destroy(&l->lock);
+    pthread_cond_destroy(&l->changed);
+    free(l);
+}
+
+static const struct listener_ops one_link_ops = {one_accept, one_shutdown, one_destroy};
+
+static void hand_out(struct one_link_listener *l, struct link *link)
+{
+    pthread_mutex_lock(&l->lock);
+    l->link = link;
+    pthread_cond_signal(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void a_peer_lost_between_admission_and_welcome_leaves_the_door_free(void)
+{
+    struct one_link_listener *l = calloc(1, sizeof(*l));
+    l->base.ops = &one_link_ops;
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->changed, NULL);
+    struct session_config *config = malloc(sizeof(*config));
+    struct session *session = malloc(sizeof(*session));
+    struct door *door = NULL;
+    party_config(config, SESSION_PRIMARY, AMPLE_MS);
+    CU_ASSERT_EQUAL_FATAL(door_open(&l->base, config, &door, NULL), 0);
+    party_config(config, SESSION_SECONDARY, AMPLE_MS);
+    for (int attempt = 0; attempt < 2; attempt++) {
+        struct link *pair[2];
+        CU_ASSERT_EQUAL_FATAL(inproc_pair("door", pair, NULL), 0);
+        if (attempt == 0) { /* the second frame of the listener is the verdict */
+            pair[1] = fault_link_wrap(&pair[1], 1);
+            fault_link_add(pair[1], (struct fault_rule){FAULT_SEND, FAULT_CUT, .at_frame = 2});
+        }
+        hand_out(l, pair[1]);
+        const int rc = session_connect(pair[0], config, session, NULL);
+        CU_ASSERT_EQUAL(rc, attempt == 0 ? -EPIPE : 0);
+        if (attempt == 0) {
+            /* The door counts the visitor when it is done with it. */
+            enum session_reason reason;
+            struct error text;
+            while (door_last_refusal(door, &reason, &text) == 0)
+                sched_yield();
+        }
+        link_destroy(&pair[0]);
+    }
+    struct link *inside = NULL;
+    CU_ASSERT_EQUAL(answer(door, &inside), 0);
+    link_destroy(&inside);
+    door_destroy(&door);
+    free(config);
+    free(session);
+}
+
 /* --- addresses --- */
 
 static void expect_phrase(int rc, int expected, const struct error *err, const char *phrase)
@@ -285,6 +378,8 @@ static const struct test_case cases[] = {
     {"a peer of a higher term tells the owner once", a_peer_of_a_higher_term_tells_the_owner_once},
     {"an accepted peer that nobody fetched is let go",
      an_accepted_peer_that_nobody_fetched_is_let_go},
+    {"a peer lost between admission and welcome leaves the door free",
+     a_peer_lost_between_admission_and_welcome_leaves_the_door_free},
     {"addresses that can not be are refused with a sentence",
      addresses_that_can_not_be_are_refused_with_a_sentence},
     {"addresses that can not be used are refused with a sentence",
