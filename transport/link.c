@@ -2,7 +2,6 @@
  * time, sticky errors, counters. The carriers only move bytes (transport/link_backend.h). */
 #include "transport/link.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -115,10 +114,12 @@ static int receive_failed(struct link *link, int rc, bool between_frames, struct
 
 int link_receive_header(struct link *link, struct frame *out, struct error *err)
 {
-    assert(link->expected.size == 0);
     *out = (struct frame){0};
     if (link->receive_error)
         return repeat_error(link, link->receive_error, err);
+    if (link->expected.size)
+        return error_set(err, -EINVAL, "%s: the payload of the last frame was not fetched",
+                         link->peer);
     const struct link_wait wait = {link->receive_idle_ms, link->deadline};
     size_t got = 0;
     int rc = link->ops->receive(link, link->header, FRAME_HEADER_SIZE, &got, &wait, err);

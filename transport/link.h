@@ -47,7 +47,7 @@ int link_send_frame(struct link *link, struct frame *frame, const struct iovec *
                     struct error *err);
 
 /* Waits for the next header and validates it. `out->size` bytes of payload follow and must be
- * fetched with link_receive_payload() before the next header. */
+ * fetched with link_receive_payload() before the next header (-EINVAL). */
 int link_receive_header(struct link *link, struct frame *out, struct error *err);
 
 /* Reads the payload of the last header into the caller's `buffer` and verifies its digest. `size`

@@ -197,6 +197,8 @@ static void a_payload_asked_for_with_the_wrong_size_can_be_asked_for_again(void)
     CU_ASSERT_EQUAL(send_text(pair[0], &control, "abc"), 0);
     CU_ASSERT_EQUAL(link_receive_header(pair[1], &header, NULL), 0);
     CU_ASSERT_EQUAL(link_receive_payload(pair[1], buffer, 4, NULL), -EINVAL);
+    struct frame next;
+    CU_ASSERT_EQUAL(link_receive_header(pair[1], &next, NULL), -EINVAL);
     CU_ASSERT_EQUAL(link_receive_payload(pair[1], buffer, 3, NULL), 0);
     CU_ASSERT_STRING_EQUAL(buffer, "abc");
     drop(pair);
