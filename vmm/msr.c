@@ -43,16 +43,24 @@ static bool is_counter(uint32_t index)
            (index >= 0x186 && index <= 0x18d) ||           /* IA32_PERFEVTSELn */
            (index >= 0x309 && index <= 0x30c) ||           /* IA32_FIXED_CTRn */
            (index >= 0x38d && index <= 0x391) ||           /* IA32_FIXED_CTR_CTRL.. */
+           index == 0x3f1 || index == 0x3f2 ||             /* IA32_PEBS_ENABLE, PEBS_DATA_CFG */
+           index == 0x600 ||                               /* IA32_DS_AREA */
            index == 0x345 ||                               /* IA32_PERF_CAPABILITIES */
            (index >= 0xc0010000 && index <= 0xc0010007) || /* K7 */
            (index >= 0xc0010200 && index <= 0xc001020b) || /* F15h */
            (index >= 0xc0000300 && index <= 0xc0000303);   /* PerfMonV2 */
 }
 
+/* The Hyper-V interface, which our CPUID does not offer. KVM lists its MSRs on every host. */
+static bool is_hyperv(uint32_t index)
+{
+    return index >= 0x40000000 && index <= 0x400001ff;
+}
+
 static bool belongs(int vcpu_fd, uint32_t index)
 {
     uint64_t value = 0;
-    if (index == MSR_TSC || index == MSR_TSC_DEADLINE || is_counter(index))
+    if (index == MSR_TSC || index == MSR_TSC_DEADLINE || is_counter(index) || is_hyperv(index))
         return false;
     /* The old numbers of the paravirtual clock are aliases of the new ones, which are listed too;
      * writing both would let the one that is written last win. */
