@@ -324,8 +324,24 @@ static void feed(struct primary *p, enum primary_event event, const char *why)
         note(p, step.state != PRIMARY_PROTECTED && step.state != PRIMARY_SYNCHRONISING,
              event_kind_of(step.state), *why ? why : primary_event_name(event));
     }
+    /* Whose address it is may have changed since the network last heard of it. */
+    if (step.state != before && (step.state == PRIMARY_PROTECTED || step.state == PRIMARY_SOLO))
+        p->config.engine.machine.ops->announce(p->config.engine.machine.context);
     carry_out(p, step.actions, *why ? why : primary_event_name(event));
     publish_local(p, step.state != before);
+}
+
+/* Who we are, for standbys that come from now on. */
+static void introduce(struct primary *p)
+{
+    if (!p->config.door)
+        return;
+    struct session_party local = *p->config.local;
+    local.role = SESSION_PRIMARY;
+    pthread_mutex_lock(&p->lock);
+    local.term = p->status.term;
+    pthread_mutex_unlock(&p->lock);
+    door_set_local(p->config.door, &local);
 }
 
 /* A grant counts once it is on disk; until then it is no answer. */
@@ -355,10 +371,7 @@ static void handle_answer(struct primary *p, const struct letter *letter)
     pthread_mutex_lock(&p->lock);
     p->status.term = letter->answer.term;
     pthread_mutex_unlock(&p->lock);
-    struct session_party local = p->config.local;
-    local.role = SESSION_PRIMARY;
-    local.term = letter->answer.term;
-    door_set_local(p->config.door, &local);
+    introduce(p);
     feed(p, PRIMARY_EVENT_GRANTED, letter->text);
 }
 
@@ -474,17 +487,15 @@ void primary_destroy(struct primary **primary)
 enum primary_end primary_run(struct primary *primary)
 {
     struct primary *p = primary;
-    struct session_party local = p->config.local;
-    local.role = SESSION_PRIMARY;
-    local.term = p->status.term;
-    door_set_local(p->config.door, &local);
+    introduce(p);
     p->status.since = clock_now();
     p->wait_until =
         p->config.peer_wait && !p->config.solo ? clock_now() + p->config.peer_wait : INT64_MAX;
     engine_start_guest(p->engine);
     publish_local(p, true);
-    p->porter_started = pthread_create(&p->porter, NULL, porter_main, p) == 0;
-    if (!p->porter_started)
+    p->porter_started =
+        p->config.door && pthread_create(&p->porter, NULL, porter_main, p) == 0;
+    if (p->config.door && !p->porter_started)
         log_error("primary", "can't start the thread at the door: no standby can come");
     while (!p->ended) {
         struct letter letter;
@@ -506,6 +517,14 @@ enum primary_end primary_run(struct primary *primary)
 struct engine *primary_engine(struct primary *primary)
 {
     return primary->engine;
+}
+
+bool primary_is_fenced(struct primary *primary)
+{
+    pthread_mutex_lock(&primary->lock);
+    const bool fenced = primary->status.state == PRIMARY_FENCED;
+    pthread_mutex_unlock(&primary->lock);
+    return fenced;
 }
 
 void primary_snapshot(struct primary *primary, struct primary_status *out)

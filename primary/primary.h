@@ -23,9 +23,10 @@ struct primary_config {
     const char *who; /* this process, for the arbiter; unique per start */
 
     struct engine_config engine; /* `event` and `context` are set by the primary */
-    struct session_party local;  /* what the door says about us; role and term are set here */
+    /* What the door says about us; role and term are set here. Borrowed. */
+    const struct session_party *local;
 
-    struct door *door;        /* borrowed, as all below */
+    struct door *door;        /* borrowed, as all below; NULL: no standby can come */
     struct term_store *terms; /* used on the role's thread only */
     struct arbiter *arbiter;
     struct heartbeat *heartbeat; /* NULL: none (tests) */
@@ -74,6 +75,7 @@ struct primary_status {
     char answer_text[ERROR_TEXT_MAX];
 };
 
+bool primary_is_fenced(struct primary *primary);
 void primary_snapshot(struct primary *primary, struct primary_status *out);
 
 #endif

@@ -1,0 +1,375 @@
+#include "app/node.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/thread.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "app/node_internal.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "vmm/tap.h"
+
+#define EVENTS_KEPT          1024
+#define HANDSHAKE_TIMEOUT_MS 3000
+#define SAMPLE_SECONDS       1
+#define ANSWER_TIMEOUT       SEC(1)
+
+/* Pauses between the announcements after a promotion. */
+static const unsigned announce_after_ms[] = {20, 50, 100, 200, 500, 1000, 2000};
+
+static void name_process(struct node *node)
+{
+    uint32_t random = 0;
+    char host[64] = "";
+    gethostname(host, sizeof(host) - 1);
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+        random = (uint32_t)clock_now();
+    snprintf(node->who, sizeof(node->who), "%s/%d/%08x", host, (int)getpid(), random);
+}
+
+/* ---- building, in order ---- */
+
+static int open_console(struct node *node, struct error *err)
+{
+    const char *path = node->config->console_log;
+    node->console_fd = -1;
+    if (!path)
+        return 0;
+    if (strcmp(path, "stdout") == 0) {
+        node->console_fd = STDOUT_FILENO;
+        return 0;
+    }
+    node->console_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (node->console_fd < 0)
+        return error_set(err, -errno, "console-log %s: %s", path, strerror(errno));
+    node->console_fd_owned = true;
+    return 0;
+}
+
+static int open_network(void *context, unsigned index, struct error *err)
+{
+    const struct node *node = context;
+    return tap_open(node->config->nets[index].tap, err);
+}
+
+static bool is_pair(const struct config *config)
+{
+    return config->listen.text || config->peer.text;
+}
+
+/* A writable disk needs replicated or shared storage behind it, or a failover would find it at
+ * another moment than memory. */
+static int check_disks(const struct config *config, struct error *err)
+{
+    for (unsigned i = 0; is_pair(config) && i < config->disk_count; i++)
+        if (!config->disks[i].read_only)
+            return error_set(err, -ENOTSUP,
+                             "disk.%u: a writable disk can't be protected yet: set "
+                             "disk.%u-read-only, or run without listen and peer",
+                             i, i);
+    return 0;
+}
+
+static int build_machine(struct node *node, struct error *err)
+{
+    const struct config *c = node->config;
+    int rc = check_disks(c, err);
+    if (rc == 0)
+        rc = open_console(node, err);
+    if (rc < 0)
+        return rc;
+    struct kvm_machine_config config = {
+        .machine = {.boot = {.kernel = c->kernel, .initrd = c->initrd, .command_line = c->cmdline},
+                    .vcpus = c->vcpus,
+                    .net_count = c->net_count,
+                    .disk_count = c->disk_count,
+                    .virtio_console = c->virtio_console,
+                    .rng = c->rng},
+        /* A standby's memory is resident before it is needed. */
+        .memory = {.size = c->memory,
+                   .huge_pages = c->huge_pages,
+                   .prefault = c->role == CONFIG_ROLE_SECONDARY},
+        .open_network = open_network,
+        .console_fd = node->console_fd,
+        .console_free = c->serial == CONFIG_SERIAL_FREE,
+        .event = node_machine_event,
+        .context = node,
+    };
+    for (unsigned i = 0; i < c->net_count; i++)
+        memcpy(config.machine.nets[i].mac, c->nets[i].mac, sizeof(c->nets[i].mac));
+    for (unsigned i = 0; i < c->disk_count; i++)
+        config.machine.disks[i] = (struct machine_disk_config){.path = c->disks[i].path,
+                                                               .read_only = c->disks[i].read_only};
+    rc = kvm_machine_create(&config, &node->machine, err);
+    if (rc < 0)
+        return rc;
+    node->ops = kvm_machine_ops(node->machine);
+    return slab_create(c->staging_cap, &node->slab, err);
+}
+
+static int build_arbiter(struct node *node, struct error *err)
+{
+    const char *directory = node->config->state_dir;
+    if (mkdir(directory, 0700) < 0 && errno != EEXIST)
+        return error_set(err, -errno, "state-dir %s: %s", directory, strerror(errno));
+    const int rc = term_store_open(directory, node->config->name, &node->terms, err);
+    if (rc < 0)
+        return rc;
+    const struct arbiter_config config = {
+        .kind = node->config->arbiter == CONFIG_ARBITER_NONE ? "none" : "manual"};
+    return arbiter_create(&config, &node->arbiter, err);
+}
+
+static int fill_session(struct node *node, struct error *err)
+{
+    struct session_party *p = &node->session.local;
+    const struct gmem *memory = node->ops.ops->memory(node->ops.context);
+    const char *identity = node->ops.ops->identity(node->ops.context);
+    if (strlen(identity) >= sizeof(p->identity))
+        return error_set(err, -E2BIG, "the machine's identity is too long for the handshake");
+    p->major = SESSION_MAJOR;
+    p->minor = SESSION_MINOR;
+    p->role = SESSION_SECONDARY;
+    p->memory_size = gmem_size(memory);
+    p->staging_cap = node->config->staging_cap;
+    p->slot_count = (uint32_t)gmem_slot_count(memory);
+    for (uint32_t i = 0; i < p->slot_count; i++)
+        p->slots[i] =
+            (struct session_slot){gmem_slot_at(memory, i)->gpa, gmem_slot_at(memory, i)->size};
+    snprintf(p->vm_name, sizeof(p->vm_name), "%s", node->config->name);
+    snprintf(p->identity, sizeof(p->identity), "%s", identity);
+    node->session.timeout_ms = HANDSHAKE_TIMEOUT_MS;
+    return key_derive(node->config->secret, node->config->secret_size, KEY_LABEL_SESSION,
+                      node->session.key, err);
+}
+
+static int build_door(struct node *node, struct error *err)
+{
+    if (!is_pair(node->config))
+        return 0;
+    int rc = fill_session(node, err);
+    if (rc < 0)
+        return rc;
+    struct listener *listener = NULL;
+    rc = transport_listen(node->config->listen.text, &listener, err);
+    return rc < 0 ? rc : door_open(listener, &node->session, &node->door, err);
+}
+
+static int build_heartbeat(struct node *node, struct error *err)
+{
+    const struct config *c = node->config;
+    if (!c->path_count)
+        return 0;
+    struct heartbeat_path paths[CONFIG_PATHS_MAX];
+    for (unsigned i = 0; i < c->path_count; i++)
+        paths[i] = (struct heartbeat_path){c->paths[i].local.text, c->paths[i].remote.text};
+    const struct heartbeat_config config = {
+        .vm = c->name,
+        .secret = c->secret,
+        .secret_size = c->secret_size,
+        .paths = paths,
+        .path_count = c->path_count,
+        .interval = c->heartbeat_interval,
+        .multiplier = c->heartbeat_multiplier,
+        .eof_is_suspicion = true,
+        .realtime = c->realtime,
+        .lock_memory = c->realtime,
+    };
+    return heartbeat_create(&config, &node_heartbeat_ops, node, &node->heartbeat, err);
+}
+
+static void on_signal(evutil_socket_t signal, short what, void *context)
+{
+    (void)what;
+    log_info("app", "signal %d: stopping", (int)signal);
+    node_stop_role(context);
+}
+
+static void on_sample(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd, (void)what;
+    node_sample(context);
+}
+
+/* The first announcement may fall into a moment in which a switch or a bridge port doesn't forward
+ * yet; the guest's silence would last until it speaks by itself. */
+static void on_announce(evutil_socket_t fd, short what, void *context)
+{
+    struct node *node = context;
+    (void)fd, (void)what;
+    pthread_mutex_lock(&node->lock);
+    const bool lost = !node->primary || primary_is_fenced(node->primary);
+    pthread_mutex_unlock(&node->lock);
+    if (lost || node->announcements == ARRAY_SIZE(announce_after_ms))
+        return;
+    node->ops.ops->announce(node->ops.context);
+    const unsigned ms = announce_after_ms[node->announcements++];
+    const struct timeval next = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
+    event_add(node->announcer, &next);
+}
+
+static void on_role_ended(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd, (void)what;
+    event_base_loopbreak(((struct node *)context)->base);
+}
+
+static int build_loop(struct node *node, struct error *err)
+{
+    static const struct timeval second = {.tv_sec = SAMPLE_SECONDS};
+    node->base = event_base_new();
+    if (node->base) {
+        node->signals[0] = evsignal_new(node->base, SIGTERM, on_signal, node);
+        node->signals[1] = evsignal_new(node->base, SIGINT, on_signal, node);
+        node->sampler = event_new(node->base, -1, EV_PERSIST, on_sample, node);
+        node->announcer = event_new(node->base, -1, 0, on_announce, node);
+        node->role_ended = event_new(node->base, -1, 0, on_role_ended, node);
+    }
+    if (!node->base || !node->signals[0] || !node->signals[1] || !node->sampler ||
+        !node->announcer || !node->role_ended || event_add(node->signals[0], NULL) < 0 ||
+        event_add(node->signals[1], NULL) < 0 || event_add(node->sampler, &second) < 0)
+        return error_set(err, -ENOMEM, "can't build the event loop");
+    const struct control_server_config config = {.path = node->config->control_socket,
+                                                 .group = node->config->control_group,
+                                                 .vm = node->config->name,
+                                                 .ops = &node_control_ops,
+                                                 .context = node,
+                                                 .events = node->events};
+    if (mkdir(node->config->run_dir, 0755) < 0 && errno != EEXIST)
+        return error_set(err, -errno, "run-dir %s: %s", node->config->run_dir, strerror(errno));
+    return control_server_create(node->base, &config, &node->server, err);
+}
+
+int node_create(const struct config *config, struct node **out, struct error *err)
+{
+    *out = NULL;
+    evthread_use_pthreads();
+    struct node *node = calloc(1, sizeof(*node));
+    if (!node)
+        return error_set(err, -ENOMEM, "out of memory");
+    node->config = config;
+    node->console_fd = -1;
+    node->started = clock_now();
+    pthread_mutex_init(&node->lock, NULL);
+    name_process(node);
+    node->events = control_events_create(EVENTS_KEPT);
+    int rc = node->events ? 0 : error_set(err, -ENOMEM, "out of memory");
+    if (rc == 0)
+        rc = build_machine(node, err);
+    if (rc == 0)
+        rc = kvm_machine_open_networks(node->machine, err);
+    if (rc == 0)
+        rc = build_arbiter(node, err);
+    if (rc == 0)
+        rc = build_door(node, err);
+    if (rc == 0)
+        rc = build_heartbeat(node, err);
+    if (rc == 0)
+        rc = build_loop(node, err);
+    if (rc < 0)
+        node_destroy(&node);
+    *out = node;
+    return rc;
+}
+
+void node_destroy(struct node **node)
+{
+    struct node *n = *node;
+    if (!n)
+        return;
+    control_server_destroy(&n->server);
+    heartbeat_destroy(&n->heartbeat);
+    door_destroy(&n->door);
+    arbiter_destroy(&n->arbiter);
+    term_store_close(&n->terms);
+    slab_destroy(&n->slab);
+    kvm_machine_destroy(&n->machine);
+    for (size_t i = 0; i < ARRAY_SIZE(n->signals); i++)
+        if (n->signals[i])
+            event_free(n->signals[i]);
+    if (n->sampler)
+        event_free(n->sampler);
+    if (n->announcer)
+        event_free(n->announcer);
+    if (n->role_ended)
+        event_free(n->role_ended);
+    if (n->base)
+        event_base_free(n->base);
+    control_events_destroy(&n->events);
+    if (n->console_fd_owned)
+        fd_close(&n->console_fd);
+    pthread_mutex_destroy(&n->lock);
+    free(n);
+    *node = NULL;
+}
+
+/* ---- running ---- */
+
+static int make_primary(struct node *node, struct error *err)
+{
+    int rc = kvm_machine_boot(node->machine, err);
+    if (rc == 0)
+        rc = node->ops.ops->output_open(node->ops.context, err);
+    if (rc < 0)
+        return rc;
+    const struct primary_config config = node_primary_config(node);
+    rc = primary_create(&config, &node->primary, err);
+    return rc;
+}
+
+static int make_secondary(struct node *node, struct error *err)
+{
+    const struct secondary_config config = {
+        .vm = node->config->name,
+        .who = node->who,
+        .machine = node->ops,
+        .slab = node->slab,
+        .primary_uri = node->config->peer.text,
+        .session = node->session,
+        .terms = node->terms,
+        .arbiter = node->arbiter,
+        .heartbeat = node->heartbeat,
+        .detection_time = node->config->heartbeat_interval * node->config->heartbeat_multiplier,
+        .arbiter_timeout = node->config->arbiter_timeout,
+        .note = node_note,
+        .context = node,
+    };
+    return secondary_create(&config, &node->secondary, err);
+}
+
+int node_run(struct node *node, struct error *err)
+{
+    int rc = node->config->role == CONFIG_ROLE_PRIMARY ? make_primary(node, err)
+                                                       : make_secondary(node, err);
+    if (rc == 0 && node->heartbeat) {
+        const struct heartbeat_local local = {.role = node->primary ? PACKET_ROLE_PRIMARY
+                                                                    : PACKET_ROLE_SECONDARY};
+        heartbeat_set_local(node->heartbeat, &local);
+        rc = heartbeat_start(node->heartbeat, err);
+    }
+    if (rc == 0 && pthread_create(&node->role_thread, NULL, node_role_main, node) != 0)
+        rc = error_set(err, -EAGAIN, "can't start the role's thread");
+    if (rc == 0) {
+        node_note(node, false, "daemon.started",
+                  node->primary ? "started as primary" : "started as secondary");
+        event_base_dispatch(node->base);
+        pthread_join(node->role_thread, NULL);
+        rc = node->result;
+        if (rc < 0 && err)
+            *err = node->failure;
+        control_server_complete(node->server, node->stop_token, 0, "stopped");
+        control_server_flush(node->server, ANSWER_TIMEOUT);
+    }
+    primary_destroy(&node->primary);
+    secondary_destroy(&node->secondary);
+    return rc;
+}

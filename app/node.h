@@ -1,0 +1,27 @@
+/* The node: one VM on one host. Builds everything the configuration asks for, runs the role, and
+ * answers the operator.
+ *
+ * Order of building (undone in reverse): machine and its memory, staging memory, term store,
+ * arbiter, listener and door, heartbeat, control socket. Nothing is visible outside before all of
+ * it exists, so a wrong configuration leaves nothing half-started.
+ *
+ * Threads: the main thread runs the event loop (control socket, signals, the sampling timer); the
+ * role's thread runs secondary_run() and primary_run(); everybody else posts to one of the two. */
+#ifndef KEMARI_APP_NODE_H
+#define KEMARI_APP_NODE_H
+
+#include "app/config.h"
+#include "base/error.h"
+
+struct node;
+
+/* `config` is borrowed until destroy. */
+int node_create(const struct config *config, struct node **out, struct error *err);
+
+/* Until the end of the guest, of the role, or a signal (SIGTERM, SIGINT: as `kemarictl stop`).
+ * 0 after an orderly end, negative with the reason in `err` otherwise. */
+int node_run(struct node *node, struct error *err);
+
+void node_destroy(struct node **node);
+
+#endif

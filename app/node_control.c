@@ -1,0 +1,407 @@
+/* What the operator sees and may ask for. Main thread. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "app/node_internal.h"
+#include "base/clock.h"
+
+/* Snapshots are large (histograms): taken into one allocation, not onto the stack. */
+struct snapshots {
+    struct primary_status primary;
+    struct secondary_status secondary;
+    struct engine_stats engine;
+    struct outbox_stats outbox;
+    struct standby_stats standby;
+    struct heartbeat_status heartbeat;
+    bool is_primary;
+    bool is_secondary;
+    bool took_over;
+    struct secondary_takeover takeover;
+    nsec_t running_at;
+    bool guest_off;
+};
+
+static struct snapshots *take_snapshots(struct node *node)
+{
+    struct snapshots *s = calloc(1, sizeof(*s));
+    if (!s)
+        abort();
+    pthread_mutex_lock(&node->lock);
+    s->is_primary = node->primary != NULL;
+    s->is_secondary = node->secondary != NULL;
+    if (node->primary) {
+        primary_snapshot(node->primary, &s->primary);
+        engine_snapshot(primary_engine(node->primary), &s->engine);
+        outbox_snapshot(engine_outbox(primary_engine(node->primary)), &s->outbox);
+    }
+    if (node->secondary) {
+        secondary_snapshot(node->secondary, &s->secondary);
+        secondary_standby_stats(node->secondary, &s->standby);
+    }
+    s->took_over = node->took_over;
+    s->takeover = node->takeover;
+    s->running_at = node->running_at;
+    s->guest_off = node->guest_off;
+    pthread_mutex_unlock(&node->lock);
+    if (node->heartbeat)
+        heartbeat_snapshot(node->heartbeat, &s->heartbeat);
+    return s;
+}
+
+/* ---- the rates ---- */
+
+void node_sample(struct node *node)
+{
+    struct snapshots *s = take_snapshots(node);
+    struct sample *last = &node->sample;
+    const nsec_t now = clock_now();
+    const uint64_t epochs = s->is_primary ? s->engine.epochs_committed : s->standby.epochs;
+    const uint64_t dirty = s->is_primary ? s->engine.dirty_total : s->standby.pages;
+    const uint64_t sync = s->is_primary ? s->engine.sync_done_pages : s->standby.sync_pages;
+    const double seconds = (double)(now - last->at) / 1e9;
+    if (last->at && seconds > 0) {
+        last->epochs_per_second =
+            epochs >= last->epochs ? (double)(epochs - last->epochs) / seconds : 0;
+        last->dirty_per_second = dirty >= last->dirty ? (double)(dirty - last->dirty) / seconds : 0;
+        last->sync_per_second =
+            sync >= last->sync_pages ? (double)(sync - last->sync_pages) / seconds : 0;
+    }
+    last->at = now;
+    last->epochs = epochs;
+    last->dirty = dirty;
+    last->sync_pages = sync;
+    free(s);
+}
+
+/* ---- status ---- */
+
+static void fill_primary_state(const struct snapshots *s, struct control_status *out)
+{
+    static const enum control_state states[] = {
+        [PRIMARY_WAITING] = CONTROL_STATE_CONNECTING,
+        [PRIMARY_SYNCHRONISING] = CONTROL_STATE_SYNCHRONISING,
+        [PRIMARY_PROTECTED] = CONTROL_STATE_REPLICATING,
+        [PRIMARY_ASKING] = CONTROL_STATE_HOLDING,
+        [PRIMARY_SOLO] = CONTROL_STATE_ALONE,
+        [PRIMARY_FENCED] = CONTROL_STATE_STOPPED,
+    };
+    const struct primary_status *p = &s->primary;
+    out->role = p->state == PRIMARY_SOLO ? CONTROL_ROLE_SOLO : CONTROL_ROLE_PRIMARY;
+    out->state = states[p->state];
+    out->term = p->term;
+    snprintf(out->peer.address, sizeof(out->peer.address), "%.*s", CONTROL_NAME_MAX - 1, p->peer);
+    out->peer.connected = p->peer[0] != '\0';
+    /* Protected is what the engine says, at this moment: a commit without a link is history. */
+    out->protected = p->state == PRIMARY_PROTECTED && s->engine.state == ENGINE_REPLICATING;
+    switch (p->state) {
+    case PRIMARY_WAITING:
+        snprintf(out->reason, sizeof(out->reason),
+                 "no secondary has connected yet; output is held");
+        break;
+    case PRIMARY_SYNCHRONISING:
+        snprintf(out->reason, sizeof(out->reason), "memory is being copied to the secondary");
+        break;
+    case PRIMARY_PROTECTED:
+        if (!out->protected)
+            snprintf(out->reason, sizeof(out->reason), "the secondary is catching up (%s)",
+                     engine_state_name(s->engine.state));
+        break;
+    case PRIMARY_ASKING:
+        snprintf(out->reason, sizeof(out->reason),
+                 "output is held until the arbiter answers: %.200s", p->why);
+        break;
+    case PRIMARY_SOLO:
+        snprintf(out->reason, sizeof(out->reason), "running alone, without a secondary");
+        break;
+    default:
+        snprintf(out->reason, sizeof(out->reason),
+                 "this host lost the guest, which is stopped for good: %.180s", p->why);
+        break;
+    }
+}
+
+static void fill_secondary_state(const struct snapshots *s, struct control_status *out)
+{
+    static const enum control_state states[] = {
+        [SECONDARY_CONNECTING] = CONTROL_STATE_CONNECTING,
+        [SECONDARY_SYNCHRONISING] = CONTROL_STATE_SYNCHRONISING,
+        [SECONDARY_READY] = CONTROL_STATE_REPLICATING,
+        [SECONDARY_ORPHANED] = CONTROL_STATE_HOLDING,
+        [SECONDARY_ASKING] = CONTROL_STATE_HOLDING,
+        [SECONDARY_PROMOTING] = CONTROL_STATE_PROMOTING,
+    };
+    const struct secondary_status *p = &s->secondary;
+    out->role = CONTROL_ROLE_SECONDARY;
+    out->state = states[p->state];
+    out->term = p->term;
+    snprintf(out->peer.address, sizeof(out->peer.address), "%.*s", CONTROL_NAME_MAX - 1, p->peer);
+    out->peer.connected = s->standby.following;
+    out->protected = p->state == SECONDARY_READY && s->standby.promotable && s->standby.following;
+    if (out->protected)
+        return;
+    switch (p->state) {
+    case SECONDARY_CONNECTING:
+        snprintf(out->reason, sizeof(out->reason), "not connected to the primary%s%.200s",
+                 p->trouble[0] ? ": " : "", p->trouble);
+        break;
+    case SECONDARY_SYNCHRONISING:
+        snprintf(out->reason, sizeof(out->reason), "memory is being copied from the primary");
+        break;
+    case SECONDARY_ASKING:
+        snprintf(out->reason, sizeof(out->reason), "taking over needs the arbiter's grant: %.200s",
+                 p->why);
+        break;
+    default:
+        snprintf(out->reason, sizeof(out->reason), "%s: %.200s", secondary_state_name(p->state),
+                 p->why);
+        break;
+    }
+}
+
+static void fill_replication(const struct node *node, const struct snapshots *s,
+                             struct control_status *out)
+{
+    struct control_replication *r = &out->replication;
+    r->staging_cap_bytes = node->config->staging_cap;
+    r->epochs_per_second = node->sample.epochs_per_second;
+    r->dirty_pages_per_second = node->sample.dirty_per_second;
+    r->staging_bytes =
+        (slab_chunk_count(node->slab) - slab_free_count(node->slab)) * SLAB_CHUNK_SIZE;
+    r->window = node->config->window;
+    if (s->is_secondary) {
+        r->epoch_committed = s->standby.committed;
+        r->epochs_committed = s->standby.epochs;
+        return;
+    }
+    const struct engine_stats *e = &s->engine;
+    snprintf(r->policy, sizeof(r->policy), "%s", policy_kind_name(e->policy.kind));
+    r->epoch_committed = e->committed;
+    r->epoch_in_flight = e->in_flight ? e->next_epoch - 1 : 0;
+    r->in_flight = e->in_flight;
+    r->epochs_committed = e->epochs_committed;
+    r->epochs_aborted = e->epochs_aborted;
+    control_distribution_from(&r->pause, &e->pause);
+    control_distribution_from(&r->commit, &e->commit);
+    control_distribution_from(&r->hold, &s->outbox.hold);
+    r->dirty_pages_last = e->dirty_last;
+    r->pages_sent = e->pages_sent;
+    r->zero_pages = e->zero_pages;
+    r->bytes_sent = e->bytes_sent;
+    r->throttle_percent = e->parked ? 100 : 0;
+    out->outbox = (struct control_outbox){.bytes = s->outbox.held_bytes,
+                                          .frames = s->outbox.held_items,
+                                          .cap_bytes = node->config->outbox_cap};
+}
+
+static void fill_synchronisation(const struct node *node, const struct snapshots *s,
+                                 struct control_status *out)
+{
+    struct control_synchronisation *sync = &out->synchronisation;
+    sync->active = out->state == CONTROL_STATE_SYNCHRONISING;
+    const uint64_t done = s->is_primary ? s->engine.sync_done_pages : s->standby.sync_pages;
+    const uint64_t total =
+        s->is_primary ? s->engine.sync_total_pages : node->config->memory >> PAGE_SHIFT;
+    sync->bytes_done = done << PAGE_SHIFT;
+    sync->bytes_total = total << PAGE_SHIFT;
+    if (!sync->active)
+        return;
+    sync->bytes_per_second = node->sample.sync_per_second * (double)PAGE_SIZE;
+    if (sync->bytes_per_second > 0 && total > done)
+        sync->eta_ns = (uint64_t)((double)(sync->bytes_total - sync->bytes_done) /
+                                  sync->bytes_per_second * 1e9);
+}
+
+static void fill_heartbeat(const struct node *node, const struct snapshots *s,
+                           struct control_status *out)
+{
+    struct control_heartbeat *h = &out->heartbeat;
+    if (!node->heartbeat)
+        return;
+    const nsec_t now = clock_now();
+    h->peer_alive = s->heartbeat.state == DETECTOR_ALIVE;
+    h->interval_ns = (uint64_t)node->config->heartbeat_interval;
+    h->multiplier = node->config->heartbeat_multiplier;
+    h->path_count = (unsigned)s->heartbeat.path_count;
+    for (unsigned i = 0; i < h->path_count && i < CONTROL_PATHS_MAX; i++) {
+        const struct heartbeat_path_status *from = &s->heartbeat.paths[i];
+        struct control_heartbeat_path *to = &h->paths[i];
+        snprintf(to->local, sizeof(to->local), "%.*s", CONTROL_NAME_MAX - 1, from->bind);
+        snprintf(to->remote, sizeof(to->remote), "%.*s", CONTROL_NAME_MAX - 1, from->peer);
+        to->state = from->heard             ? CONTROL_PATH_UP
+                    : from->last_heard == 0 ? CONTROL_PATH_UNKNOWN
+                                            : CONTROL_PATH_DOWN;
+        to->last_seen_ns = from->last_heard ? (uint64_t)(now - from->last_heard) : 0;
+        to->received = from->received;
+        to->lost = from->lost;
+        to->rejected = from->replayed + from->unproven + from->bad_mac + from->bad_other;
+    }
+    if (!s->heartbeat.realtime && node->config->realtime)
+        control_status_warn(out, "the heartbeat runs without real-time priority: a busy host may "
+                                 "delay it (CAP_SYS_NICE is needed)");
+}
+
+static void fill_arbiter(struct node *node, const struct snapshots *s, struct control_status *out)
+{
+    struct control_arbiter *a = &out->arbiter;
+    snprintf(a->kind, sizeof(a->kind), "%s", arbiter_kind_name(node->arbiter));
+    const bool answered = s->is_primary ? s->primary.answered : s->secondary.answered;
+    const enum arbiter_result last =
+        s->is_primary ? s->primary.last_answer : s->secondary.last_answer;
+    const char *text = s->is_primary ? s->primary.answer_text : s->secondary.answer_text;
+    struct arbiter_pending pending;
+    if (arbiter_pending(node->arbiter, &pending)) {
+        a->state = CONTROL_ARBITER_ASKING;
+        a->asked_term = pending.next;
+        snprintf(a->detail, sizeof(a->detail), "%s: %.*s", arbiter_purpose_name(pending.purpose),
+                 ARBITER_TEXT_MAX, pending.why);
+        return;
+    }
+    if (!answered)
+        return;
+    a->state = last == ARBITER_GRANTED   ? CONTROL_ARBITER_GRANTED
+               : last == ARBITER_REFUSED ? CONTROL_ARBITER_DENIED
+                                         : CONTROL_ARBITER_UNREACHABLE;
+    snprintf(a->detail, sizeof(a->detail), "%.*s", CONTROL_TEXT_MAX - 1, text);
+}
+
+static uint64_t since(nsec_t start, nsec_t at)
+{
+    return at > start ? (uint64_t)(at - start) : 0;
+}
+
+static void fill_takeover(const struct snapshots *s, struct control_status *out)
+{
+    if (!s->took_over)
+        return;
+    const struct secondary_takeover *t = &s->takeover;
+    const nsec_t start = t->last_sign;
+    struct control_takeover *to = &out->takeover;
+    to->happened = true;
+    to->term = t->term;
+    to->epoch = t->epoch;
+    snprintf(to->cause, sizeof(to->cause), "%.*s", CONTROL_TEXT_MAX - 1, t->cause);
+    to->suspect_ns = since(start, t->suspected);
+    to->grant_ns = since(start, t->granted);
+    to->drop_ns = since(start, t->dropped);
+    to->apply_ns = since(start, t->applied);
+    to->load_ns = since(start, t->loaded);
+    to->network_ns = since(start, t->network);
+    to->run_ns = since(start, s->running_at);
+    to->first_output_ns = since(start, s->outbox.first_emit_after_open);
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    to->suspect_wall_ns = SEC(wall.tv_sec) + wall.tv_nsec - (clock_now() - t->suspected);
+}
+
+static void on_status(void *context, struct control_status *out)
+{
+    struct node *node = context;
+    struct snapshots *s = take_snapshots(node);
+    snprintf(out->vm, sizeof(out->vm), "%s", node->config->name);
+    snprintf(out->daemon_version, sizeof(out->daemon_version), "%s", KEMARI_VERSION);
+    out->pid = (uint32_t)getpid();
+    out->uptime_ns = (uint64_t)(clock_now() - node->started);
+    if (s->is_primary)
+        fill_primary_state(s, out);
+    else if (s->is_secondary)
+        fill_secondary_state(s, out);
+    snprintf(out->peer.transport, sizeof(out->peer.transport), "tcp");
+    if (!out->peer.address[0] && node->config->peer.text)
+        snprintf(out->peer.address, sizeof(out->peer.address), "%.*s", CONTROL_NAME_MAX - 1,
+                 node->config->peer.text);
+    out->guest = (struct control_guest){
+        .state = !s->is_primary                     ? CONTROL_GUEST_NONE
+                 : s->guest_off                     ? CONTROL_GUEST_OFF
+                 : s->engine.parked                 ? CONTROL_GUEST_PARKED
+                 : s->engine.state == ENGINE_FENCED ? CONTROL_GUEST_PARKED
+                                                    : CONTROL_GUEST_RUNNING,
+        .vcpus = node->config->vcpus,
+        .memory_bytes = node->config->memory,
+        .console_free = node->config->serial == CONFIG_SERIAL_FREE,
+    };
+    fill_replication(node, s, out);
+    fill_synchronisation(node, s, out);
+    fill_heartbeat(node, s, out);
+    fill_arbiter(node, s, out);
+    fill_takeover(s, out);
+    if (arbiter_warning(node->arbiter))
+        control_status_warn(out, "%s", arbiter_warning(node->arbiter));
+    if (s->outbox.dropped_items)
+        control_status_warn(out, "%llu pieces of output were dropped beyond outbox-cap",
+                            (unsigned long long)s->outbox.dropped_items);
+    const uint64_t dropped = kvm_machine_dropped_frames(node->machine);
+    if (dropped)
+        control_status_warn(out, "%llu frames were refused by the tap interface",
+                            (unsigned long long)dropped);
+    free(s);
+}
+
+/* ---- orders ---- */
+
+static void on_failover(void *context, control_token_t token)
+{
+    struct node *node = context;
+    struct error err = {0};
+    int rc = -EPERM;
+    pthread_mutex_lock(&node->lock);
+    if (node->secondary)
+        rc = secondary_failover(node->secondary, &err);
+    else
+        error_set(&err, rc, "this host runs the guest: order the failover on the secondary's host");
+    pthread_mutex_unlock(&node->lock);
+    control_server_complete(node->server, token, rc,
+                            rc == 0 ? "asking the arbiter to run the guest here" : err.text);
+}
+
+static void on_stop(void *context, control_token_t token)
+{
+    struct node *node = context;
+    pthread_mutex_lock(&node->lock);
+    const bool first = !node->stop_token;
+    if (first)
+        node->stop_token = token;
+    pthread_mutex_unlock(&node->lock);
+    if (!first)
+        control_server_complete(node->server, token, -EALREADY, "the daemon is stopping already");
+    node_stop_role(node);
+}
+
+static void answer(struct node *node, control_token_t token, term_t term, bool granted)
+{
+    struct error err = {0};
+    struct arbiter_pending pending;
+    int rc;
+    if (!arbiter_pending(node->arbiter, &pending))
+        rc = error_set(&err, -ENOENT, "nothing is asked of the arbiter now");
+    else if (term && term != pending.next)
+        rc = error_set(&err, -ESTALE, "the open question is about term %llu, not %llu",
+                       (unsigned long long)pending.next, (unsigned long long)term);
+    else
+        rc = arbiter_answer(node->arbiter, pending.number, granted, &err);
+    control_server_complete(node->server, token, rc,
+                            rc < 0    ? err.text
+                            : granted ? "granted"
+                                      : "denied");
+}
+
+static void on_grant(void *context, control_token_t token, term_t term)
+{
+    answer(context, token, term, true);
+}
+
+static void on_deny(void *context, control_token_t token, term_t term)
+{
+    answer(context, token, term, false);
+}
+
+const struct control_ops node_control_ops = {
+    .status = on_status,
+    .failover = on_failover,
+    .stop = on_stop,
+    .grant = on_grant,
+    .deny = on_deny,
+};

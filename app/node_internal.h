@@ -1,0 +1,81 @@
+/* Inside of the node: node.c (life), node_role.c (the role's thread and its events), node_control.c
+ * (the operator). */
+#ifndef KEMARI_APP_NODE_INTERNAL_H
+#define KEMARI_APP_NODE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "app/kvm_machine.h"
+#include "app/node.h"
+#include "control/server.h"
+#include "primary/primary.h"
+#include "secondary/secondary.h"
+
+struct event;
+
+struct node {
+    /* set at creation */
+    const struct config *config;
+    char who[ARBITER_TEXT_MAX];
+    nsec_t started;
+    int console_fd;
+    bool console_fd_owned;
+    struct kvm_machine *machine;
+    struct checkpoint_machine ops;
+    struct slab *slab;
+    struct term_store *terms;
+    struct arbiter *arbiter;
+    struct door *door;           /* NULL: no `listen` */
+    struct heartbeat *heartbeat; /* NULL: no path */
+    struct session_config session;
+    struct control_events *events;
+
+    /* main thread */
+    struct event_base *base;
+    struct control_server *server;
+    struct event *signals[2];
+    struct event *sampler;
+    struct event *announcer;  /* activated by the role's thread after a promotion */
+    size_t announcements;
+    struct event *role_ended; /* activated by the role's thread */
+    struct sample {           /* of the counters behind the rates in status */
+        nsec_t at;
+        uint64_t epochs;
+        uint64_t dirty;
+        uint64_t sync_pages;
+        double epochs_per_second;
+        double dirty_per_second;
+        double sync_per_second;
+    } sample;
+
+    pthread_t role_thread;
+
+    pthread_mutex_t lock;        /* protects all below */
+    struct primary *primary;     /* the role that runs, or NULL */
+    struct secondary *secondary; /* likewise */
+    bool guest_off;              /* before the role could be told */
+    bool stopping;
+    control_token_t stop_token;
+    bool took_over;
+    struct secondary_takeover takeover;
+    nsec_t running_at; /* when the promoted guest was resumed */
+    int result;        /* of the role */
+    struct error failure;
+};
+
+/* node_role.c */
+void *node_role_main(void *context); /* of the role's thread; context is the node */
+extern const struct heartbeat_ops node_heartbeat_ops; /* owner is the node */
+void node_machine_event(void *context, enum machine_event event, const char *detail);
+void node_note(void *context, bool warning, const char *kind, const char *text);
+/* What a primary on this node is made of; app/node_role.c changes it for a promotion. */
+struct primary_config node_primary_config(struct node *node);
+/* Ends the role in an orderly way. Any thread. */
+void node_stop_role(struct node *node);
+
+/* node_control.c */
+extern const struct control_ops node_control_ops; /* context is the node */
+/* Refreshes the rates shown in status; main thread, about once a second. */
+void node_sample(struct node *node);
+
+#endif

@@ -1,0 +1,233 @@
+/* The role's thread: a secondary until it is promoted, a primary from then on; and who tells it
+ * what. */
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/node_internal.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#define SEND_TIMEOUT_MS 1000 /* a standby that takes no byte for so long is lost */
+
+void node_note(void *context, bool warning, const char *kind, const char *text)
+{
+    struct node *node = context;
+    control_events_note(node->events, warning ? CONTROL_WARNING : CONTROL_INFO, kind, "%s", text);
+}
+
+static struct policy policy_of(const struct config *config)
+{
+    static const enum policy_kind kinds[] = {
+        [CONFIG_POLICY_PIPELINED] = POLICY_PIPELINED,
+        [CONFIG_POLICY_KEMARI] = POLICY_KEMARI,
+        [CONFIG_POLICY_INTERVAL] = POLICY_INTERVAL,
+    };
+    return (struct policy){
+        .kind = kinds[config->policy],
+        .interval = config->max_interval,
+        .max_interval = config->max_interval,
+        .window = config->window,
+        .dirty_budget = config->dirty_budget >> PAGE_SHIFT,
+    };
+}
+
+struct primary_config node_primary_config(struct node *node)
+{
+    return (struct primary_config){
+        .vm = node->config->name,
+        .who = node->who,
+        .engine = {.machine = node->ops,
+                   .slab = node->slab,
+                   .outbox_cap = node->config->outbox_cap,
+                   .policy = policy_of(node->config),
+                   .first_epoch = 1},
+        .local = &node->session.local,
+        .door = node->door,
+        .terms = node->terms,
+        .arbiter = node->arbiter,
+        .heartbeat = node->heartbeat,
+        .peer_wait = node->door ? node->config->peer_wait : 1,
+        .arbiter_timeout = node->config->arbiter_timeout,
+        .send_timeout_ms = SEND_TIMEOUT_MS,
+        .note = node_note,
+        .context = node,
+    };
+}
+
+/* ---- the machine and the heartbeat ---- */
+
+void node_machine_event(void *context, enum machine_event event, const char *detail)
+{
+    struct node *node = context;
+    if (event == MACHINE_EVENT_RESET) {
+        node_note(node, false, "guest.reset", detail ? detail : "the guest rebooted");
+        return;
+    }
+    const bool failed = event == MACHINE_EVENT_FAILED;
+    pthread_mutex_lock(&node->lock);
+    node->guest_off = true;
+    if (node->primary)
+        primary_guest_ended(node->primary, failed,
+                            detail   ? detail
+                            : failed ? "the guest can't go on"
+                                     : "the guest switched itself off");
+    pthread_mutex_unlock(&node->lock);
+}
+
+static void on_suspect(void *owner, enum detector_reason reason, nsec_t at)
+{
+    struct node *node = owner;
+    const char *why = detector_reason_text(reason);
+    (void)at;
+    node_note(node, true, "heartbeat.suspect", why);
+    pthread_mutex_lock(&node->lock);
+    if (node->primary)
+        primary_suspect(node->primary, why);
+    if (node->secondary)
+        secondary_suspect(node->secondary, why, reason != DETECTOR_REASON_SILENCE);
+    pthread_mutex_unlock(&node->lock);
+}
+
+static void on_alive(void *owner, enum detector_reason reason)
+{
+    struct node *node = owner;
+    node_note(node, false, "heartbeat.alive", detector_reason_text(reason));
+    pthread_mutex_lock(&node->lock);
+    if (node->secondary)
+        secondary_alive(node->secondary);
+    pthread_mutex_unlock(&node->lock);
+}
+
+static void on_peer_stopping(void *owner, enum detector_reason reason)
+{
+    node_note(owner, false, "heartbeat.stopping", detector_reason_text(reason));
+}
+
+static void on_stalled(void *owner, nsec_t stalled_for)
+{
+    struct node *node = owner;
+    control_events_note(node->events, CONTROL_WARNING, "heartbeat.stalled",
+                        "this process did not run for %lld ms", (long long)(stalled_for / MSEC(1)));
+}
+
+static void on_peer_changed(void *owner, const struct heartbeat_peer *peer)
+{
+    struct node *node = owner;
+    if (peer->role != PACKET_ROLE_PRIMARY && peer->role != PACKET_ROLE_SOLO)
+        return;
+    pthread_mutex_lock(&node->lock);
+    if (node->primary)
+        primary_superseded(node->primary, peer->term);
+    if (node->secondary)
+        secondary_superseded(node->secondary, peer->term);
+    pthread_mutex_unlock(&node->lock);
+}
+
+const struct heartbeat_ops node_heartbeat_ops = {
+    .suspect = on_suspect,
+    .alive = on_alive,
+    .peer_stopping = on_peer_stopping,
+    .stalled = on_stalled,
+    .peer_changed = on_peer_changed,
+};
+
+/* ---- the role ---- */
+
+void node_stop_role(struct node *node)
+{
+    pthread_mutex_lock(&node->lock);
+    const bool first = !node->stopping;
+    node->stopping = true;
+    if (first && node->primary)
+        primary_stop(node->primary);
+    if (first && node->secondary)
+        secondary_stop(node->secondary);
+    pthread_mutex_unlock(&node->lock);
+}
+
+static int run_primary(struct node *node, struct error *err)
+{
+    if (primary_run(node->primary) == PRIMARY_END_FAILED)
+        return error_set(err, -EIO, "the guest can't go on: see the log");
+    return 0;
+}
+
+static void log_takeover(struct node *node, const struct secondary_takeover *t)
+{
+    struct control_event event;
+    control_event_init(&event, CONTROL_WARNING, "failover.done",
+                       "this host runs the guest since epoch %llu, term %llu: %s",
+                       (unsigned long long)t->epoch, (unsigned long long)t->term, t->cause);
+    const struct {
+        const char *key;
+        nsec_t at;
+    } steps[] = {{"granted_ns", t->granted}, {"dropped_ns", t->dropped},
+                 {"applied_ns", t->applied}, {"loaded_ns", t->loaded},
+                 {"network_ns", t->network}, {"running_ns", node->running_at}};
+    for (size_t i = 0; i < ARRAY_SIZE(steps); i++)
+        control_event_add(&event, steps[i].key, "%lld", (long long)(steps[i].at - t->suspected));
+    control_events_append(node->events, &event);
+    log_info("app", "%s (suspicion to running: %lld us)", event.text,
+             (long long)((node->running_at - t->suspected) / USEC(1)));
+}
+
+/* The machine holds the guest: from here on this node is its primary, alone. */
+static int become_primary(struct node *node, const struct secondary_takeover *takeover,
+                          struct error *err)
+{
+    struct primary_config config = node_primary_config(node);
+    config.solo = true;
+    config.engine.first_epoch = takeover->epoch + 1;
+    struct primary *primary = NULL;
+    const int rc = primary_create(&config, &primary, err);
+    if (rc < 0)
+        return rc;
+    engine_start_guest(primary_engine(primary));
+    pthread_mutex_lock(&node->lock);
+    struct secondary *secondary = node->secondary;
+    node->secondary = NULL;
+    node->primary = primary;
+    node->took_over = true;
+    node->takeover = *takeover;
+    node->running_at = clock_now();
+    const bool stop = node->stopping;
+    const bool off = node->guest_off;
+    pthread_mutex_unlock(&node->lock);
+    event_active(node->announcer, EV_TIMEOUT, 1);
+    log_takeover(node, takeover);
+    secondary_destroy(&secondary);
+    if (off)
+        primary_guest_ended(primary, false, "the guest switched itself off");
+    if (stop)
+        primary_stop(primary);
+    return run_primary(node, err);
+}
+
+static int run_secondary(struct node *node, struct error *err)
+{
+    struct secondary_takeover takeover = {0};
+    switch (secondary_run(node->secondary, &takeover, err)) {
+    case SECONDARY_END_PROMOTED:
+        return become_primary(node, &takeover, err);
+    case SECONDARY_END_STOPPED:
+        return 0;
+    default:
+        return err->code;
+    }
+}
+
+void *node_role_main(void *context)
+{
+    struct node *node = context;
+    struct error err = {0};
+    const int rc = node->primary ? run_primary(node, &err) : run_secondary(node, &err);
+    pthread_mutex_lock(&node->lock);
+    node->result = rc;
+    node->failure = err;
+    pthread_mutex_unlock(&node->lock);
+    event_active(node->role_ended, EV_TIMEOUT, 1);
+    return NULL;
+}
