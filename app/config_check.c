@@ -213,21 +213,12 @@ static int check_relations(const struct check *check)
     const struct config *config = check->config;
     if (config->memory % HUGE_PAGE_SIZE)
         return FAIL(check, memory, 0, -EINVAL, "the size is not a multiple of 2M");
-    if (config->role == CONFIG_ROLE_SECONDARY && !config->peer.text)
+    if (config->role == CONFIG_ROLE_PRIMARY && !config->peer.text)
         return FAIL(check, peer, 0, -EINVAL,
-                    "this option is needed, a secondary must find its primary");
+                    "this option is needed, a primary must know its secondary");
     if (config->role == CONFIG_ROLE_SECONDARY && !config->listen.text)
         return FAIL(check, listen, 0, -EINVAL,
-                    "this option is needed, a promoted secondary must be found by its next one");
-    if (config->peer.text && !config->listen.text)
-        return FAIL(check, listen, 0, -EINVAL,
-                    "this option is needed with peer: the secondary connects to the primary");
-    if (config->listen.text && !config->secret_file)
-        return FAIL(check, secret_file, 0, -EINVAL,
-                    "this option is needed with listen: both hosts prove that they know it");
-    if (config->listen.text && !config->path_count)
-        return FAIL(check, paths, 0, -EINVAL,
-                    "this option is needed with listen: without a heartbeat a failure goes unseen");
+                    "this option is needed, a secondary must be reachable");
     if (config->dirty_budget > config->staging_cap)
         return FAIL(check, dirty_budget, 0, -EINVAL, "the size is larger than staging-cap");
     const int rc = check_devices(check);

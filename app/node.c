@@ -70,7 +70,7 @@ static bool is_pair(const struct config *config)
  * another moment than memory. */
 static int check_disks(const struct config *config, struct error *err)
 {
-    for (unsigned i = 0; is_pair(config) && i < config->disk_count; i++)
+    for (unsigned i = 0; i < config->disk_count; i++)
         if (!config->disks[i].read_only)
             return error_set(err, -ENOTSUP,
                              "disk.%u: a writable disk can't be protected yet: set "
@@ -79,10 +79,27 @@ static int check_disks(const struct config *config, struct error *err)
     return 0;
 }
 
+/* Both hosts of a pair need the same things, whatever role they begin with. */
+static int check_pair(const struct config *config, struct error *err)
+{
+    if (!is_pair(config))
+        return 0;
+    if (!config->listen.text || !config->peer.text)
+        return error_set(err, -EINVAL,
+                         "listen and peer are needed on both hosts: the secondary connects to the "
+                         "primary, and either may become the other");
+    if (!config->secret_file)
+        return error_set(err, -EINVAL, "secret-file is needed: both hosts prove that they know it");
+    if (!config->path_count)
+        return error_set(err, -EINVAL,
+                         "path.0 is needed: without a heartbeat a failure goes unseen");
+    return check_disks(config, err);
+}
+
 static int build_machine(struct node *node, struct error *err)
 {
     const struct config *c = node->config;
-    int rc = check_disks(c, err);
+    int rc = check_pair(c, err);
     if (rc == 0)
         rc = open_console(node, err);
     if (rc < 0)
