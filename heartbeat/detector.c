@@ -175,7 +175,6 @@ static void check_own_stall(struct detector *d, nsec_t now, struct detector_acti
     actions->stalled = true;
     actions->stalled_for = gap;
     d->distrust_until = now + detector_detection_time(d);
-    d->probation_from = 0;
     restart_timers(d, now);
 }
 

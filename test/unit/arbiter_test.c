@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -287,6 +288,33 @@ static void a_callback_may_ask_the_next_question(void)
     CU_ASSERT_EQUAL(c.listener.last.term, 10);
 }
 
+/* A callback that takes its time. */
+struct slow {
+    struct listener listener; /* `count` tells that the callback has begun */
+    atomic_bool done;
+};
+
+static void listen_slowly(void *owner, const struct arbiter_answer *answer)
+{
+    struct slow *s = owner;
+    listen_to(&s->listener, answer);
+    const nsec_t until = clock_now() + MSEC(20);
+    while (clock_now() < until)
+        sched_yield();
+    atomic_store(&s->done, true);
+}
+
+static void cancelling_waits_for_a_callback_that_runs(void)
+{
+    struct slow s = {.listener = LISTENER_INIT};
+    struct arbiter *a = create("none");
+    CU_ASSERT_EQUAL(arbiter_request(a, &promote, listen_slowly, &s, NULL), 0);
+    CU_ASSERT_EQUAL(wait_for(&s.listener, 1), 1);
+    CU_ASSERT_FALSE(arbiter_cancel(a));
+    CU_ASSERT_TRUE(atomic_load(&s.done));
+    arbiter_destroy(&a);
+}
+
 /* ---- An arbiter that lies and flaps ------------------------------------------------------ */
 
 static const struct arbiter_answer script[] = {
@@ -502,6 +530,7 @@ static const struct test_case cases[] = {
     {"requests and cancels in any order lose nothing",
      requests_and_cancels_in_any_order_lose_nothing},
     {"a callback may ask the next question", a_callback_may_ask_the_next_question},
+    {"cancelling waits for a callback that runs", cancelling_waits_for_a_callback_that_runs},
     {"answers that cannot be trusted are no answers",
      answers_that_can_not_be_trusted_are_no_answers},
     {"a command that succeeds grants and was told everything",

@@ -271,6 +271,22 @@ static void a_leap_of_the_sequence_empties_the_window(void)
     CU_ASSERT_EQUAL(a.own.paths[0].seen, 1);
 }
 
+static void a_step_as_wide_as_the_window_forgets_what_was_seen(void)
+{
+    struct source a = source_of(A), b = source_of(B);
+    pair_up(&a, &b);
+    struct packet p;
+    for (int i = 0; i < REPLAY_WINDOW; i++) { /* all of the window seen */
+        p = next_packet(&b);
+        judge(&a.own, &p);
+    }
+    struct packet skipped = next_packet(&b);
+    b.sequence += REPLAY_WINDOW - 2;
+    p = next_packet(&b); /* the window's oldest number is now that of `skipped` */
+    CU_ASSERT_EQUAL(judge(&a.own, &p), REPLAY_FRESH);
+    CU_ASSERT_EQUAL(judge(&a.own, &skipped), REPLAY_LATE);
+}
+
 static void each_path_has_its_own_window_and_takes_only_its_own_packets(void)
 {
     struct source a = source_of(A), b = source_of(B);
@@ -317,6 +333,21 @@ static void a_recording_of_a_dead_process_does_not_revive_it(void)
     pair_up(&a2, &b2); /* the replayed challenges have not got in the way */
 }
 
+static void a_process_pushed_aside_by_another_can_be_adopted_again(void)
+{
+    struct source a = source_of(A), b = source_of(B), a2 = source_of(0xa2a2);
+    pair_up(&a, &b);
+    pair_up(&a2, &b); /* a second process on our side; B now takes that for its peer */
+    CU_ASSERT_EQUAL(b.own.peer_instance, 0xa2a2);
+    for (int i = 0; i < 2; i++) {
+        struct packet p = next_packet(&a);
+        judge(&b.own, &p);
+        p = next_packet(&b);
+        judge(&a.own, &p);
+    }
+    CU_ASSERT_EQUAL(b.own.peer_instance, A);
+}
+
 static void a_restarted_peer_is_adopted_with_its_numbers_from_the_start(void)
 {
     struct source a = source_of(A), b = source_of(B);
@@ -346,11 +377,15 @@ static const struct test_case cases[] = {
     {"reordered packets are late once and too old beyond the window",
      reordered_packets_are_late_once_and_too_old_beyond_the_window},
     {"a leap of the sequence empties the window", a_leap_of_the_sequence_empties_the_window},
+    {"a step as wide as the window forgets what was seen",
+     a_step_as_wide_as_the_window_forgets_what_was_seen},
     {"each path has its own window and takes only its own packets",
      each_path_has_its_own_window_and_takes_only_its_own_packets},
     {"our own packet sent back is no peer", our_own_packet_sent_back_is_no_peer},
     {"a recording of a dead process does not revive it",
      a_recording_of_a_dead_process_does_not_revive_it},
+    {"a process pushed aside by another can be adopted again",
+     a_process_pushed_aside_by_another_can_be_adopted_again},
     {"a restarted peer is adopted with its numbers from the start",
      a_restarted_peer_is_adopted_with_its_numbers_from_the_start},
 };

@@ -326,6 +326,7 @@ static void a_new_session_forgets_the_beats_of_the_dead_process(void)
     event(&w, DETECTOR_EVENT_EOF);
     event(&w, DETECTOR_EVENT_SESSION);
     EXPECT(&w, UNHEARD, SESSION);
+    CU_ASSERT_FALSE(w.d.paths[0].heard);
     pass(&w, SEC(1)); /* nothing heard of the new one yet: no suspicion */
     EXPECT(&w, UNHEARD, SESSION);
     beat_of(&w, 0, OTHER);
@@ -422,7 +423,24 @@ static void eof_after_a_stall_of_a_peer_never_heard_counts_after_the_doubt(void)
     struct world w = world_with(1, true);
     w.now += SEC(10);
     event(&w, DETECTOR_EVENT_EOF);
+    event(&w, DETECTOR_EVENT_TICK);
     EXPECT(&w, UNHEARD, START);
+    pass(&w, DETECT);
+    EXPECT(&w, SUSPECT, EOF);
+}
+
+static void a_tick_is_wanted_when_a_doubtful_eof_comes_to_count(void)
+{
+    struct world w = {.now = SEC(1000)};
+    const struct detector_config config = {.path_count = 1,
+                                           .interval = INTERVAL,
+                                           .multiplier = 3,
+                                           .eof_is_suspicion = true,
+                                           .stall_threshold = SEC(10)};
+    detector_init(&w.d, &config, w.now);
+    w.now += SEC(11);
+    event(&w, DETECTOR_EVENT_EOF);
+    CU_ASSERT_EQUAL(detector_next_tick(&w.d), w.now + DETECT);
     pass(&w, DETECT);
     EXPECT(&w, SUSPECT, EOF);
 }
@@ -582,6 +600,8 @@ static const struct test_case cases[] = {
      eof_read_right_after_a_stall_needs_the_heartbeat_to_agree},
     {"EOF after a stall of a peer never heard counts after the doubt",
      eof_after_a_stall_of_a_peer_never_heard_counts_after_the_doubt},
+    {"a tick is wanted when a doubtful EOF comes to count",
+     a_tick_is_wanted_when_a_doubtful_eof_comes_to_count},
     {"a clock that goes back is held", a_clock_that_goes_back_is_held},
     {"a clock that jumps ahead accuses nobody", a_clock_that_jumps_ahead_accuses_nobody},
     {"a peer that sends slowly is judged slowly", a_peer_that_sends_slowly_is_judged_slowly},

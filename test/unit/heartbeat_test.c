@@ -457,13 +457,23 @@ static void a_peer_with_another_secret_is_never_heard(void)
 static void a_recording_does_not_revive_a_dead_peer(void)
 {
     struct pair *p = pair_alive(1);
+    WAIT(&p->a, status.paths[0].received >= 10); /* something worth recording */
     heartbeat_destroy(&p->b.heartbeat);
     WAIT(&p->a, p->a.suspected == 1);
-    const size_t count = relay_replay(&p->relay, 1);
+    size_t count = relay_replay(&p->relay, 1);
     CU_ASSERT(count > 0);
     WAIT(&p->a, status.paths[0].replayed + status.paths[0].unproven >= count);
     CU_ASSERT_EQUAL(p->a.alive, 1);
-    /* Not to our successor either. */
+    /* Nor its successor, when that has died, too. */
+    side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
+    WAIT(&p->a, p->a.alive == 2 && status.paths[0].received >= 20);
+    heartbeat_destroy(&p->b.heartbeat);
+    WAIT(&p->a, p->a.suspected == 2);
+    count += relay_replay(&p->relay, 1);
+    WAIT(&p->a, status.paths[0].replayed + status.paths[0].unproven >= count);
+    CU_ASSERT_EQUAL(p->a.alive, 2);
+    CU_ASSERT_EQUAL(p->a.suspected, 2);
+    /* Nor either of them to our own successor. */
     heartbeat_destroy(&p->a.heartbeat);
     p->a.alive = 0;
     side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
