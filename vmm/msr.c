@@ -66,8 +66,6 @@ static bool belongs(int vcpu_fd, uint32_t index)
      * writing both would let the one that is written last win. */
     if (index == MSR_KVM_WALL_CLOCK || index == MSR_KVM_SYSTEM_TIME)
         return false;
-    if (index == MSR_HYPERV_TIME) /* the VM's clock once more, in other units */
-        return false;
     return msr_read(vcpu_fd, index, &value) == 0 && msr_write(vcpu_fd, index, value) == 0;
 }
 

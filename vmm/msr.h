@@ -11,8 +11,6 @@
 #define MSR_KVM_WALL_CLOCK  0x11u /* old numbers, still in KVM's list */
 #define MSR_KVM_SYSTEM_TIME 0x12u
 
-#define MSR_HYPERV_TIME     0x40000020u
-
 #define MSR_COUNT_MAX       512
 
 struct msr_list {

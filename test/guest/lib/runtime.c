@@ -67,7 +67,7 @@ void ap_start(unsigned cpu);
 
 static uint64_t high_directories[(MAPPED_END - HIGH_BASE) >> 30][512]
     __attribute__((section(".noinit"), aligned(4096)));
-static struct tss tss[GUEST_VCPUS_MAX];
+static struct tss tss[GUEST_VCPUS_MAX] __attribute__((section(".noinit")));
 static struct gate idt[VECTOR_COUNT];
 static void (*handlers[VECTOR_COUNT])(struct trap_frame *frame);
 static uint64_t low_end, high_end; /* of the RAM from 1 MiB on, and from 4 GiB on */
@@ -77,6 +77,7 @@ static volatile unsigned vcpus_begun;
 static void load_tables(unsigned cpu)
 {
     const uint64_t base = (uint64_t)&tss[cpu];
+    memset(&tss[cpu], 0, sizeof(tss[cpu]));
     tss[cpu].rsp[0] = (uint64_t)kernel_stacks + STACK_SIZE * (cpu + 1);
     tss[cpu].io_map = offsetof(struct tss, io_allowed);
     tss[cpu].io_end = 0xff;
