@@ -18,7 +18,7 @@ struct console_input {
 
     pthread_mutex_t lock; /* innermost: protects what follows */
     uint8_t bytes[QUEUE_SIZE];
-    size_t count;
+    size_t count; /* also read without it */
 };
 
 /* Copies the head of the queue. Only the I/O thread takes bytes out, so they stay there. */
@@ -34,7 +34,7 @@ static size_t peek(struct console_input *in, uint8_t *chunk)
 static void drop(struct console_input *in, size_t count)
 {
     pthread_mutex_lock(&in->lock);
-    in->count -= count;
+    __atomic_store_n(&in->count, in->count - count, __ATOMIC_RELAXED);
     memmove(in->bytes, in->bytes + count, in->count);
     pthread_mutex_unlock(&in->lock);
 }
@@ -92,7 +92,7 @@ size_t console_input_put(struct console_input *in, const uint8_t *data, size_t s
     const size_t room = QUEUE_SIZE - in->count;
     const size_t taken = size < room ? size : room;
     memcpy(in->bytes + in->count, data, taken);
-    in->count += taken;
+    __atomic_store_n(&in->count, in->count + taken, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&in->lock);
     if (taken)
         console_input_kick(in);
@@ -101,5 +101,6 @@ size_t console_input_put(struct console_input *in, const uint8_t *data, size_t s
 
 void console_input_kick(struct console_input *in)
 {
-    event_active(in->wake, EV_READ, 0);
+    if (__atomic_load_n(&in->count, __ATOMIC_RELAXED) > 0)
+        event_active(in->wake, EV_READ, 0);
 }

@@ -20,7 +20,7 @@ void console_input_destroy(struct console_input **input);
 /* Returns how many bytes were accepted; the rest did not fit. Any thread, never blocks for long. */
 size_t console_input_put(struct console_input *input, const uint8_t *data, size_t size);
 
-/* The device may have room again. Any thread. */
+/* The device may have room again: feeds it if bytes are waiting. Any thread, cheap when not. */
 void console_input_kick(struct console_input *input);
 
 #endif

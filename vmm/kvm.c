@@ -118,8 +118,8 @@ static int enable_features(const struct kvm_host *host, int vm, struct error *er
     if (rc == 0 && host->triple_fault_event)
         rc = enable(vm, KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1,
                     "enabling KVM_CAP_X86_TRIPLE_FAULT_EVENT", err);
-    /* No performance counters: two dozen MSRs less in every checkpoint. A KVM that can't switch
-     * them off shows them in its MSR list, and they are saved then. */
+    /* No performance counters: two dozen MSRs less in every checkpoint. Where KVM can't switch
+     * them off (before Linux 5.18), the guest's CPUID does not show them all the same. */
     if (rc == 0 && ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_PMU_CAPABILITY) > 0)
         rc = enable(vm, KVM_CAP_PMU_CAPABILITY, KVM_PMU_CAP_DISABLE,
                     "disabling the performance counters", err);

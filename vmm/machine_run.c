@@ -46,6 +46,9 @@ static bool on_mmio(void *context, bool write, gpa_t address, uint8_t *data, uin
     else
         bus_read(m->mmio, address, data, size);
     device_lock_release(m->lock);
+    /* A guest that gives buffers back to its virtio console tells so by a write. */
+    if (write && m->console_input)
+        console_input_kick(m->console_input);
     return false;
 }
 
