@@ -2,12 +2,14 @@
  *
  *   ip=A.B.C.D  its address (10.0.0.2)
  *   dirty=N     pages stamped per UDP request (0); base= stride= fill= see lib/stamp.h
- *   tick=US     sends a counter to the broadcast address every US microseconds; 0: never (0)
+ *   wait=hlt    sleeps until a frame interrupts (MSI-X), or a tick is due; otherwise polls without
+ * end tick=US     sends a counter to the broadcast address every US microseconds; 0: never (0)
  *
  * Says "ready mac=.." when the network works. The protocol is in echo_protocol.h. Everything a
  * client can see (counter, handled, time) must grow; a guest that was set back would contradict
  * itself. */
 #include "test/guest/echo_protocol.h"
+#include "test/guest/lib/apic.h"
 #include "test/guest/lib/clock.h"
 #include "test/guest/lib/cpu.h"
 #include "test/guest/lib/inet.h"
@@ -16,12 +18,15 @@
 #include "test/guest/lib/stamp.h"
 #include "test/guest/lib/virtio_net.h"
 
+#define VECTOR_FRAME    VECTOR_IRQ_BASE
+#define VECTOR_TICK     (VECTOR_IRQ_BASE + 1)
+
 #define UDP_PAYLOAD_MAX (NET_FRAME_MAX - INET_UDP_PAYLOAD)
 
 static uint32_t own_ip;
 static struct stamp_area area;
 static uint64_t counter, handled, rounds, tick_ns, next_tick;
-static bool corrupt;
+static bool corrupt, sleeps;
 
 static struct echo_reply next_reply(uint64_t sequence)
 {
@@ -162,10 +167,33 @@ static void send_tick(void)
     net_transmit(inet_finish_udp(out, &flow, sizeof(tick)));
 }
 
+static void on_interrupt(struct trap_frame *frame)
+{
+    (void)frame;
+    apic_end();
+}
+
+/* At CPL 3 interrupts are off: one that came since the ring was looked at is pending and ends the
+ * sleep at once. */
+static uint64_t sleep(uint64_t unused)
+{
+    (void)unused;
+    __asm__ volatile("sti; hlt; cli" : : : "memory");
+    return 0;
+}
+
+static void idle(void)
+{
+    if (sleeps)
+        supervisor_call(sleep, 0);
+    else
+        cpu_relax();
+}
+
 static void serve(void *unused)
 {
     (void)unused;
-    if (!net_init(0))
+    if (!net_init(0, sleeps ? VECTOR_FRAME : 0))
         runtime_fail("no virtio-net device");
     uint64_t mac = 0;
     for (unsigned i = 0; i < 6; i++)
@@ -178,7 +206,7 @@ static void serve(void *unused)
         if (frame)
             answer(frame, size);
         else
-            cpu_relax();
+            idle();
         if (tick_ns && clock_ns() >= next_tick) {
             send_tick();
             next_tick = clock_ns() + tick_ns;
@@ -186,14 +214,26 @@ static void serve(void *unused)
     }
 }
 
+static void prepare_sleep(void)
+{
+    sleeps = true;
+    runtime_set_handler(VECTOR_FRAME, on_interrupt);
+    runtime_set_handler(VECTOR_TICK, on_interrupt);
+    apic_enable();
+    if (tick_ns)
+        apic_start_timer(VECTOR_TICK, tick_ns);
+}
+
 void guest_main(void)
 {
-    char ip[16] = "10.0.0.2";
+    char ip[16] = "10.0.0.2", wait[8];
     args_string("ip", ip, sizeof(ip));
     if (!inet_parse(ip, &own_ip))
         runtime_fail("ip= is not an address");
     area = stamp_area_from_args(args_number("dirty", 0));
     tick_ns = args_number("tick", 0) * 1000;
     clock_init();
+    if (args_string("wait", wait, sizeof(wait)) && wait[0] == 'h')
+        prepare_sleep();
     runtime_user(0, serve, NULL);
 }

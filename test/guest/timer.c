@@ -28,8 +28,6 @@
 #define PIN_PIT          2
 #define PIN_PIT_IDENTITY 0
 
-#define LAPIC_HZ         1000000000u /* KVM's bus clock */
-#define LAPIC_DIVIDE_16  3u
 #define PIT_HZ           1193182u
 #define PIT_DATA         0x40
 #define PIT_MODE         0x43
@@ -96,9 +94,7 @@ static void on_serial(struct trap_frame *frame)
 static void start_lapic_timer(void)
 {
     apic_enable();
-    apic_write(APIC_TIMER_DIVIDE, LAPIC_DIVIDE_16);
-    apic_write(APIC_TIMER, VECTOR_LAPIC | APIC_TIMER_PERIODIC);
-    apic_write(APIC_TIMER_INITIAL, (uint32_t)(LAPIC_HZ / 16 / hz));
+    apic_start_timer(VECTOR_LAPIC, 1000000000 / hz);
 }
 
 static void start_pit(void)

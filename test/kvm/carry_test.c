@@ -144,10 +144,9 @@ static void send_requests(struct world *world, struct echo_client *client, unsig
     }
 }
 
-static void an_echo_conversation_goes_on_elsewhere(void)
+static void converse_and_carry(const char *arguments)
 {
-    static const struct guest_config config = {
-        .program = "echo", .arguments = "dirty=32", .network = true};
+    const struct guest_config config = {.program = "echo", .arguments = arguments, .network = true};
     struct world *world = world_create();
     struct guest *guest = start(&config, world);
     struct echo_client client = {0};
@@ -166,10 +165,20 @@ static void an_echo_conversation_goes_on_elsewhere(void)
     world_destroy(&world);
 }
 
+static void an_echo_conversation_goes_on_elsewhere(void)
+{
+    converse_and_carry("dirty=32");
+}
+
+static void message_signalled_interrupts_go_on_elsewhere(void)
+{
+    converse_and_carry("wait=hlt dirty=8");
+}
+
 static void a_guest_that_only_sends_ticks_is_never_heard_twice(void)
 {
     static const struct guest_config config = {
-        .program = "echo", .arguments = "tick=500", .network = true};
+        .program = "echo", .arguments = "tick=500 wait=hlt", .network = true};
     struct world *world = world_create();
     struct guest *guest = start(&config, world);
     struct echo_client client = {0};
@@ -304,6 +313,7 @@ static const struct test_case cases[] = {
     {"timers go on and time never goes back", timers_go_on_and_time_never_goes_back},
     {"registers keep their values", registers_keep_their_values},
     {"an echo conversation goes on elsewhere", an_echo_conversation_goes_on_elsewhere},
+    {"message-signalled interrupts go on elsewhere", message_signalled_interrupts_go_on_elsewhere},
     {"a guest that only sends ticks is never heard twice",
      a_guest_that_only_sends_ticks_is_never_heard_twice},
     {"the clock moves on by the time the guest stood still",

@@ -40,6 +40,7 @@ static void every_guest_starts(void)
         {.program = "pagewriter", .arguments = "pages=64 vcpus=2", .vcpus = 2},
         {.program = "pagewriter", .arguments = "pages=64 vcpus=4", .vcpus = 4},
         {.program = "echo", .network = true},
+        {.program = "echo", .arguments = "wait=hlt", .network = true},
         {.program = "timer", .arguments = "hz=200"},
         {.program = "timer", .arguments = "hz=200 vcpus=2", .vcpus = 2},
         {.program = "state"},
@@ -73,11 +74,11 @@ static void a_page_writer_above_the_hole_finds_its_pages(void)
     world_destroy(&world);
 }
 
-static void the_echo_guest_answers_every_request(void)
+static void every_request_is_answered(const char *arguments)
 {
     struct world *world = world_create();
     struct guest *guest = start(
-        &(struct guest_config){.program = "echo", .arguments = "dirty=16", .network = true}, world);
+        &(struct guest_config){.program = "echo", .arguments = arguments, .network = true}, world);
     struct echo_client client = {0};
     uint8_t frame[WORLD_FRAME_MAX];
     for (unsigned i = 0; i < 500; i++) {
@@ -93,6 +94,16 @@ static void the_echo_guest_answers_every_request(void)
     expect_no_complaint(world);
     guest_destroy(&guest);
     world_destroy(&world);
+}
+
+static void the_echo_guest_answers_every_request(void)
+{
+    every_request_is_answered("dirty=16");
+}
+
+static void received_frames_interrupt_a_sleeping_guest(void)
+{
+    every_request_is_answered("wait=hlt dirty=16");
 }
 
 static void a_burst_larger_than_the_ring_is_answered_without_contradiction(void)
@@ -183,6 +194,7 @@ static const struct test_case cases[] = {
     {"every guest starts", every_guest_starts},
     {"a page writer above the hole finds its pages", a_page_writer_above_the_hole_finds_its_pages},
     {"the echo guest answers every request", the_echo_guest_answers_every_request},
+    {"received frames interrupt a sleeping guest", received_frames_interrupt_a_sleeping_guest},
     {"a burst larger than the ring is answered without contradiction",
      a_burst_larger_than_the_ring_is_answered_without_contradiction},
     {"typed bytes interrupt a sleeping guest", typed_bytes_interrupt_a_sleeping_guest},

@@ -7,6 +7,7 @@
 #define COMMAND_STARTUP  0x4600u
 #define COMMAND_FIXED    0x4000u
 #define COMMAND_PENDING  0x1000u
+#define DIVIDE_BY_16     3u
 #define SPURIOUS_ENABLED 0x100u
 
 uint32_t apic_read(uint32_t reg)
@@ -22,6 +23,14 @@ void apic_write(uint32_t reg, uint32_t value)
 void apic_enable(void)
 {
     apic_write(APIC_SPURIOUS, SPURIOUS_ENABLED | VECTOR_SPURIOUS);
+}
+
+void apic_start_timer(unsigned vector, uint64_t period_ns)
+{
+    const uint64_t count = period_ns / 16; /* turns of a 1 GHz bus clock, divided */
+    apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_16);
+    apic_write(APIC_TIMER, vector | APIC_TIMER_PERIODIC);
+    apic_write(APIC_TIMER_INITIAL, count < UINT32_MAX ? (uint32_t)count : UINT32_MAX);
 }
 
 void apic_end(void)

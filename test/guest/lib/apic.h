@@ -30,6 +30,10 @@ void apic_write(uint32_t reg, uint32_t value);
 /* Software-enables the APIC with spurious vector VECTOR_SPURIOUS. */
 void apic_enable(void);
 
+/* Starts the timer: `vector` every `period_ns`, by KVM's bus clock of 1 GHz (elsewhere: another
+ * period). At most a minute. */
+void apic_start_timer(unsigned vector, uint64_t period_ns);
+
 /* Ends the interrupt in service. */
 void apic_end(void);
 

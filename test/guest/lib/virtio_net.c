@@ -35,6 +35,7 @@
 #define FEATURE_VERSION_1            (1u << 0) /* bit 32: in the upper word */
 
 #define NO_VECTOR                    0xffff
+#define MSIX_ENTRY                   0
 #define DESC_WRITE                   2
 #define AVAIL_NO_INTERRUPT           1
 #define USED_NO_NOTIFY               1
@@ -90,10 +91,7 @@ struct layout {
 
 static void find_layout(unsigned slot, struct layout *layout)
 {
-    unsigned at = pci_read8(slot, PCI_CAPABILITY);
-    for (unsigned n = 0; at && n < PCI_CAPS_MAX; n++, at = pci_read8(slot, at + 1)) {
-        if (pci_read8(slot, at) != PCI_CAP_VENDOR)
-            continue;
+    for (unsigned at = 0; (at = pci_capability(slot, PCI_CAP_VENDOR, at));) {
         const uintptr_t address = pci_bar(slot, pci_read8(slot, at + 4)) + pci_read32(slot, at + 8);
         switch (pci_read8(slot, at + 3)) {
         case CAP_COMMON:
@@ -118,7 +116,7 @@ static void write_address(uintptr_t at, const void *pointer)
     mmio_write32(at + 4, (uint32_t)((uintptr_t)pointer >> 32));
 }
 
-static void start_queue(const struct layout *layout, uint16_t number)
+static void start_queue(const struct layout *layout, uint16_t number, bool interrupts)
 {
     struct queue *q = &queues[number];
     mmio_write16(layout->common + COMMON_QUEUE_SELECT, number);
@@ -127,12 +125,12 @@ static void start_queue(const struct layout *layout, uint16_t number)
         runtime_fail("virtio-net lacks a queue");
     q->size = offered < RING_MAX ? offered : RING_MAX;
     q->number = number;
-    q->available.flags = AVAIL_NO_INTERRUPT;
+    q->available.flags = interrupts ? 0 : AVAIL_NO_INTERRUPT;
     q->doorbell =
         layout->notify + (uintptr_t)mmio_read16(layout->common + COMMON_QUEUE_NOTIFY_OFF) *
                              layout->notify_multiplier;
     mmio_write16(layout->common + COMMON_QUEUE_SIZE, q->size);
-    mmio_write16(layout->common + COMMON_QUEUE_MSIX_VECTOR, NO_VECTOR);
+    mmio_write16(layout->common + COMMON_QUEUE_MSIX_VECTOR, interrupts ? MSIX_ENTRY : NO_VECTOR);
     write_address(layout->common + COMMON_QUEUE_DESC, q->desc);
     write_address(layout->common + COMMON_QUEUE_DRIVER, &q->available);
     write_address(layout->common + COMMON_QUEUE_DEVICE, &q->used);
@@ -144,7 +142,7 @@ static void start_queue(const struct layout *layout, uint16_t number)
     }
 }
 
-static void negotiate(const struct layout *layout)
+static void negotiate(const struct layout *layout, bool interrupts)
 {
     const uintptr_t common = layout->common;
     mmio_write8(common + COMMON_DEVICE_STATUS, 0);
@@ -161,8 +159,8 @@ static void negotiate(const struct layout *layout)
     mmio_write8(common + COMMON_DEVICE_STATUS, status);
     if (!(mmio_read8(common + COMMON_DEVICE_STATUS) & STATUS_FEATURES_OK))
         runtime_fail("virtio-net refuses VIRTIO_F_VERSION_1");
-    start_queue(layout, RECEIVE);
-    start_queue(layout, TRANSMIT);
+    start_queue(layout, RECEIVE, interrupts);
+    start_queue(layout, TRANSMIT, false);
     mmio_write8(common + COMMON_DEVICE_STATUS, status | STATUS_DRIVER_OK);
 }
 
@@ -180,7 +178,7 @@ static void ring_doorbell(struct queue *q)
         mmio_write16(q->doorbell, q->number);
 }
 
-bool net_init(unsigned nth)
+bool net_init(unsigned nth, unsigned vector)
 {
     const int slot = pci_find(VENDOR_VIRTIO, DEVICE_NET, nth);
     if (slot < 0)
@@ -191,7 +189,9 @@ bool net_init(unsigned nth)
     find_layout((unsigned)slot, &layout);
     if (!layout.common || !layout.notify || !layout.device)
         runtime_fail("virtio-net lacks a capability or a BAR address");
-    negotiate(&layout);
+    if (vector && !pci_enable_msix((unsigned)slot, vector))
+        runtime_fail("virtio-net lacks MSI-X");
+    negotiate(&layout, vector != 0);
     for (unsigned i = 0; i < sizeof(mac); i++)
         mac[i] = mmio_read8(layout.device + i);
     for (uint16_t i = 0; i < queues[RECEIVE].size; i++)

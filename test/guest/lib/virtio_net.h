@@ -1,4 +1,5 @@
-/* Driver of one virtio 1.x network device over PCI: polled, split rings, no offloads.
+/* Driver of one virtio 1.x network device over PCI: split rings, no offloads, polled; or woken by
+ * an MSI-X interrupt when a frame was received.
  *
  * Every frame lies in one buffer behind its 12-byte virtio header (virtio 1.2 §5.1.6). Works at
  * CPL 3 with IOPL 3; one vCPU. */
@@ -11,8 +12,10 @@
 
 #define NET_FRAME_MAX 1514 /* with Ethernet header, without FCS */
 
-/* Finds and starts the `nth` network device; false when there is none (or it refuses: fails). */
-bool net_init(unsigned nth);
+/* Finds and starts the `nth` network device; false when there is none (or it refuses: fails). With
+ * a `vector` other than 0, every received frame interrupts APIC 0 with it: the handler is the
+ * program's, acknowledging at the APIC is all it must do. */
+bool net_init(unsigned nth, unsigned vector);
 
 const uint8_t *net_mac(void);
 
