@@ -2,8 +2,9 @@
  * next deadline. Everything that decides is pure and lives elsewhere (packet, replay, detector).
  *
  * Other threads leave their wishes under `lock` and wake the loop through an eventfd; the loop
- * takes them all at once and publishes a status copy at the end of each turn. `lock` is a leaf: no
- * callback and no system call runs under it. It inherits priority, because a thread without
+ * takes them all at once and publishes a status copy at the end of each turn. The owner is told
+ * through the teller, on another thread: the loop waits for nobody. `lock` is a leaf and nothing
+ * that takes time happens under it. It inherits priority, because a thread without
  * real-time priority may hold it when the loop wants it.
  *
  * Order within a turn: beats that wait in the sockets were sent before the hint that woke us, so
@@ -28,6 +29,7 @@
 #include "base/fd.h"
 #include "heartbeat/path.h"
 #include "heartbeat/replay.h"
+#include "heartbeat/teller.h"
 
 #define REALTIME_PRIORITY 50
 #define STACK_SIZE        (512u << 10)
@@ -48,8 +50,7 @@ struct wishes {
 
 struct heartbeat {
     /* Set at creation. */
-    struct heartbeat_ops ops;
-    void *owner;
+    struct teller *teller;
     struct packet_key key;
     uint64_t vm;
     uint64_t instance;
@@ -73,7 +74,6 @@ struct heartbeat {
     struct replay replay;
     uint64_t next_challenge;
     struct heartbeat_peer peer;
-    bool peer_is_new; /* peer_changed is due */
     nsec_t next_send;
     nsec_t worst_stall;
     bool realtime;
@@ -101,23 +101,18 @@ static void wake(struct heartbeat *h)
 
 static void tell_state(struct heartbeat *h, nsec_t now)
 {
-    const enum detector_reason reason = h->detector.reason;
-    switch (h->detector.state) {
-    case DETECTOR_SUSPECT:
-        if (h->ops.suspect)
-            h->ops.suspect(h->owner, reason, now);
-        break;
-    case DETECTOR_ALIVE:
-        if (h->ops.alive)
-            h->ops.alive(h->owner, reason);
-        break;
-    case DETECTOR_STOPPED:
-        if (h->ops.peer_stopping)
-            h->ops.peer_stopping(h->owner, reason);
-        break;
-    case DETECTOR_UNHEARD:
-        break;
-    }
+    static const int kinds[] = {
+        [DETECTOR_UNHEARD] = -1, /* the owner began the session itself */
+        [DETECTOR_ALIVE] = TELLING_ALIVE,
+        [DETECTOR_SUSPECT] = TELLING_SUSPECT,
+        [DETECTOR_STOPPED] = TELLING_STOPPING,
+    };
+    const int kind = kinds[h->detector.state];
+    if (kind < 0)
+        return;
+    const struct telling telling = {
+        .kind = (enum telling_kind)kind, .reason = h->detector.reason, .at = now};
+    teller_post(h->teller, &telling);
 }
 
 static void feed(struct heartbeat *h, const struct detector_event *event, nsec_t now)
@@ -126,8 +121,8 @@ static void feed(struct heartbeat *h, const struct detector_event *event, nsec_t
     if (actions.stalled) {
         if (actions.stalled_for > h->worst_stall)
             h->worst_stall = actions.stalled_for;
-        if (h->ops.stalled)
-            h->ops.stalled(h->owner, actions.stalled_for);
+        teller_post(h->teller,
+                    &(struct telling){.kind = TELLING_STALLED, .stalled_for = actions.stalled_for});
     }
     if (actions.changed)
         tell_state(h, now);
@@ -145,11 +140,12 @@ static void take_peer(struct heartbeat *h, const struct packet *beat)
         .guest_alive = (beat->flags & PACKET_FLAG_GUEST_ALIVE) != 0,
         .stopping = (beat->flags & PACKET_FLAG_STOPPING) != 0,
     };
-    if (peer.instance != h->peer.instance || peer.role != h->peer.role ||
-        peer.term != h->peer.term || peer.guest_alive != h->peer.guest_alive ||
-        peer.stopping != h->peer.stopping)
-        h->peer_is_new = true;
+    const bool changed = peer.instance != h->peer.instance || peer.role != h->peer.role ||
+                         peer.term != h->peer.term || peer.guest_alive != h->peer.guest_alive ||
+                         peer.stopping != h->peer.stopping;
     h->peer = peer;
+    if (changed)
+        teller_post(h->teller, &(struct telling){.kind = TELLING_PEER, .peer = peer});
 }
 
 static void hear(struct heartbeat *h, struct path *path, const uint8_t *bytes, size_t size,
@@ -174,9 +170,6 @@ static void hear(struct heartbeat *h, struct path *path, const uint8_t *bytes, s
     }
     path_take_times(path, &beat, now);
     take_peer(h, &beat);
-    if (h->peer_is_new && h->ops.peer_changed)
-        h->ops.peer_changed(h->owner, &h->peer);
-    h->peer_is_new = false;
     const struct detector_event event = {
         .kind = DETECTOR_EVENT_BEAT,
         .path = path->index,
@@ -405,8 +398,6 @@ int heartbeat_create(const struct heartbeat_config *config, const struct heartbe
     struct heartbeat *h = calloc(1, sizeof(*h));
     if (!h)
         return error_set(err, -ENOMEM, "heartbeat: out of memory");
-    h->ops = *ops;
-    h->owner = owner;
     h->vm = packet_vm_id(config->vm);
     h->instance = random_number();
     h->next_challenge = random_number();
@@ -415,7 +406,9 @@ int heartbeat_create(const struct heartbeat_config *config, const struct heartbe
     h->wake_fd = -1;
     replay_init(&h->replay, h->instance, random_number());
     init_lock(h);
-    int rc = init_detector(h, config, err);
+    int rc = teller_create(ops, owner, &h->teller, err);
+    if (rc == 0)
+        rc = init_detector(h, config, err);
     if (rc == 0)
         rc = packet_key_derive(&h->key, config->secret, config->secret_size, config->vm, err);
     if (rc == 0)
@@ -432,6 +425,9 @@ int heartbeat_create(const struct heartbeat_config *config, const struct heartbe
 int heartbeat_start(struct heartbeat *h, struct error *err)
 {
     assert(!h->started && h->wishes.local_set);
+    const int told = teller_start(h->teller, h->want_realtime ? REALTIME_PRIORITY - 1 : 0, err);
+    if (told < 0)
+        return told;
     pthread_attr_t attr;
     sigset_t all, before;
     pthread_attr_init(&attr);
@@ -461,6 +457,7 @@ void heartbeat_destroy(struct heartbeat **heartbeat)
         wake(h);
         pthread_join(h->thread, NULL);
     }
+    teller_destroy(&h->teller);
     for (size_t i = 0; i < h->path_count; i++)
         path_close(&h->paths[i]);
     fd_close(&h->wake_fd);
@@ -492,11 +489,10 @@ void heartbeat_set_local_now(struct heartbeat *h, const struct heartbeat_local *
 
 void heartbeat_announce_stop(struct heartbeat *h)
 {
-    const bool may_wait = h->started && !pthread_equal(pthread_self(), h->thread);
     pthread_mutex_lock(&h->lock);
     h->wishes.stopping = true;
     wake(h);
-    while (may_wait && !h->announced)
+    while (h->started && !h->announced)
         pthread_cond_wait(&h->announced_cond, &h->lock);
     pthread_mutex_unlock(&h->lock);
 }

@@ -1,12 +1,11 @@
-/* The heartbeat: one thread that sends beats on every path, hears the peer's, and runs the
- * detector.
+/* The heartbeat: a thread that sends beats on every path, hears the peer's, and runs the detector.
  *
- * Threads. All callbacks run on the heartbeat's thread, one at a time, without a lock held; they
- * must return quickly (the next beat waits for them), and may call every function here except
- * heartbeat_destroy(). All other functions may be called from any thread.
+ * Threads. The callbacks run on a second thread, one at a time, in order, without a lock held; an
+ * owner that takes its time delays its own news, never a beat. They may call every function here
+ * except heartbeat_destroy(). All functions may be called from any thread.
  *
- * The thread asks for real-time priority and locked memory and goes on without them; the snapshot
- * tells what was granted. */
+ * The beating thread asks for real-time priority and locked memory and goes on without them; the
+ * snapshot tells what was granted. */
 #ifndef KEMARI_HEARTBEAT_HEARTBEAT_H
 #define KEMARI_HEARTBEAT_HEARTBEAT_H
 

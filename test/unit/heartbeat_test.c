@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -27,7 +29,6 @@ struct side {
     size_t path_count;
     const char *secret;
     unsigned multiplier;
-    nsec_t stall_threshold;
     bool eof_is_suspicion;
 
     pthread_mutex_t lock;
@@ -84,7 +85,7 @@ static void on_changed(void *owner, const struct heartbeat_peer *peer)
     s->block_for = 0;
     pthread_mutex_unlock(&s->lock);
     while (clock_now() < until)
-        ;
+        poll(NULL, 0, 1);
 }
 
 static const struct heartbeat_ops ops = {
@@ -108,7 +109,6 @@ static int side_create(struct side *s, struct error *err)
         .path_count = s->path_count,
         .interval = INTERVAL,
         .multiplier = s->multiplier,
-        .stall_threshold = s->stall_threshold,
         .eof_is_suspicion = s->eof_is_suspicion,
         .realtime = true,
         .lock_memory = true,
@@ -242,7 +242,7 @@ static void side_init(struct side *s)
 
 /* Addresses of the loopback network that no other run of this test uses at the same time; nothing
  * is started. Each side's peer is the relay. */
-static struct pair *pair_create(size_t path_count)
+static struct pair *pair_prepare(size_t path_count)
 {
     struct pair *p = calloc(1, sizeof(*p));
     const unsigned id = (unsigned)getpid();
@@ -264,6 +264,12 @@ static struct pair *pair_create(size_t path_count)
     }
     p->relay.lane_count = 2 * path_count;
     CU_ASSERT_EQUAL_FATAL(pipe(p->relay.quit_pipe), 0);
+    return p;
+}
+
+static struct pair *pair_create(size_t path_count)
+{
+    struct pair *p = pair_prepare(path_count);
     pthread_create(&p->relay.thread, NULL, relay_run, &p->relay);
     return p;
 }
@@ -483,16 +489,67 @@ static void a_recording_does_not_revive_a_dead_peer(void)
     pair_destroy(p);
 }
 
-static void a_side_that_was_not_scheduled_says_so_and_accuses_nobody(void)
+static void an_owner_that_takes_its_time_does_not_silence_the_beats(void)
 {
     struct pair *p = pair_create(1);
-    p->a.stall_threshold = MSEC(20);
-    p->a.block_for = MSEC(100); /* in the first callback */
+    p->a.block_for = SEC(1); /* twice the detection time, in its first callback */
     side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
     side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
-    WAIT(&p->a, p->a.alive == 1 && p->a.stalled >= 1);
-    WAIT(&p->a, status.stalls >= 1 && status.worst_stall >= MSEC(80));
-    CU_ASSERT_EQUAL(p->a.suspected, 0);
+    WAIT(&p->a, p->a.alive == 1); /* told after the first callback has returned */
+    CU_ASSERT_EQUAL(p->b.suspected, 0);
+    pair_destroy(p);
+}
+
+/* What a frozen process knew: sent to the parent when it asks. */
+struct confession {
+    unsigned suspected, stalled;
+    nsec_t worst_stall;
+};
+
+/* Side A in a process of its own; reports when the parent writes a byte, then ends. */
+static void run_side_a(struct pair *p, int ask_fd, int tell_fd)
+{
+    char byte;
+    struct heartbeat_status status;
+    side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
+    if (read(ask_fd, &byte, 1) != 1)
+        _exit(1);
+    heartbeat_snapshot(p->a.heartbeat, &status);
+    pthread_mutex_lock(&p->a.lock);
+    const struct confession c = {p->a.suspected, p->a.stalled, status.worst_stall};
+    pthread_mutex_unlock(&p->a.lock);
+    _exit(fd_write_all(tell_fd, &c, sizeof(c)) == 0 ? 0 : 1);
+}
+
+static void a_frozen_side_is_suspected_and_woken_accuses_nobody(void)
+{
+    struct pair *p = pair_prepare(1);
+    int ask[2], tell[2];
+    CU_ASSERT_EQUAL_FATAL(pipe(ask), 0);
+    CU_ASSERT_EQUAL_FATAL(pipe(tell), 0);
+    const pid_t child = fork();
+    CU_ASSERT_FATAL(child >= 0);
+    if (child == 0)
+        run_side_a(p, ask[0], tell[1]);
+    pthread_create(&p->relay.thread, NULL, relay_run, &p->relay);
+    side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
+    WAIT(&p->b, p->b.alive == 1 && status.paths[0].peer_hears_us);
+    CU_ASSERT_EQUAL(kill(child, SIGSTOP), 0);
+    WAIT(&p->b, p->b.suspected == 1);
+    CU_ASSERT_EQUAL(kill(child, SIGCONT), 0);
+    WAIT(&p->b, p->b.alive == 2);
+    CU_ASSERT_EQUAL(p->b.reason, DETECTOR_REASON_RESUMED);
+    struct confession c;
+    CU_ASSERT_EQUAL(fd_write_all(ask[1], "?", 1), 0);
+    CU_ASSERT_EQUAL(fd_read_all(tell[0], &c, sizeof(c)), 0);
+    CU_ASSERT_EQUAL(c.suspected, 0);
+    CU_ASSERT(c.stalled >= 1);
+    CU_ASSERT(c.worst_stall >= 99 * INTERVAL);
+    CU_ASSERT_EQUAL(waitpid(child, NULL, 0), child);
+    for (int i = 0; i < 2; i++) {
+        fd_close(&ask[i]);
+        fd_close(&tell[i]);
+    }
     pair_destroy(p);
 }
 
@@ -584,8 +641,10 @@ static const struct test_case cases[] = {
     {"garbage is counted and ignored", garbage_is_counted_and_ignored},
     {"a peer with another secret is never heard", a_peer_with_another_secret_is_never_heard},
     {"a recording does not revive a dead peer", a_recording_does_not_revive_a_dead_peer},
-    {"a side that was not scheduled says so and accuses nobody",
-     a_side_that_was_not_scheduled_says_so_and_accuses_nobody},
+    {"an owner that takes its time does not silence the beats",
+     an_owner_that_takes_its_time_does_not_silence_the_beats},
+    {"a frozen side is suspected, and woken accuses nobody",
+     a_frozen_side_is_suspected_and_woken_accuses_nobody},
     {"an occupied address is refused with one sentence",
      an_occupied_address_is_refused_with_one_sentence},
     {"wrong configurations are refused with one sentence",
