@@ -359,12 +359,20 @@ static int compare_u32(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static uint32_t percentile_us(const struct client *client, double fraction)
+/* Prints the distribution of round trips [from, to), in microseconds. */
+static void print_round_trips(struct client *client, const char *name, size_t from, size_t to)
 {
-    if (client->round_trips == 0) {
-        return 0;
+    uint32_t p50 = 0, p99 = 0, max = 0;
+    if (from < to) {
+        uint32_t *values = client->round_trips_us + from;
+        size_t last = to - from - 1;
+        qsort(values, last + 1, sizeof(*values), compare_u32);
+        p50 = values[last / 2];
+        p99 = values[last * 99 / 100];
+        max = values[last];
     }
-    return client->round_trips_us[(size_t)(fraction * (double)(client->round_trips - 1))];
+    printf("\"%s\": {\"p50\": %" PRIu32 ", \"p99\": %" PRIu32 ", \"max\": %" PRIu32 "}, ", name,
+           p50, p99, max);
 }
 
 static bool is_good(const struct client *client)
@@ -377,9 +385,6 @@ static bool is_good(const struct client *client)
 
 static void print_summary(struct client *client)
 {
-    if (client->round_trips > 0) {
-        qsort(client->round_trips_us, client->round_trips, sizeof(uint32_t), compare_u32);
-    }
     printf("{\"ok\": %s, \"acknowledged\": %" PRIu64 ", \"sent\": %" PRIu64 ", "
            "\"first\": %" PRId64 ", \"last\": %" PRId64 ", "
            "\"lost\": %" PRIu64 ", \"backward\": %" PRIu64 ", \"skipped\": %" PRIu64 ", "
@@ -389,11 +394,14 @@ static void print_summary(struct client *client)
            client->last, client->lost, client->backward, client->skipped, client->errors,
            client->reset, client->closed, client->silent,
            client->connection_errno ? strerror(client->connection_errno) : "");
-    printf("\"longest_gap_ms\": %.3f, \"gap_begin_ns\": %" PRId64 ", \"gap_end_ns\": %" PRId64 ", "
-           "\"round_trip_us\": {\"p50\": %" PRIu32 ", \"p99\": %" PRIu32 ", \"max\": %" PRIu32
-           "}, ",
-           (double)client->gap_ns / (double)NS_PER_MS, client->gap_begin, client->gap_end,
-           percentile_us(client, 0.5), percentile_us(client, 0.99), percentile_us(client, 1));
+    printf("\"longest_gap_ms\": %.3f, \"gap_begin_ns\": %" PRId64 ", \"gap_end_ns\": %" PRId64 ", ",
+           (double)client->gap_ns / (double)NS_PER_MS, client->gap_begin, client->gap_end);
+    size_t before = client->round_trips;
+    if (client->killed_at && client->acknowledged_at_kill < before) {
+        before = (size_t)client->acknowledged_at_kill;
+        print_round_trips(client, "round_trip_after_us", before, client->round_trips);
+    }
+    print_round_trips(client, "round_trip_us", 0, before);
     if (client->killed_at) {
         printf("\"killed_ns\": %" PRId64 ", \"acknowledged_at_kill\": %" PRIu64 ", "
                "\"first_after_kill_ns\": %" PRId64 ", ",
