@@ -64,6 +64,7 @@ struct machine {
     struct vcpu_state scratch[MACHINE_VCPUS_MAX]; /* of save and load; no allocation in the pause */
     int results[MACHINE_VCPUS_MAX];               /* of what each vCPU's thread was asked to do */
     struct error errors[MACHINE_VCPUS_MAX];
+    uint64_t tsc_offsets[MACHINE_VCPUS_MAX];
 
     /* owned by the thread that checks */
     struct vcpu_state proof;

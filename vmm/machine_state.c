@@ -48,15 +48,19 @@ static const struct state_table machine_table = {"machine", 1, machine_fields,
 static void capture_vcpu(void *context, unsigned i)
 {
     struct machine *m = context;
-    m->results[i] = vcpu_state_capture(&m->scratch[i], vcpu_fd(m->vcpus[i]), &m->errors[i]);
+    const int fd = vcpu_fd(m->vcpus[i]);
+    int rc = vcpu_state_capture(&m->scratch[i], fd, &m->errors[i]);
+    if (rc >= 0 && m->config.vcpus > 1)
+        rc = vcpu_tsc_get_offset(fd, &m->tsc_offsets[i], &m->errors[i]);
+    m->results[i] = rc;
 }
 
-/* The guest's TSCs at one moment: that at which the first vCPU's was read. */
+/* The guest's TSCs at one moment: that at which the first vCPU's was read. A single vCPU has no
+ * offset to be asked for: 0 - 0. */
 static void align_tsc(struct machine *m)
 {
-    const struct vcpu_state *first = &m->scratch[0];
     for (unsigned i = 0; i < m->config.vcpus; i++)
-        m->scratch[i].tsc = first->tsc_read + m->scratch[i].tsc_offset - first->tsc_offset;
+        m->scratch[i].tsc = m->scratch[0].tsc_read + m->tsc_offsets[i] - m->tsc_offsets[0];
 }
 
 static int save_vcpus(struct machine *m, struct section_set *set, struct error *err)

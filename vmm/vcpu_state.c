@@ -102,8 +102,7 @@ int vcpu_state_capture(struct vcpu_state *s, int fd, struct error *err)
         if (rc < 0)
             return rc;
     }
-    const int rc = capture_msrs(s, fd, err);
-    return rc < 0 ? rc : vcpu_tsc_get_offset(fd, &s->tsc_offset, err);
+    return capture_msrs(s, fd, err);
 }
 
 static size_t fpu_size(const struct vcpu_layout *layout)
@@ -126,63 +125,83 @@ static uint64_t xcr0_of(const struct vcpu_state *s)
     return 1; /* no XSAVE on this host: x87 only */
 }
 
-static void put_msrs(const struct vcpu_state *s, struct wire_writer *w)
+/* Adds a section and opens it for writing. */
+static int add_section(struct section_set *set, const char *name, uint32_t instance, size_t size,
+                       struct wire_writer *w, struct error *err)
 {
-    for (uint32_t i = 0; i < s->layout->msrs.count; i++) {
-        wire_put_u32(w, s->msrs->entries[i].index);
-        wire_put_u64(w, s->msrs->entries[i].data);
-    }
-    wire_put_u64(w, s->tsc_deadline);
+    uint8_t *out = section_set_add(set, name, instance, VERSION, size);
+    if (!out)
+        return error_set(err, -ENOMEM, "state: no room for section %s.%u", name, instance);
+    *w = (struct wire_writer){.bytes = out, .size = size};
+    return 0;
 }
 
-static void put_run(const struct vcpu_state *s, struct wire_writer *w)
+static int save_plain(struct section_set *set, const char *name, uint32_t instance,
+                      const void *data, size_t size, struct error *err)
 {
-    wire_put(w, &s->events, sizeof(s->events));
-    wire_put(w, &s->debugregs, sizeof(s->debugregs));
-    wire_put_u32(w, s->mp_state.mp_state);
-    wire_put_u64(w, s->tsc);
+    struct wire_writer w = {0};
+    const int rc = add_section(set, name, instance, size, &w, err);
+    if (rc == 0)
+        wire_put(&w, data, size);
+    return rc;
+}
+
+static int save_fpu(const struct vcpu_state *s, uint32_t instance, struct section_set *set,
+                    struct error *err)
+{
+    struct wire_writer w = {0};
+    const int rc = add_section(set, "vcpu.fpu", instance, fpu_size(s->layout), &w, err);
+    if (rc < 0)
+        return rc;
+    wire_put_u64(&w, xcr0_of(s));
+    wire_put(&w, s->xsave, s->layout->xsave_size);
+    return 0;
+}
+
+static int save_msrs(const struct vcpu_state *s, uint32_t instance, struct section_set *set,
+                     struct error *err)
+{
+    struct wire_writer w = {0};
+    const int rc = add_section(set, "vcpu.msrs", instance, msrs_size(s->layout), &w, err);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < s->layout->msrs.count; i++) {
+        wire_put_u32(&w, s->msrs->entries[i].index);
+        wire_put_u64(&w, s->msrs->entries[i].data);
+    }
+    wire_put_u64(&w, s->tsc_deadline);
+    return 0;
+}
+
+static int save_run(const struct vcpu_state *s, uint32_t instance, struct section_set *set,
+                    struct error *err)
+{
+    struct wire_writer w = {0};
+    const int rc = add_section(set, "vcpu.run", instance, RUN_SIZE, &w, err);
+    if (rc < 0)
+        return rc;
+    wire_put(&w, &s->events, sizeof(s->events));
+    wire_put(&w, &s->debugregs, sizeof(s->debugregs));
+    wire_put_u32(&w, s->mp_state.mp_state);
+    wire_put_u64(&w, s->tsc);
+    return 0;
 }
 
 int vcpu_state_save(const struct vcpu_state *s, uint32_t instance, struct section_set *set,
                     struct error *err)
 {
-    const struct {
-        const char *name;
-        size_t size;
-    } sections[] = {
-        {"vcpu.regs", sizeof(s->regs)},    {"vcpu.sregs", sizeof(s->sregs)},
-        {"vcpu.fpu", fpu_size(s->layout)}, {"vcpu.msrs", msrs_size(s->layout)},
-        {"vcpu.lapic", sizeof(s->lapic)},  {"vcpu.run", RUN_SIZE},
-    };
-    for (size_t i = 0; i < ARRAY_SIZE(sections); i++) {
-        uint8_t *out = section_set_add(set, sections[i].name, instance, VERSION, sections[i].size);
-        if (!out)
-            return error_set(err, -ENOMEM, "state: no room for section %s.%u", sections[i].name,
-                             instance);
-        struct wire_writer w = {.bytes = out, .size = sections[i].size};
-        switch (i) {
-        case 0:
-            wire_put(&w, &s->regs, sizeof(s->regs));
-            break;
-        case 1:
-            wire_put(&w, &s->sregs, sizeof(s->sregs));
-            break;
-        case 2:
-            wire_put_u64(&w, xcr0_of(s));
-            wire_put(&w, s->xsave, s->layout->xsave_size);
-            break;
-        case 3:
-            put_msrs(s, &w);
-            break;
-        case 4:
-            wire_put(&w, &s->lapic, sizeof(s->lapic));
-            break;
-        default:
-            put_run(s, &w);
-            break;
-        }
-    }
-    return 0;
+    int rc = save_plain(set, "vcpu.regs", instance, &s->regs, sizeof(s->regs), err);
+    if (rc == 0)
+        rc = save_plain(set, "vcpu.sregs", instance, &s->sregs, sizeof(s->sregs), err);
+    if (rc == 0)
+        rc = save_fpu(s, instance, set, err);
+    if (rc == 0)
+        rc = save_msrs(s, instance, set, err);
+    if (rc == 0)
+        rc = save_plain(set, "vcpu.lapic", instance, &s->lapic, sizeof(s->lapic), err);
+    if (rc == 0)
+        rc = save_run(s, instance, set, err);
+    return rc;
 }
 
 /* Opens a section of exactly that size. */

@@ -36,9 +36,8 @@ struct vcpu_state {
     struct kvm_debugregs debugregs;
     struct kvm_mp_state mp_state;
     struct kvm_lapic_state lapic;
-    uint64_t tsc_offset; /* as captured: guest TSC = scaled host TSC + offset */
-    uint64_t tsc_read;   /* as captured: guest TSC at some moment of the capture */
-    uint64_t tsc;        /* guest TSC at the moment all vCPUs of the machine share */
+    uint64_t tsc_read; /* as captured: guest TSC at some moment of the capture */
+    uint64_t tsc;      /* guest TSC at the moment all vCPUs of the machine share */
     uint64_t tsc_deadline;
     uint8_t *xsave;        /* layout->xsave_size bytes, owned */
     struct kvm_msrs *msrs; /* layout->msrs.count entries, then TSC and TSC_DEADLINE; owned */
@@ -61,7 +60,7 @@ int vcpu_state_decode(struct vcpu_state *state, uint32_t instance, const struct 
  * clock must have been set before: timers and clock pages are armed against them. */
 int vcpu_state_apply(const struct vcpu_state *state, int vcpu_fd, struct error *err);
 
-/* The offset between the host's (scaled) and the guest's TSC. */
+/* The offset between the host's (scaled) and the guest's TSC: guest = host + offset. */
 int vcpu_tsc_get_offset(int vcpu_fd, uint64_t *offset, struct error *err);
 int vcpu_tsc_set_offset(int vcpu_fd, uint64_t offset, struct error *err);
 
