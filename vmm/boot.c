@@ -35,6 +35,7 @@ struct boot_image {
     char *path;
     int fd;
     uint64_t size;
+    struct timespec modified; /* when `digest` was taken */
     char digest[33];
 };
 
@@ -99,6 +100,7 @@ int boot_image_open(const char *role, const char *path, struct boot_image **out,
         rc = error_set(err, -EINVAL, "%s %s: not a regular file of 1 byte to 2 GiB", role, path);
     if (rc == 0) {
         image->size = (uint64_t)st.st_size;
+        image->modified = st.st_mtim;
         rc = digest_file(image, err);
     }
     if (rc < 0) {
@@ -124,6 +126,29 @@ const char *boot_image_digest(const struct boot_image *image)
     return image->digest;
 }
 
+/* The other host was told the digest: a file that was overwritten since is not what it has. */
+static int check_unchanged(struct boot_image *image, struct error *err)
+{
+    struct stat st;
+    if (fstat(image->fd, &st) < 0)
+        return error_set(err, -errno, "%s %s: %s", image->role, image->path, strerror(errno));
+    if ((uint64_t)st.st_size == image->size && st.st_mtim.tv_sec == image->modified.tv_sec &&
+        st.st_mtim.tv_nsec == image->modified.tv_nsec)
+        return 0;
+    char before[sizeof(image->digest)];
+    memcpy(before, image->digest, sizeof(before));
+    const int rc = digest_file(image, err);
+    if (rc < 0)
+        return rc;
+    const bool same = memcmp(before, image->digest, sizeof(before)) == 0;
+    memcpy(image->digest, before, sizeof(before));
+    if (!same)
+        return error_set(err, -ESTALE, "%s %s: was overwritten after the machine was made",
+                         image->role, image->path);
+    image->modified = st.st_mtim;
+    return 0;
+}
+
 /* Reads a piece of a file straight into guest memory. */
 static int load_piece(const struct boot_image *image, uint64_t offset, uint64_t size,
                       struct gmem *memory, gpa_t gpa, uint64_t memory_size, struct error *err)
@@ -143,12 +168,15 @@ static uint64_t low_memory(const struct gmem *memory)
     return gmem_slot_at(memory, 0)->size;
 }
 
-static int load_kernel(const struct boot_image *image, struct gmem *memory,
-                       struct kernel_image *kernel, struct error *err)
+static int load_kernel(struct boot_image *image, struct gmem *memory, struct kernel_image *kernel,
+                       struct error *err)
 {
+    int rc = check_unchanged(image, err);
+    if (rc < 0)
+        return rc;
     uint8_t header[KERNEL_HEADER_MAX];
     const size_t size = image->size < sizeof(header) ? (size_t)image->size : sizeof(header);
-    int rc = read_at(image, 0, header, size, err);
+    rc = read_at(image, 0, header, size, err);
     if (rc < 0)
         return rc;
     rc = kernel_image_parse(header, size, image->size, low_memory(memory), kernel, err);
@@ -164,9 +192,12 @@ static int load_kernel(const struct boot_image *image, struct gmem *memory,
 }
 
 /* As high as the kernel allows: it unpacks itself upwards from where it is loaded. */
-static int load_initrd(const struct boot_image *image, const struct kernel_image *kernel,
+static int load_initrd(struct boot_image *image, const struct kernel_image *kernel,
                        struct gmem *memory, gpa_t *where, struct error *err)
 {
+    const int rc = check_unchanged(image, err);
+    if (rc < 0)
+        return rc;
     uint64_t top = low_memory(memory);
     if (kernel->initrd_max < top)
         top = kernel->initrd_max + 1;

@@ -52,6 +52,9 @@ static const uint8_t counting[] = {0x48, 0xff, 0x04, 0x25, 0x00, 0x00, 0x30, 0x0
 /* mov eax, 0xd0000000; jmp rax: executes from where nothing is */
 static const uint8_t derailing[] = {0xb8, 0x00, 0x00, 0x00, 0xd0, 0xff, 0xe0};
 
+/* ud2 without an IDT: a triple fault as soon as it starts */
+static const uint8_t crashing[] = {0x0f, 0x0b};
+
 /* mov dx, 0x604; mov ax, 0x3400; out dx, ax; jmp $: ACPI power-off */
 static const uint8_t leaving[] = {0x66, 0xba, 0x04, 0x06, 0x66, 0xb8,
                                   0x00, 0x34, 0x66, 0xef, 0xeb, 0xfe};
@@ -243,6 +246,18 @@ static void a_file_that_is_no_kernel_is_refused_at_boot(void)
     tear_down(&s);
 }
 
+static void a_kernel_that_was_overwritten_is_not_booted(void)
+{
+    struct setup s = set_up(counting, sizeof(counting), 1);
+    struct error err = {0};
+    write_kernel(counting, sizeof(counting)); /* the same bytes: nothing has changed */
+    CU_ASSERT_EQUAL(machine_boot(s.machine, &err), 0);
+    write_kernel(crashing, sizeof(crashing));
+    CU_ASSERT_EQUAL(machine_boot(s.machine, &err), -ESTALE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err.text, kernel_path));
+    tear_down(&s);
+}
+
 static void equal_machines_have_equal_identities_and_others_differ(void)
 {
     struct setup a = set_up(counting, sizeof(counting), 2), b = set_up(NULL, 0, 2);
@@ -292,6 +307,25 @@ static void a_guest_that_switched_itself_off_stays_off_elsewhere(void)
     section_set_destroy(&set);
     tear_down(&a);
     tear_down(&b);
+}
+
+static void a_guest_that_resets_all_the_time_can_be_parked(void)
+{
+    struct setup s = set_up(crashing, sizeof(crashing), 2);
+    struct section_set *set = section_set_create();
+    start(&s);
+    CU_ASSERT_TRUE(wait_event(MACHINE_EVENT_RESET));
+    for (int i = 0; i < 200; i++) {
+        machine_park(s.machine);
+        const unsigned resets = outside.events[MACHINE_EVENT_RESET];
+        section_set_reset(set);
+        CU_ASSERT_EQUAL(machine_save(s.machine, set, NULL), 0);
+        CU_ASSERT_EQUAL(outside.events[MACHINE_EVENT_RESET], resets);
+        machine_resume(s.machine);
+    }
+    section_set_destroy(&set);
+    tear_down(&s); /* in the middle of a reset, most likely */
+    CU_ASSERT_EQUAL(outside.events[MACHINE_EVENT_FAILED], 0);
 }
 
 static void *resume_elsewhere(void *machine)
@@ -417,12 +451,15 @@ static const struct test_case cases[] = {
     {"nothing is left behind by machines", nothing_is_left_behind_by_machines},
     {"a wrong configuration is refused by name", a_wrong_configuration_is_refused_by_name},
     {"a file that is no kernel is refused at boot", a_file_that_is_no_kernel_is_refused_at_boot},
+    {"a kernel that was overwritten is not booted", a_kernel_that_was_overwritten_is_not_booted},
     {"equal machines have equal identities and others differ",
      equal_machines_have_equal_identities_and_others_differ},
     {"a vCPU that can not go on is reported and parking works",
      a_vcpu_that_can_not_go_on_is_reported_and_parking_works},
     {"a guest that switched itself off stays off elsewhere",
      a_guest_that_switched_itself_off_stays_off_elsewhere},
+    {"a guest that resets all the time can be parked",
+     a_guest_that_resets_all_the_time_can_be_parked},
     {"park and resume may be on different threads", park_and_resume_may_be_on_different_threads},
     {"a parked guest does not move", a_parked_guest_does_not_move},
     {"damaged state is refused section by section", damaged_state_is_refused_section_by_section},
