@@ -10,51 +10,17 @@
 
 #include "base/clock.h"
 #include "test/support/echo_client.h"
-#include "test/support/guest_harness.h"
+#include "test/support/guest_checks.h"
 #include "test/support/runner.h"
 
-#define LONG_MS 20000 /* a deadline nobody should need */
-#define HOPS    12    /* carries of one guest */
+#define HOPS 12 /* carries of one guest */
 
 static unsigned seed;
-
-static struct guest *create(const struct guest_config *config, struct world *world)
-{
-    struct guest_config c = *config;
-    struct guest *guest = NULL;
-    struct error err = {0};
-    c.world = world;
-    if (guest_create(&c, &guest, &err)) {
-        printf("%s: %s\n", c.program, err.text);
-        CU_FAIL_FATAL("no machine");
-    }
-    return guest;
-}
-
-static struct guest *start(const struct guest_config *config, struct world *world)
-{
-    struct guest *guest = create(config, world);
-    struct error err = {0};
-    if (guest_boot(guest, &err)) {
-        printf("%s: %s\n", config->program, err.text);
-        CU_FAIL_FATAL("guest does not start");
-    }
-    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "ready", NULL, LONG_MS));
-    return guest;
-}
-
-static void expect_no_complaint(struct world *world)
-{
-    char line[256] = "";
-    CU_ASSERT_FALSE(world_complaint(world, line, sizeof(line)));
-    if (line[0])
-        printf("%s\n", line);
-}
 
 /* Carries the guest to a fresh machine and gives up the old one. */
 static struct guest *hop(const struct guest_config *config, struct guest *from, struct world *world)
 {
-    struct guest *to = create(config, world);
+    struct guest *to = guest_check_create(config, world);
     struct error err = {0};
     if (guest_move(from, to, &err)) {
         printf("carry: %s\n", err.text);
@@ -64,24 +30,16 @@ static struct guest *hop(const struct guest_config *config, struct guest *from, 
     return to;
 }
 
-/* Lets the guest say `lines` more lines with `word` in them. */
-static void await_lines(struct world *world, const char *word, unsigned lines)
-{
-    size_t from = world_console_size(world);
-    for (unsigned i = 0; i < lines; i++)
-        CU_ASSERT_TRUE_FATAL(world_wait_console(world, word, &from, LONG_MS));
-}
-
 static void carry_often(const struct guest_config *config, const char *word)
 {
     struct world *world = world_create();
-    struct guest *guest = start(config, world);
+    struct guest *guest = guest_check_start(config, world);
     for (unsigned i = 0; i < HOPS; i++) {
-        await_lines(world, word, (unsigned)rand_r(&seed) % 3);
+        guest_check_lines(world, word, (unsigned)rand_r(&seed) % 3);
         guest = hop(config, guest, world);
     }
-    await_lines(world, word, 3);
-    expect_no_complaint(world);
+    guest_check_lines(world, word, 3);
+    guest_check_no_complaint(world);
     guest_destroy(&guest);
     world_destroy(&world);
 }
@@ -127,7 +85,7 @@ static void await_last_reply(struct world *world, struct echo_client *client)
     uint64_t sequence = 0;
     while (sequence != client->sent) {
         struct error err = {0};
-        const size_t size = world_receive(world, frame, LONG_MS, NULL);
+        const size_t size = world_receive(world, frame, GUEST_LONG_MS, NULL);
         CU_ASSERT_TRUE_FATAL(size > 0);
         CU_ASSERT_EQUAL(echo_client_judge(client, frame, size, &sequence, &err), ECHO_REPLY);
         if (err.text[0])
@@ -148,7 +106,7 @@ static void converse_and_carry(const char *arguments)
 {
     const struct guest_config config = {.program = "echo", .arguments = arguments, .network = true};
     struct world *world = world_create();
-    struct guest *guest = start(&config, world);
+    struct guest *guest = guest_check_start(&config, world);
     struct echo_client client = {0};
     for (unsigned i = 0; i < HOPS; i++) {
         send_requests(world, &client, 1 + (unsigned)rand_r(&seed) % 100);
@@ -160,7 +118,7 @@ static void converse_and_carry(const char *arguments)
         CU_ASSERT(client.sent - client.replies <= i + 1);
     }
     CU_ASSERT_EQUAL(client.handled, client.replies);
-    expect_no_complaint(world);
+    guest_check_no_complaint(world);
     guest_destroy(&guest);
     world_destroy(&world);
 }
@@ -180,19 +138,19 @@ static void a_guest_that_only_sends_ticks_is_never_heard_twice(void)
     static const struct guest_config config = {
         .program = "echo", .arguments = "tick=500 wait=hlt", .network = true};
     struct world *world = world_create();
-    struct guest *guest = start(&config, world);
+    struct guest *guest = guest_check_start(&config, world);
     struct echo_client client = {0};
     uint8_t frame[WORLD_FRAME_MAX];
     for (unsigned i = 0; i < HOPS; i++) {
         const uint64_t enough = client.ticks + (unsigned)rand_r(&seed) % 20;
         while (client.ticks < enough) {
             struct error err = {0};
-            const size_t size = world_receive(world, frame, LONG_MS, NULL);
+            const size_t size = world_receive(world, frame, GUEST_LONG_MS, NULL);
             CU_ASSERT_EQUAL_FATAL(echo_client_judge(&client, frame, size, NULL, &err), ECHO_TICKED);
         }
         guest = hop(&config, guest, world);
     }
-    expect_no_complaint(world);
+    guest_check_no_complaint(world);
     guest_destroy(&guest);
     world_destroy(&world);
 }
@@ -225,8 +183,8 @@ static void a_loaded_machine_saves_what_was_loaded(void)
     };
     for (size_t i = 0; i < ARRAY_SIZE(configs); i++) {
         struct world *world = world_create();
-        struct guest *from = start(&configs[i], world);
-        struct guest *to = create(&configs[i], world);
+        struct guest *from = guest_check_start(&configs[i], world);
+        struct guest *to = guest_check_create(&configs[i], world);
         struct section_set *carried = section_set_create(), *again = section_set_create();
         struct error err = {0};
         char names[512];
@@ -249,9 +207,9 @@ static void a_loaded_machine_saves_what_was_loaded(void)
 static uint64_t await_time(struct world *world, size_t *from)
 {
     char text[64] = "";
-    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "time=", from, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "time=", from, GUEST_LONG_MS));
     const size_t at = *from;
-    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "\n", from, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "\n", from, GUEST_LONG_MS));
     world_console_text(world, at, text, sizeof(text));
     return strtoull(text, NULL, 10);
 }
@@ -261,7 +219,8 @@ static void the_clock_moves_on_by_the_time_the_guest_stood_still(void)
     static const struct guest_config config = {.program = "pagewriter",
                                                .arguments = "pages=8 report=1 rate=200"};
     struct world *world = world_create();
-    struct guest *from = start(&config, world), *to = create(&config, world);
+    struct guest *from = guest_check_start(&config, world),
+                 *to = guest_check_create(&config, world);
     struct section_set *state = section_set_create();
     struct error err = {0};
     size_t at = world_console_size(world);
@@ -276,7 +235,7 @@ static void the_clock_moves_on_by_the_time_the_guest_stood_still(void)
     const uint64_t after = await_time(world, &at);
     CU_ASSERT_TRUE(after >= before + (uint64_t)SEC(100));
     CU_ASSERT_TRUE(after < before + (uint64_t)SEC(200));
-    expect_no_complaint(world);
+    guest_check_no_complaint(world);
     section_set_destroy(&state);
     guest_destroy(&from);
     guest_destroy(&to);
@@ -291,12 +250,12 @@ static void the_state_of_another_machine_is_refused(void)
         {.program = "state", .vcpus = 2, .network = true},
     };
     struct world *world = world_create();
-    struct guest *from = start(&two, world);
+    struct guest *from = guest_check_start(&two, world);
     struct section_set *state = section_set_create();
     guest_park(from);
     CU_ASSERT_EQUAL(machine_save(guest_machine(from), state, NULL), 0);
     for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
-        struct guest *to = create(&others[i], world);
+        struct guest *to = guest_check_create(&others[i], world);
         struct error err = {0};
         CU_ASSERT_NOT_EQUAL(machine_check(guest_machine(to), state, &err), 0);
         CU_ASSERT(err.text[0] != '\0');

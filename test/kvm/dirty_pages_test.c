@@ -7,11 +7,10 @@
 #include "base/clock.h"
 #include "dirtylog/dirtylog.h"
 #include "test/support/echo_client.h"
-#include "test/support/guest_harness.h"
+#include "test/support/guest_checks.h"
 #include "test/support/runner.h"
 
-#define LONG_MS 20000 /* a deadline nobody should need */
-#define EPOCHS  60
+#define EPOCHS 60
 
 /* A guest, its log, and a machine that only lends its memory to follow. */
 struct pair {
@@ -31,18 +30,14 @@ static void require(int rc, const struct error *err)
 
 static void open_pair(struct pair *p, const struct guest_config *config)
 {
-    struct guest_config c = *config;
     struct error err = {0};
     *p = (struct pair){.world = world_create()};
-    c.world = p->world;
-    require(guest_create(&c, &p->guest, &err), &err);
-    require(guest_create(&c, &p->follower, &err), &err);
+    p->guest = guest_check_start(config, p->world);
+    p->follower = guest_check_create(config, p->world);
     struct gmem *memory = guest_memory(p->guest);
     require(dirtylog_kvm_create(machine_vm_fd(guest_machine(p->guest)), memory, &p->log, &err),
             &err);
     CU_ASSERT_EQUAL_FATAL(dirty_set_init(&p->dirty, gmem_page_count(memory)), 0);
-    require(guest_boot(p->guest, &err), &err);
-    CU_ASSERT_TRUE_FATAL(world_wait_console(p->world, "ready", NULL, LONG_MS));
     guest_park(p->guest);
     require(dirtylog_start(p->log, &err), &err);
     /* A log may begin with everything: what the whole copy has anyway. */
@@ -53,10 +48,7 @@ static void open_pair(struct pair *p, const struct guest_config *config)
 
 static void close_pair(struct pair *p)
 {
-    char line[256] = "";
-    CU_ASSERT_FALSE(world_complaint(p->world, line, sizeof(line)));
-    if (line[0])
-        printf("%s\n", line);
+    guest_check_no_complaint(p->world);
     dirtylog_destroy(&p->log);
     dirty_set_free(&p->dirty);
     guest_destroy(&p->guest);
@@ -85,13 +77,6 @@ static void follow(struct pair *p)
     CU_ASSERT_TRUE_FATAL(same);
 }
 
-static void await_rounds(struct pair *p, unsigned count)
-{
-    size_t from = world_console_size(p->world);
-    for (unsigned i = 0; i < count; i++)
-        CU_ASSERT_TRUE_FATAL(world_wait_console(p->world, "round=", &from, LONG_MS));
-}
-
 static void pages_written_by_vcpus_are_in_the_log(void)
 {
     static const struct guest_config configs[] = {
@@ -107,7 +92,7 @@ static void pages_written_by_vcpus_are_in_the_log(void)
         open_pair(&p, &configs[i]);
         for (unsigned epoch = 0; epoch < EPOCHS; epoch++) {
             guest_resume(p.guest);
-            await_rounds(&p, epoch % 3);
+            guest_check_lines(p.world, "round=", epoch % 3);
             follow(&p);
         }
         CU_ASSERT(p.pages > 0);
@@ -131,7 +116,7 @@ static void pages_written_by_devices_are_in_the_log(void)
         guest_resume(p.guest);
         for (unsigned i = 0; i < burst / 2; i++) {
             struct error err = {0};
-            const size_t size = world_receive(p.world, frame, LONG_MS, NULL);
+            const size_t size = world_receive(p.world, frame, GUEST_LONG_MS, NULL);
             CU_ASSERT_EQUAL_FATAL(echo_client_judge(&client, frame, size, NULL, &err), ECHO_REPLY);
         }
         follow(&p);

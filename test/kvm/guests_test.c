@@ -5,33 +5,8 @@
 
 #include "base/clock.h"
 #include "test/support/echo_client.h"
-#include "test/support/guest_harness.h"
+#include "test/support/guest_checks.h"
 #include "test/support/runner.h"
-
-#define LONG_MS 20000 /* a deadline nobody should need */
-
-/* Makes and boots a guest and waits until it is ready. */
-static struct guest *start(const struct guest_config *config, struct world *world)
-{
-    struct guest_config c = *config;
-    struct guest *guest = NULL;
-    struct error err = {0};
-    c.world = world;
-    if (guest_create(&c, &guest, &err) || guest_boot(guest, &err)) {
-        printf("%s: %s\n", c.program, err.text);
-        CU_FAIL_FATAL("guest does not start");
-    }
-    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "ready", NULL, LONG_MS));
-    return guest;
-}
-
-static void expect_no_complaint(struct world *world)
-{
-    char line[256] = "";
-    CU_ASSERT_FALSE(world_complaint(world, line, sizeof(line)));
-    if (line[0])
-        printf("%s\n", line);
-}
 
 static void every_guest_starts(void)
 {
@@ -50,10 +25,10 @@ static void every_guest_starts(void)
     for (size_t i = 0; i < ARRAY_SIZE(configs); i++) {
         struct world *world = world_create();
         const nsec_t begin = clock_now();
-        struct guest *guest = start(&configs[i], world);
+        struct guest *guest = guest_check_start(&configs[i], world);
         printf("\n    %-10s %u vCPU: ready after %.1f ms", configs[i].program,
                configs[i].vcpus ? configs[i].vcpus : 1, (double)(clock_now() - begin) / 1e6);
-        expect_no_complaint(world);
+        guest_check_no_complaint(world);
         guest_destroy(&guest);
         world_destroy(&world);
     }
@@ -63,13 +38,13 @@ static void every_guest_starts(void)
 static void a_page_writer_above_the_hole_finds_its_pages(void)
 {
     struct world *world = world_create();
-    struct guest *guest =
-        start(&(struct guest_config){.program = "pagewriter",
-                                     .arguments = "pages=256 base=0x100000000 static=64 report=50",
-                                     .memory = (uint64_t)4 << 30},
-              world);
-    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "round=100", NULL, LONG_MS));
-    expect_no_complaint(world);
+    struct guest *guest = guest_check_start(
+        &(struct guest_config){.program = "pagewriter",
+                               .arguments = "pages=256 base=0x100000000 static=64 report=50",
+                               .memory = (uint64_t)4 << 30},
+        world);
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "round=100", NULL, GUEST_LONG_MS));
+    guest_check_no_complaint(world);
     guest_destroy(&guest);
     world_destroy(&world);
 }
@@ -77,7 +52,7 @@ static void a_page_writer_above_the_hole_finds_its_pages(void)
 static void every_request_is_answered(const char *arguments)
 {
     struct world *world = world_create();
-    struct guest *guest = start(
+    struct guest *guest = guest_check_start(
         &(struct guest_config){.program = "echo", .arguments = arguments, .network = true}, world);
     struct echo_client client = {0};
     uint8_t frame[WORLD_FRAME_MAX];
@@ -86,12 +61,12 @@ static void every_request_is_answered(const char *arguments)
         uint64_t sequence = 0;
         size_t size = echo_client_request(++client.sent, i % 1400, frame);
         CU_ASSERT_TRUE_FATAL(world_send(world, frame, size));
-        size = world_receive(world, frame, LONG_MS, NULL);
+        size = world_receive(world, frame, GUEST_LONG_MS, NULL);
         CU_ASSERT_EQUAL_FATAL(echo_client_judge(&client, frame, size, &sequence, &err), ECHO_REPLY);
         CU_ASSERT_EQUAL(sequence, client.sent);
     }
     CU_ASSERT_EQUAL(client.handled, 500);
-    expect_no_complaint(world);
+    guest_check_no_complaint(world);
     guest_destroy(&guest);
     world_destroy(&world);
 }
@@ -109,7 +84,8 @@ static void received_frames_interrupt_a_sleeping_guest(void)
 static void a_burst_larger_than_the_ring_is_answered_without_contradiction(void)
 {
     struct world *world = world_create();
-    struct guest *guest = start(&(struct guest_config){.program = "echo", .network = true}, world);
+    struct guest *guest =
+        guest_check_start(&(struct guest_config){.program = "echo", .network = true}, world);
     struct echo_client client = {0};
     uint8_t frame[WORLD_FRAME_MAX];
     for (unsigned i = 0; i < 300; i++) {
@@ -118,7 +94,7 @@ static void a_burst_larger_than_the_ring_is_answered_without_contradiction(void)
     }
     while (client.replies < 300) {
         struct error err = {0};
-        const size_t size = world_receive(world, frame, LONG_MS, NULL);
+        const size_t size = world_receive(world, frame, GUEST_LONG_MS, NULL);
         CU_ASSERT_EQUAL_FATAL(echo_client_judge(&client, frame, size, NULL, &err), ECHO_REPLY);
     }
     guest_destroy(&guest);
@@ -135,12 +111,12 @@ static void type(struct guest *guest, char c)
 static void typed_bytes_interrupt_a_sleeping_guest(void)
 {
     struct world *world = world_create();
-    struct guest *guest =
-        start(&(struct guest_config){.program = "timer", .arguments = "hz=20 report=0"}, world);
+    struct guest *guest = guest_check_start(
+        &(struct guest_config){.program = "timer", .arguments = "hz=20 report=0"}, world);
     type(guest, 'x');
-    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "input=x", NULL, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "input=x", NULL, GUEST_LONG_MS));
     type(guest, 'y');
-    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "input=y", NULL, LONG_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "input=y", NULL, GUEST_LONG_MS));
     guest_destroy(&guest);
     world_destroy(&world);
 }
@@ -148,16 +124,16 @@ static void typed_bytes_interrupt_a_sleeping_guest(void)
 static void every_kind_of_reset_boots_again(void)
 {
     struct world *world = world_create();
-    struct guest *guest = start(&(struct guest_config){.program = "power"}, world);
+    struct guest *guest = guest_check_start(&(struct guest_config){.program = "power"}, world);
     size_t from = world_console_size(world);
     for (unsigned i = 0; i < 3; i++) {
         type(guest, "rkt"[i]);
-        CU_ASSERT_TRUE(world_wait_event(world, MACHINE_EVENT_RESET, i + 1, LONG_MS));
-        CU_ASSERT_TRUE_FATAL(world_wait_console(world, "ready boot", &from, LONG_MS));
+        CU_ASSERT_TRUE(world_wait_event(world, MACHINE_EVENT_RESET, i + 1, GUEST_LONG_MS));
+        CU_ASSERT_TRUE_FATAL(world_wait_console(world, "ready boot", &from, GUEST_LONG_MS));
     }
     type(guest, 'z');
-    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "input=z", NULL, LONG_MS));
-    expect_no_complaint(world);
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "input=z", NULL, GUEST_LONG_MS));
+    guest_check_no_complaint(world);
     guest_destroy(&guest);
     world_destroy(&world);
 }
@@ -165,9 +141,9 @@ static void every_kind_of_reset_boots_again(void)
 static void power_off_is_reported(void)
 {
     struct world *world = world_create();
-    struct guest *guest = start(&(struct guest_config){.program = "power"}, world);
+    struct guest *guest = guest_check_start(&(struct guest_config){.program = "power"}, world);
     type(guest, 'p');
-    CU_ASSERT_TRUE(world_wait_event(world, MACHINE_EVENT_POWER_OFF, 1, LONG_MS));
+    CU_ASSERT_TRUE(world_wait_event(world, MACHINE_EVENT_POWER_OFF, 1, GUEST_LONG_MS));
     guest_destroy(&guest);
     world_destroy(&world);
 }
@@ -175,17 +151,17 @@ static void power_off_is_reported(void)
 static void park_and_resume_a_thousand_times_loses_nothing(void)
 {
     struct world *world = world_create();
-    struct guest *guest = start(&(struct guest_config){.program = "pagewriter",
-                                                       .arguments = "pages=64 vcpus=2 report=500",
-                                                       .vcpus = 2},
-                                world);
+    struct guest *guest = guest_check_start(
+        &(struct guest_config){
+            .program = "pagewriter", .arguments = "pages=64 vcpus=2 report=500", .vcpus = 2},
+        world);
     for (unsigned i = 0; i < 1000; i++) {
         guest_park(guest);
         guest_resume(guest);
     }
     size_t from = world_console_size(world);
-    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "round=", &from, LONG_MS));
-    expect_no_complaint(world);
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "round=", &from, GUEST_LONG_MS));
+    guest_check_no_complaint(world);
     guest_destroy(&guest);
     world_destroy(&world);
 }
