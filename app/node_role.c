@@ -51,6 +51,7 @@ struct primary_config node_primary_config(struct node *node)
         .heartbeat = node->heartbeat,
         .peer_wait = node->door ? node->config->peer_wait : 1,
         .arbiter_timeout = node->config->arbiter_timeout,
+        .detection_time = node->config->heartbeat_interval * node->config->heartbeat_multiplier,
         .send_timeout_ms = SEND_TIMEOUT_MS,
         .note = node_note,
         .context = node,
@@ -85,7 +86,7 @@ static void on_suspect(void *owner, enum detector_reason reason, nsec_t at)
     node_note(node, true, "heartbeat.suspect", why);
     pthread_mutex_lock(&node->lock);
     if (node->primary)
-        primary_suspect(node->primary, why);
+        primary_suspect(node->primary, why, reason != DETECTOR_REASON_SILENCE);
     if (node->secondary)
         secondary_suspect(node->secondary, why, reason != DETECTOR_REASON_SILENCE);
     pthread_mutex_unlock(&node->lock);

@@ -576,6 +576,14 @@ int engine_flush(struct engine *engine, nsec_t deadline)
     return rc;
 }
 
+uint64_t engine_bytes_received(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    const uint64_t bytes = engine->link ? link_counters(engine->link).bytes_received : 0;
+    pthread_mutex_unlock(&engine->lock);
+    return bytes;
+}
+
 void engine_say_goodbye(struct engine *engine, const char *text)
 {
     struct message message = {.kind = MESSAGE_GOODBYE,

@@ -124,6 +124,10 @@ void engine_request_checkpoint(struct engine *engine);
  * clock_now()): 0, -ETIMEDOUT, or -ENOTCONN when there is nothing to commit to. */
 int engine_flush(struct engine *engine, nsec_t deadline);
 
+/* Bytes that have come from the standby over the present link, 0 without one: as long as this grows
+ * the standby lives. */
+uint64_t engine_bytes_received(struct engine *engine);
+
 /* Tells the standby that this is an orderly end and closes the link. The guest should be off. */
 void engine_say_goodbye(struct engine *engine, const char *text);
 

@@ -30,7 +30,8 @@ static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT]
                 [PRIMARY_EVENT_COMMITTED] = TO(PROTECTED, 0),
                 [PRIMARY_EVENT_LOST_HELD] = TO(ASKING, ASK),
                 [PRIMARY_EVENT_LOST_OPEN] = STAY(SOLO),
-                [PRIMARY_EVENT_SUSPECT] = TO(SYNCHRONISING, DROP),
+                /* Nothing is lost with this standby: the link's own time-outs are soon enough. */
+                [PRIMARY_EVENT_SUSPECT] = STAY(SYNCHRONISING),
                 [PRIMARY_EVENT_WAITED] = STAY(SYNCHRONISING),
                 [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
             },

@@ -19,6 +19,7 @@
 enum letter_kind {
     LETTER_VISITOR, /* a standby at the door */
     LETTER_FSM,     /* an event for the table */
+    LETTER_SUSPECT,
     LETTER_ANSWER,
     LETTER_GUEST_ENDED,
     LETTER_STOP,
@@ -39,6 +40,7 @@ struct letter {
             uint64_t request;
         } answer;
         bool failed;
+        bool certain;
     };
     char text[ERROR_TEXT_MAX];
 };
@@ -55,8 +57,11 @@ struct primary {
     struct link *visitor; /* of the event being handled */
     uint64_t visitor_staging;
     bool peer_known; /* the door is taken */
-    bool waited;
     nsec_t wait_until;
+    nsec_t recheck_at; /* when a doubted suspicion is looked at again; INT64_MAX: none */
+    uint64_t heard;    /* bytes from the standby when the doubt began */
+    char doubt[ERROR_TEXT_MAX];
+    bool alarmed; /* the operator knows of the doubt */
     bool ended;
     enum primary_end end;
 
@@ -143,9 +148,11 @@ static void *porter_main(void *context)
     return NULL;
 }
 
-void primary_suspect(struct primary *primary, const char *why)
+void primary_suspect(struct primary *primary, const char *why, bool certain)
 {
-    post_event(primary, PRIMARY_EVENT_SUSPECT, why);
+    struct letter letter = {.kind = LETTER_SUSPECT, .certain = certain};
+    snprintf(letter.text, sizeof(letter.text), "%s", why);
+    post(primary, &letter);
 }
 
 void primary_superseded(struct primary *primary, term_t term)
@@ -375,6 +382,55 @@ static void handle_answer(struct primary *p, const struct letter *letter)
     feed(p, PRIMARY_EVENT_GRANTED, letter->text);
 }
 
+/* Silence of the heartbeat alone is not death while data keeps coming (DESIGN §6: heartbeat paths
+ * only). A checkpoint is the question, its acknowledgement within the detection time the answer. */
+static void doubt(struct primary *p, const char *why)
+{
+    p->heard = engine_bytes_received(p->engine);
+    p->recheck_at = clock_now() + p->config.detection_time;
+    snprintf(p->doubt, sizeof(p->doubt), "%s", why);
+    engine_request_checkpoint(p->engine);
+}
+
+static void handle_suspect(struct primary *p, const struct letter *letter)
+{
+    if (letter->certain || p->status.state != PRIMARY_PROTECTED)
+        feed(p, PRIMARY_EVENT_SUSPECT, letter->text);
+    else
+        doubt(p, letter->text);
+}
+
+static bool heartbeat_is_silent(const struct primary *p)
+{
+    struct heartbeat_status *status = malloc(sizeof(*status));
+    if (!status)
+        abort();
+    heartbeat_snapshot(p->config.heartbeat, status);
+    const bool silent = status->state == DETECTOR_SUSPECT;
+    free(status);
+    return silent;
+}
+
+static void recheck_doubt(struct primary *p)
+{
+    p->recheck_at = INT64_MAX;
+    if (!heartbeat_is_silent(p)) {
+        if (p->alarmed)
+            note(p, false, "heartbeat.back", "the heartbeat is heard again");
+        p->alarmed = false;
+        return;
+    }
+    if (engine_bytes_received(p->engine) == p->heard) {
+        feed(p, PRIMARY_EVENT_SUSPECT, p->doubt);
+        return;
+    }
+    if (!p->alarmed)
+        note(p, true, "heartbeat.silent",
+             "the heartbeat is silent on every path while data keeps coming");
+    p->alarmed = true;
+    doubt(p, p->doubt);
+}
+
 /* Power-off or an operator's stop: the last words of the guest are committed and released first. */
 static void finish(struct primary *p, enum primary_end end, const char *why)
 {
@@ -402,6 +458,9 @@ static void handle(struct primary *p, struct letter *letter)
         break;
     case LETTER_FSM:
         feed(p, letter->event, letter->text);
+        break;
+    case LETTER_SUSPECT:
+        handle_suspect(p, letter);
         break;
     case LETTER_ANSWER:
         handle_answer(p, letter);
@@ -447,6 +506,7 @@ int primary_create(const struct primary_config *config, struct primary **out, st
     p->config.engine.event = on_engine_event;
     p->config.engine.context = p;
     p->config.engine.open = config->solo;
+    p->recheck_at = INT64_MAX;
     p->status.state = config->solo ? PRIMARY_SOLO : PRIMARY_WAITING;
     pthread_mutex_init(&p->lock, NULL);
     int rc = mailbox_create(sizeof(struct letter), &p->mailbox, err);
@@ -493,8 +553,7 @@ enum primary_end primary_run(struct primary *primary)
         p->config.peer_wait && !p->config.solo ? clock_now() + p->config.peer_wait : INT64_MAX;
     engine_start_guest(p->engine);
     publish_local(p, true);
-    p->porter_started =
-        p->config.door && pthread_create(&p->porter, NULL, porter_main, p) == 0;
+    p->porter_started = p->config.door && pthread_create(&p->porter, NULL, porter_main, p) == 0;
     if (p->config.door && !p->porter_started)
         log_error("primary", "can't start the thread at the door: no standby can come");
     while (!p->ended) {
@@ -502,10 +561,14 @@ enum primary_end primary_run(struct primary *primary)
         nsec_t deadline = clock_now() + BEAT_REFRESH;
         if (p->wait_until < deadline)
             deadline = p->wait_until;
+        if (p->recheck_at < deadline)
+            deadline = p->recheck_at;
         if (mailbox_wait(p->mailbox, &letter, deadline))
             handle(p, &letter);
         else
             publish_local(p, false);
+        if (clock_now() >= p->recheck_at)
+            recheck_doubt(p);
         if (clock_now() >= p->wait_until) {
             p->wait_until = INT64_MAX;
             feed(p, PRIMARY_EVENT_WAITED, "no standby came in the configured time");

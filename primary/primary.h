@@ -32,8 +32,10 @@ struct primary_config {
     struct heartbeat *heartbeat; /* NULL: none (tests) */
     nsec_t peer_wait;            /* how long to wait for the first standby; 0: for ever */
     nsec_t arbiter_timeout;      /* of one question; it is asked again afterwards */
-    unsigned send_timeout_ms;    /* a standby that takes no byte for so long is lost */
-    bool solo;                   /* begins with a grant for its term (a promoted standby) */
+    nsec_t
+        detection_time; /* an acknowledgement younger than this contradicts a heartbeat's silence */
+    unsigned send_timeout_ms; /* a standby that takes no byte for so long is lost */
+    bool solo;                /* begins with a grant for its term (a promoted standby) */
 
     /* For the operator's log of events, on the role's thread. `kind` as control/events.h. */
     void (*note)(void *context, bool warning, const char *kind, const char *text);
@@ -57,7 +59,8 @@ enum primary_end primary_run(struct primary *primary);
 /* ---- any thread ---- */
 
 struct engine *primary_engine(struct primary *primary);
-void primary_suspect(struct primary *primary, const char *why);
+/* The heartbeat suspects the standby. `certain`: not by silence alone. */
+void primary_suspect(struct primary *primary, const char *why, bool certain);
 /* A peer proved or announced a higher term. */
 void primary_superseded(struct primary *primary, term_t term);
 /* The guest switched itself off, or can't go on: `why` says so. */
