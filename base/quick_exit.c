@@ -1,11 +1,11 @@
 #include "base/quick_exit.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,16 +26,19 @@ static long raw_call(long number, long a, long b, long c)
     return result;
 }
 
-/* Runs in the shared memory with descriptors of its own, all of which it drops, and with every signal
- * blocked; SIGKILL comes when the parent's main thread ends. */
+/* Runs in the shared memory with descriptors of its own, all of which it drops, and with every
+ * signal blocked. A parent's death signal would come too early, when its main thread ends: a pidfd
+ * becomes readable when the last thread has ended, and that one has closed the descriptors before.
+ */
 static int holder_main(void *context)
 {
     const long parent = (long)(intptr_t)context;
     raw_call(SYS_close_range, 0, (long)~0u, 0);
-    raw_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0);
-    if (raw_call(SYS_getppid, 0, 0, 0) == parent)
-        for (;;)
-            raw_call(SYS_pause, 0, 0, 0);
+    struct pollfd ended = {.fd = (int)raw_call(SYS_pidfd_open, parent, 0, 0), .events = POLLIN};
+    /* Otherwise the parent is gone already, and the descriptor may be a stranger's. */
+    if (ended.fd >= 0 && raw_call(SYS_getppid, 0, 0, 0) == parent)
+        while (raw_call(SYS_poll, (long)(intptr_t)&ended, 1, -1) == -EINTR)
+            ;
     return 0;
 }
 

@@ -11,8 +11,8 @@
 #include "base/error.h"
 #include "base/types.h"
 
-/* Starts the process. Call once, on the main thread (it lives exactly as long as that thread), before
- * other threads exist. */
+/* Starts the process, which ends after the last thread of this one. Call once, before other threads
+ * exist. */
 int quick_exit_arm(struct error *err);
 
 /* Ends it, for an orderly end. Idempotent. */
