@@ -23,7 +23,7 @@ static const struct secondary_step table[SECONDARY_STATE_COUNT][SECONDARY_EVENT_
                 [SECONDARY_EVENT_LOST] = STAY(CONNECTING),
                 [SECONDARY_EVENT_SUSPECT] = STAY(CONNECTING),
                 [SECONDARY_EVENT_ALIVE] = STAY(CONNECTING),
-            [SECONDARY_EVENT_WELL] = STAY(CONNECTING),
+                [SECONDARY_EVENT_WELL] = STAY(CONNECTING),
                 [SECONDARY_EVENT_SUPERSEDED] = STAY(CONNECTING),
             },
         [SECONDARY_SYNCHRONISING] =
@@ -34,7 +34,7 @@ static const struct secondary_step table[SECONDARY_STATE_COUNT][SECONDARY_EVENT_
                 /* It could not take over anyway: the link's own time-outs are soon enough. */
             [SECONDARY_EVENT_SUSPECT] = STAY(SYNCHRONISING),
                 [SECONDARY_EVENT_ALIVE] = STAY(SYNCHRONISING),
-            [SECONDARY_EVENT_WELL] = STAY(SYNCHRONISING),
+                [SECONDARY_EVENT_WELL] = STAY(SYNCHRONISING),
                 [SECONDARY_EVENT_SUPERSEDED] = TO(CONNECTING, UNFOLLOW | CONNECT),
             },
         [SECONDARY_READY] =
@@ -45,17 +45,18 @@ static const struct secondary_step table[SECONDARY_STATE_COUNT][SECONDARY_EVENT_
                 /* The link stays until the grant: what still commits is not lost. */
                 [SECONDARY_EVENT_SUSPECT] = TO(ASKING, ASK),
                 [SECONDARY_EVENT_ALIVE] = STAY(READY),
-            [SECONDARY_EVENT_WELL] = STAY(READY),
+                [SECONDARY_EVENT_WELL] = STAY(READY),
                 [SECONDARY_EVENT_FAILOVER] = TO(ASKING, ASK),
                 [SECONDARY_EVENT_SUPERSEDED] = TO(CONNECTING, UNFOLLOW | CONNECT),
             },
         [SECONDARY_ORPHANED] =
             {
                 [SECONDARY_EVENT_CONNECTED] = TO(SYNCHRONISING, FOLLOW),
-                [SECONDARY_EVENT_LOST] = STAY(ORPHANED),
+                /* After a suspicion that was revoked in the moment when the link broke. */
+                [SECONDARY_EVENT_LOST] = TO(ORPHANED, UNFOLLOW | CONNECT),
                 [SECONDARY_EVENT_SUSPECT] = TO(ASKING, ASK),
                 [SECONDARY_EVENT_ALIVE] = STAY(ORPHANED),
-            [SECONDARY_EVENT_WELL] = STAY(ORPHANED),
+                [SECONDARY_EVENT_WELL] = STAY(ORPHANED),
                 [SECONDARY_EVENT_FAILOVER] = TO(ASKING, ASK),
                 [SECONDARY_EVENT_SUPERSEDED] = STAY(CONNECTING),
             },
@@ -67,7 +68,7 @@ static const struct secondary_step table[SECONDARY_STATE_COUNT][SECONDARY_EVENT_
                 [SECONDARY_EVENT_LOST] = TO(ASKING, UNFOLLOW | CONNECT),
                 [SECONDARY_EVENT_SUSPECT] = STAY(ASKING),
                 [SECONDARY_EVENT_ALIVE] = TO(ORPHANED, CANCEL),
-            [SECONDARY_EVENT_WELL] = TO(READY, CANCEL),
+                [SECONDARY_EVENT_WELL] = TO(READY, CANCEL),
                 [SECONDARY_EVENT_FAILOVER] = STAY(ASKING),
                 [SECONDARY_EVENT_GRANTED] = TO(PROMOTING, PROMOTE),
                 [SECONDARY_EVENT_REFUSED] = TO(CONNECTING, UNFOLLOW | CONNECT),
@@ -80,7 +81,7 @@ static const struct secondary_step table[SECONDARY_STATE_COUNT][SECONDARY_EVENT_
                 [SECONDARY_EVENT_COMMITTED] = STAY(PROMOTING),
                 [SECONDARY_EVENT_SUSPECT] = STAY(PROMOTING),
                 [SECONDARY_EVENT_ALIVE] = STAY(PROMOTING),
-            [SECONDARY_EVENT_WELL] = STAY(PROMOTING),
+                [SECONDARY_EVENT_WELL] = STAY(PROMOTING),
                 [SECONDARY_EVENT_FAILOVER] = STAY(PROMOTING),
             },
 };
