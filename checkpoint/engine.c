@@ -192,9 +192,15 @@ static bool adopt_link(struct engine *e)
     e->link_failed = false;
     e->ending = ENGINE_EVENT_LINK_LOST;
     e->acked = 0;
-    e->was_open = e->stats.state == ENGINE_OPEN;
+    /* A grant that came before this link is used now or never: kept for later, it would open the
+     * outbox after this standby had committed. */
+    const bool opens = e->want_open && e->stats.state == ENGINE_HOLDING;
+    e->want_open = false;
+    e->was_open = opens || e->stats.state == ENGINE_OPEN;
     engine_set_state(e, ENGINE_SYNCHRONISING, link_peer_name(e->link));
     pthread_mutex_unlock(&e->lock);
+    if (opens)
+        outbox_open(e->outbox);
     /* One chunk of the peer's goes to the state sections. */
     const size_t smaller = theirs < ours ? theirs : ours;
     e->chunk_cap = smaller > 2 ? smaller - 2 : 1;
@@ -219,6 +225,8 @@ static void close_link(struct engine *e, bool receiver_runs)
 
     pthread_mutex_lock(&e->lock);
     e->link = NULL;
+    while (e->link_users)
+        pthread_cond_wait(&e->changed, &e->lock);
     for (size_t i = 0; i < e->flight_count; i++) {
         struct capture *capture = e->flight[i].capture;
         capture_give_back(capture, e->memory, &e->pending);
@@ -566,7 +574,7 @@ int engine_flush(struct engine *engine, nsec_t deadline)
     while (rc == 0 && engine->stats.state != ENGINE_OPEN) {
         if (!engine->link || engine->link_failed)
             rc = -ENOTCONN;
-        else if (!engine->want_checkpoint && engine->flight_count == 0 &&
+        else if (!engine->want_checkpoint && engine->idle_count == CAPTURES &&
                  outbox_waiting_since(engine->outbox) == 0)
             break;
         else
@@ -589,10 +597,19 @@ void engine_say_goodbye(struct engine *engine, const char *text)
     struct message message = {.kind = MESSAGE_GOODBYE,
                               .goodbye = {.reason = MESSAGE_GOODBYE_STOP, .final = true}};
     snprintf(message.goodbye.text, sizeof(message.goodbye.text), "%s", text);
-    /* The link can't vanish under us: close_link() needs the lock to take it away. */
+    /* Not with the lock held: a peer that doesn't read would stop the whole engine. close_link()
+     * waits for us before it frees the link. */
     pthread_mutex_lock(&engine->lock);
-    if (engine->link && !engine->link_failed)
-        message_send(engine->link, engine->term, 0, &message, NULL);
+    struct link *link = engine->link_failed ? NULL : engine->link;
+    const term_t term = engine->term;
+    engine->link_users += link != NULL;
+    pthread_mutex_unlock(&engine->lock);
+    if (!link)
+        return;
+    message_send(link, term, 0, &message, NULL);
+    pthread_mutex_lock(&engine->lock);
+    engine->link_users--;
+    engine_signal(engine);
     pthread_mutex_unlock(&engine->lock);
 }
 

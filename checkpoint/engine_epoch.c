@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "checkpoint/engine_internal.h"
 #include "checkpoint/page_codec.h"
 
@@ -24,6 +25,11 @@ void engine_push_flight(struct engine *e, struct capture *capture, bool commits)
     assert(e->flight_count < ARRAY_SIZE(e->flight));
     capture->epoch = e->next_epoch++;
     e->flight[e->flight_count++] = (struct in_flight){.capture = capture, .commits = commits};
+    /* The guest is parked at a cut: a request that comes later is for another one. */
+    if (commits)
+        e->want_checkpoint = false;
+    else
+        engine_set_state(e, ENGINE_SYNCHRONISING, "the standby can't be promoted from now on");
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -72,9 +78,7 @@ int engine_collect(struct engine *e, struct error *err)
     return 0;
 }
 
-/* Waits, with the guest parked, until the staging memory has room for `chunks` or every capture has
- * given its memory back. */
-static int wait_for_room(struct engine *e, size_t chunks)
+int engine_wait_for_room(struct engine *e, size_t chunks)
 {
     pthread_mutex_lock(&e->lock);
     while (slab_free_count(e->config.slab) < chunks && e->idle_count < CAPTURES &&
@@ -90,8 +94,9 @@ static int overflow(struct engine *e, struct error *err)
 {
     pthread_mutex_lock(&e->lock);
     e->stats.overflows++;
-    engine_set_state(e, ENGINE_SYNCHRONISING, "more is dirty than the staging memory takes");
     pthread_mutex_unlock(&e->lock);
+    log_warning("checkpoint", "%llu dirty pages are more than the staging memory takes",
+                (unsigned long long)e->pending_count);
     return engine_synchronise(e, err);
 }
 
@@ -117,7 +122,7 @@ static int cut(struct engine *e, struct capture **out, struct error *err)
     if (rc < 0)
         return rc;
     size_t chunks = capture_chunks_for(e->pending_count);
-    if (chunks > e->chunk_cap || wait_for_room(e, chunks) < 0) {
+    if (chunks > e->chunk_cap || engine_wait_for_room(e, chunks) < 0) {
         rc = engine_interrupted(e) ? error_set(err, -EPIPE, "the link failed during a cut")
                                    : overflow(e, err);
         if (rc < 0)
@@ -163,7 +168,6 @@ static int send_epoch(struct engine *e, const struct capture *capture, struct er
 static void account_cut(struct engine *e, enum policy_trigger trigger, size_t pages, nsec_t pause)
 {
     pthread_mutex_lock(&e->lock);
-    e->want_checkpoint = false;
     e->stats.triggers[trigger]++;
     e->stats.dirty_last = pages;
     e->stats.dirty_total += pages;
@@ -207,6 +211,15 @@ int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct er
     return rc;
 }
 
+/* With the lock held. */
+static bool synchronisation_in_flight(const struct engine *e)
+{
+    for (size_t i = 0; i < e->flight_count; i++)
+        if (!e->flight[i].commits)
+            return true;
+    return false;
+}
+
 int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err)
 {
     pthread_mutex_lock(&e->lock);
@@ -222,7 +235,8 @@ int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err)
         e->stats.committed = epoch;
         e->stats.epochs_committed++;
         histogram_add(&e->stats.commit, clock_now() - oldest.capture->cut_at);
-        engine_set_state(e, ENGINE_REPLICATING, "committed");
+        if (!synchronisation_in_flight(e))
+            engine_set_state(e, ENGINE_REPLICATING, "committed");
     }
     pthread_mutex_unlock(&e->lock);
 

@@ -55,6 +55,7 @@ struct engine {
     uint64_t offered_staging;
     term_t term;
     struct link *link;
+    unsigned link_users; /* other threads that are sending on it */
     bool link_failed;
     enum engine_event ending;                       /* which event the end of this link is */
     struct error link_error;                        /* the first reason of link_failed */
@@ -90,6 +91,9 @@ int engine_send_begin(struct engine *e, epoch_t epoch, enum message_epoch_kind k
 int engine_send_end(struct engine *e, epoch_t epoch, const struct capture_sent *sent,
                     uint64_t state_bytes, struct error *err);
 int engine_collect(struct engine *e, struct error *err);
+/* Waits until the staging memory has room for `chunks` or every capture has given its memory back:
+ * 0, or -ENOBUFS, also when interrupted. */
+int engine_wait_for_room(struct engine *e, size_t chunks);
 int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct error *err);
 /* Called by the receiver: 0 or -EPROTO. */
 int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err);
