@@ -96,8 +96,10 @@ static void on_alive(void *owner, enum detector_reason reason)
 {
     struct node *node = owner;
     node_note(node, false, "heartbeat.alive", detector_reason_text(reason));
+    /* Another process in the old one's place does not have its guest. */
+    const bool same_process = reason == DETECTOR_REASON_RESUMED;
     pthread_mutex_lock(&node->lock);
-    if (node->secondary)
+    if (node->secondary && same_process)
         secondary_alive(node->secondary);
     pthread_mutex_unlock(&node->lock);
 }
@@ -181,6 +183,7 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
 {
     struct primary_config config = node_primary_config(node);
     config.solo = true;
+    config.life = takeover->life;
     config.engine.first_epoch = takeover->epoch + 1;
     struct primary *primary = NULL;
     const int rc = primary_create(&config, &primary, err);

@@ -9,6 +9,10 @@
  *         │ granted      connected   │  │  │
  *         └─────────────► SOLO ──────┘  └──┘ SOLO
  *
+ * A guest that has never been protected nor alone goes back to WAITING when its first standby
+ * leaves: nothing of it has been seen, and a primary that crashed and began anew must not outrun
+ * the standby that holds the guest it lost.
+ *
  *      refused, or a higher term seen: any ──► FENCED, for good
  *
  * WAITING, ASKING: output is held. SOLO: output leaves at once, by a grant (DESIGN §6). In
@@ -33,6 +37,7 @@ enum primary_event {
     PRIMARY_EVENT_CONNECTED,  /* a standby passed the handshake */
     PRIMARY_EVENT_COMMITTED,  /* its first commit */
     PRIMARY_EVENT_LOST_HELD,  /* the link is gone, output is held */
+    PRIMARY_EVENT_LOST_NEW,   /* the same, and this guest has never said anything to the outside */
     PRIMARY_EVENT_LOST_OPEN,  /* the link is gone, output was open all the time */
     PRIMARY_EVENT_SUSPECT,    /* the heartbeat suspects the standby */
     PRIMARY_EVENT_WAITED,     /* nobody came in the configured time */

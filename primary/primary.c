@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -50,6 +51,7 @@ struct primary {
     struct primary_config config;
     struct mailbox *mailbox;
     struct engine *engine;
+    uint64_t life;    /* of the guest, see transport/session.h */
     pthread_t porter; /* waits at the door */
     bool porter_started;
 
@@ -57,6 +59,7 @@ struct primary {
     struct link *visitor; /* of the event being handled */
     uint64_t visitor_staging;
     bool peer_known; /* the door is taken */
+    bool spoke;      /* this guest has been protected or alone: it may have been heard */
     nsec_t wait_until;
     nsec_t recheck_at; /* when a doubted suspicion is looked at again; INT64_MAX: none */
     uint64_t heard;    /* bytes from the standby when the doubt began */
@@ -310,8 +313,9 @@ static void feed(struct primary *p, enum primary_event event, const char *why)
             link_destroy(&p->visitor);
         return;
     }
-    const bool lost = event == PRIMARY_EVENT_LOST_HELD || event == PRIMARY_EVENT_LOST_OPEN ||
-                      event == PRIMARY_EVENT_SUPERSEDED;
+    const bool lost = event == PRIMARY_EVENT_LOST_HELD || event == PRIMARY_EVENT_LOST_NEW ||
+                      event == PRIMARY_EVENT_LOST_OPEN || event == PRIMARY_EVENT_SUPERSEDED;
+    p->spoke = p->spoke || step.state == PRIMARY_PROTECTED || step.state == PRIMARY_SOLO;
     if (lost && p->peer_known) {
         p->peer_known = false;
         door_release(p->config.door);
@@ -345,6 +349,7 @@ static void introduce(struct primary *p)
         return;
     struct session_party local = *p->config.local;
     local.role = SESSION_PRIMARY;
+    local.life = p->life;
     pthread_mutex_lock(&p->lock);
     local.term = p->status.term;
     pthread_mutex_unlock(&p->lock);
@@ -431,6 +436,12 @@ static void recheck_doubt(struct primary *p)
     doubt(p, p->doubt);
 }
 
+/* When a primary that waits for its first standby has waited long enough. */
+static nsec_t wait_end(const struct primary *p)
+{
+    return p->config.peer_wait && !p->config.solo ? clock_now() + p->config.peer_wait : INT64_MAX;
+}
+
 /* Power-off or an operator's stop: the last words of the guest are committed and released first. */
 static void finish(struct primary *p, enum primary_end end, const char *why)
 {
@@ -457,6 +468,10 @@ static void handle(struct primary *p, struct letter *letter)
         feed(p, PRIMARY_EVENT_CONNECTED, letter->text);
         break;
     case LETTER_FSM:
+        if (letter->event == PRIMARY_EVENT_LOST_HELD && !p->spoke) {
+            letter->event = PRIMARY_EVENT_LOST_NEW;
+            p->wait_until = wait_end(p);
+        }
         feed(p, letter->event, letter->text);
         break;
     case LETTER_SUSPECT:
@@ -478,6 +493,17 @@ static void handle(struct primary *p, struct letter *letter)
 }
 
 /* ---- the interface ---- */
+
+/* Never 0, which means none. */
+static int begin_life(struct primary *p, struct error *err)
+{
+    p->life = p->config.life;
+    while (!p->life)
+        if (getrandom(&p->life, sizeof(p->life), 0) != sizeof(p->life))
+            return error_set(err, -EIO, "no random number for the guest's life: %s",
+                             strerror(errno));
+    return 0;
+}
 
 static int take_term(struct primary *p, struct error *err)
 {
@@ -510,6 +536,8 @@ int primary_create(const struct primary_config *config, struct primary **out, st
     p->status.state = config->solo ? PRIMARY_SOLO : PRIMARY_WAITING;
     pthread_mutex_init(&p->lock, NULL);
     int rc = mailbox_create(sizeof(struct letter), &p->mailbox, err);
+    if (rc == 0)
+        rc = begin_life(p, err);
     if (rc == 0)
         rc = take_term(p, err);
     if (rc == 0)
@@ -549,8 +577,8 @@ enum primary_end primary_run(struct primary *primary)
     struct primary *p = primary;
     introduce(p);
     p->status.since = clock_now();
-    p->wait_until =
-        p->config.peer_wait && !p->config.solo ? clock_now() + p->config.peer_wait : INT64_MAX;
+    p->wait_until = wait_end(p);
+    p->spoke = p->config.solo;
     engine_start_guest(p->engine);
     publish_local(p, true);
     p->porter_started = p->config.door && pthread_create(&p->porter, NULL, porter_main, p) == 0;

@@ -35,6 +35,7 @@ struct primary_config {
     nsec_t
         detection_time; /* an acknowledgement younger than this contradicts a heartbeat's silence */
     unsigned send_timeout_ms; /* a standby that takes no byte for so long is lost */
+    uint64_t life;            /* of the guest; 0: it begins here */
     bool solo;                /* begins with a grant for its term (a promoted standby) */
 
     /* For the operator's log of events, on the role's thread. `kind` as control/events.h. */

@@ -34,6 +34,7 @@ struct letter {
         struct {
             struct link *link;
             term_t term;
+            uint64_t life;
         } link;
         enum standby_event standby;
         enum secondary_event event;
@@ -61,6 +62,7 @@ struct secondary {
     nsec_t recheck_at;     /* when a doubted suspicion is looked at again; INT64_MAX: none */
     char doubt[ERROR_TEXT_MAX];
     nsec_t suspected_at;
+    uint64_t life; /* of the guest that is, or was, followed */
     bool ended;
     enum secondary_end end;
     struct error failure;
@@ -94,7 +96,9 @@ static void post_event(struct secondary *s, enum secondary_event event, const ch
 
 static void on_connected(void *context, struct link *link, const struct session *session)
 {
-    struct letter letter = {.kind = LETTER_LINK, .link = {.link = link, .term = session->term}};
+    struct letter letter = {
+        .kind = LETTER_LINK,
+        .link = {.link = link, .term = session->term, .life = session->peer.life}};
     post(context, &letter, link_peer_name(link));
 }
 
@@ -287,6 +291,7 @@ static void act_promote(struct secondary *s)
     ops->announce(s->config.machine.context);
     t->network = clock_now();
     t->term = known_term(s);
+    t->life = s->life;
     end_with(s, SECONDARY_END_PROMOTED);
 }
 
@@ -395,9 +400,30 @@ static void recheck_doubt(struct secondary *s)
     }
 }
 
+/* Could the guest continue from what this side holds? */
+static bool holds_guest(const struct secondary *s)
+{
+    return s->status.state == SECONDARY_ORPHANED || s->status.state == SECONDARY_ASKING;
+}
+
+/* The primary is back, but without the guest whose state we hold: it crashed and began anew. To
+ * follow it would throw that guest away (P3), so its return is the proof of its death. */
+static void meet_stranger(struct secondary *s, const struct letter *letter)
+{
+    struct link *link = letter->link.link;
+    link_destroy(&link);
+    struct letter suspicion = {.kind = LETTER_SUSPECT, .certain = true, .at = letter->at};
+    snprintf(suspicion.text, sizeof(suspicion.text), "the primary restarted without the guest");
+    handle_suspect(s, &suspicion);
+}
+
 static void handle_link(struct secondary *s, const struct letter *letter)
 {
     struct error err = {0};
+    if (holds_guest(s) && letter->link.life != s->life) {
+        meet_stranger(s, letter);
+        return;
+    }
     /* A term is on disk before it is used (DESIGN §6). */
     if (term_store_advance(s->config.terms, letter->link.term, TERM_STANDBY, &err) < 0) {
         struct link *link = letter->link.link;
@@ -411,6 +437,7 @@ static void handle_link(struct secondary *s, const struct letter *letter)
     pthread_mutex_lock(&s->lock);
     s->status.term = letter->link.term;
     pthread_mutex_unlock(&s->lock);
+    s->life = letter->link.life;
     s->new_link = letter->link.link;
     feed(s, SECONDARY_EVENT_CONNECTED, letter->text);
 }

@@ -45,6 +45,7 @@ enum secondary_end {
 struct secondary_takeover {
     term_t term;
     epoch_t epoch;
+    uint64_t life; /* of the guest, for the primary that this becomes */
     char cause[ERROR_TEXT_MAX];
     nsec_t last_sign; /* of life of the old primary */
     nsec_t suspected;

@@ -48,6 +48,7 @@ static int fill_party(struct session_party *in, struct parts *parts, struct erro
     out->memory_size = in->memory_size;
     out->staging_cap = in->staging_cap;
     out->capabilities = in->capabilities;
+    out->life = in->life;
     for (uint32_t i = 0; i < in->slot_count; i++) {
         kemari__session__slot__init(&parts->slots[i]);
         parts->slots[i].gpa = in->slots[i].gpa;
@@ -139,6 +140,7 @@ static int take_party(const Kemari__Session__Party *in, struct session_party *ou
     out->memory_size = in->memory_size;
     out->staging_cap = in->staging_cap;
     out->capabilities = in->capabilities;
+    out->life = in->life;
     out->slot_count = (uint32_t)in->n_slots;
     for (size_t i = 0; i < in->n_slots; i++)
         out->slots[i] = (struct session_slot){in->slots[i]->gpa, in->slots[i]->size};

@@ -57,6 +57,8 @@ struct session_party {
     uint64_t memory_size;  /* bytes */
     uint64_t staging_cap;  /* bytes this side is willing to stage */
     uint64_t capabilities; /* bits; unknown ones are ignored */
+    uint64_t life; /* of a primary's guest: random at its first start, kept over every failover, so
+                      that a primary that crashed and began anew isn't taken for the old one */
     uint32_t slot_count;
     struct session_slot slots[SESSION_SLOTS_MAX];
     char vm_name[SESSION_NAME_MAX];      /* [A-Za-z0-9._-] */
