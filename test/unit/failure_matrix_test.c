@@ -1,0 +1,393 @@
+/* The failure matrix: {what happens to the link} x {at which step of the protocol} x {on which
+ * host}, with a machine whose exact memory is known.
+ *
+ * After each of them output is held, the standby either can't be promoted (nothing was committed,
+ * so nothing was seen) or holds exact memory that contains everything that was seen, and a new link
+ * makes the pair whole again. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "checkpoint/engine.h"
+#include "secondary/standby.h"
+#include "test/support/fake_machine.h"
+#include "test/support/fault_link.h"
+#include "test/support/runner.h"
+#include "transport/inproc.h"
+
+#define TERM    7
+#define STAGING SLAB_SIZE_MIN
+#define MEMORY  ((uint64_t)2 << 20)
+
+/* Epochs of a link: 1 the synchronisation, 2 the first commit. */
+#define FULL  1
+#define FIRST 2
+#define LATER 4
+
+enum what { BEGIN, PAGES, STATE, END, ACK };
+
+static const char *const what_names[] = {"BEGIN", "PAGES", "STATE", "END", "ACK"};
+
+struct step {
+    unsigned epoch; /* from this one of the link on */
+    enum what what;
+    unsigned nth; /* frame of that kind in its epoch, from 1 */
+};
+
+static const struct step steps[] = {
+    {FULL, BEGIN, 1},  {FULL, PAGES, 1},  {FULL, PAGES, 2},  {FULL, END, 1},  {FULL, ACK, 1},
+    {FIRST, BEGIN, 1}, {FIRST, PAGES, 1}, {FIRST, STATE, 1}, {FIRST, END, 1}, {FIRST, ACK, 1},
+    {LATER, BEGIN, 1}, {LATER, PAGES, 1}, {LATER, STATE, 1}, {LATER, END, 1}, {LATER, ACK, 1},
+};
+
+struct fault {
+    const char *name;
+    enum fault_kind kind;
+    uint64_t at_byte; /* of the frame */
+};
+
+static const struct fault faults[] = {
+    {"cut before the frame", FAULT_CUT, 0},
+    {"cut inside the header", FAULT_CUT, FRAME_HEADER_SIZE / 2},
+    {"cut before the payload's end", FAULT_CUT, FRAME_HEADER_SIZE + 1},
+    {"a bit of the header flips", FAULT_FLIP, 17},
+    {"a bit of the payload flips", FAULT_FLIP, FRAME_HEADER_SIZE + 1},
+    {"silence", FAULT_STALL, 0},
+};
+
+struct pair {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint64_t seen; /* highest step that became visible */
+    bool backwards;
+    unsigned engine_events[8];
+    unsigned standby_events[8];
+
+    struct slab *slabs[2];
+    struct fake_machine *machines[2];
+    struct engine *engine;
+    struct standby *standby;
+
+    /* The cell; the hook runs on one thread of the link's. */
+    const struct step *step;
+    const struct fault *fault;
+    struct link *faulty;
+    bool primary_side;
+    uint64_t frames[3]; /* by enum fault_direction, as the fault link counts them */
+    epoch_t epoch;      /* of the last frame of the primary's */
+    unsigned begun;     /* epochs */
+    unsigned acks;
+    unsigned in_epoch[5]; /* frames of the current epoch, by enum what */
+    atomic_uint hit;      /* the epoch of the link in which the fault was laid */
+};
+
+/* ---- what everybody sees ---- */
+
+static void note_visible(void *context, uint64_t step)
+{
+    struct pair *p = context;
+    pthread_mutex_lock(&p->lock);
+    p->backwards = p->backwards || step <= p->seen;
+    p->seen = step;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void count(struct pair *p, unsigned *counter)
+{
+    pthread_mutex_lock(&p->lock);
+    ++*counter;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void note_engine(void *context, enum engine_event event, const struct error *why)
+{
+    (void)why;
+    count(context, &((struct pair *)context)->engine_events[event]);
+}
+
+static void note_standby(void *context, enum standby_event event, const struct error *why)
+{
+    (void)why;
+    count(context, &((struct pair *)context)->standby_events[event]);
+}
+
+static struct timespec a_minute_from_now(void)
+{
+    return clock_to_timespec(clock_now() + SEC(60));
+}
+
+static bool wait_for(struct pair *p, const unsigned *counter, unsigned value)
+{
+    const struct timespec until = a_minute_from_now();
+    int rc = 0;
+    pthread_mutex_lock(&p->lock);
+    while (*counter < value && rc == 0)
+        rc = pthread_cond_timedwait(&p->changed, &p->lock, &until);
+    pthread_mutex_unlock(&p->lock);
+    return rc == 0;
+}
+
+static uint64_t seen(struct pair *p)
+{
+    pthread_mutex_lock(&p->lock);
+    const uint64_t step = p->seen;
+    pthread_mutex_unlock(&p->lock);
+    return step;
+}
+
+static bool wait_seen(struct pair *p, uint64_t step)
+{
+    const struct timespec until = a_minute_from_now();
+    int rc = 0;
+    pthread_mutex_lock(&p->lock);
+    while (p->seen < step && rc == 0)
+        rc = pthread_cond_timedwait(&p->changed, &p->lock, &until);
+    pthread_mutex_unlock(&p->lock);
+    return rc == 0;
+}
+
+/* ---- where in the protocol a frame is ---- */
+
+static enum what classify(struct pair *p, bool to_standby, const struct frame *frame)
+{
+    if (!to_standby) {
+        p->acks++;
+        return ACK;
+    }
+    if (frame->epoch != p->epoch) {
+        p->epoch = frame->epoch;
+        p->begun++;
+        memset(p->in_epoch, 0, sizeof(p->in_epoch));
+        return BEGIN;
+    }
+    return frame->type == FRAME_PAGES ? PAGES : frame->type == FRAME_STATE ? STATE : END;
+}
+
+static void hook(void *context, enum fault_direction direction, const struct frame *frame,
+                 int message)
+{
+    struct pair *p = context;
+    (void)message;
+    const bool to_standby = (direction == FAULT_SEND) == p->primary_side;
+    p->frames[direction]++;
+    /* The two directions have a thread each; only the step's own is looked at. */
+    if (to_standby != (p->step->what != ACK))
+        return;
+    const enum what what = classify(p, to_standby, frame);
+    const unsigned nth = what == ACK ? 1 : ++p->in_epoch[what];
+    const unsigned epoch = what == ACK ? p->acks : p->begun;
+    if (atomic_load(&p->hit) || what != p->step->what || nth < p->step->nth ||
+        epoch < p->step->epoch)
+        return;
+    atomic_store(&p->hit, epoch);
+    fault_link_add(p->faulty, (struct fault_rule){.direction = direction,
+                                                  .kind = p->fault->kind,
+                                                  .at_frame = p->frames[direction],
+                                                  .at_byte = p->fault->at_byte});
+}
+
+/* ---- life ---- */
+
+static void pair_start(struct pair *p, struct slab *const slabs[2])
+{
+    memset(p, 0, sizeof(*p));
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    for (int i = 0; i < 2; i++) {
+        const struct fake_machine_config config = {.memory = MEMORY,
+                                                   .output_every = 2,
+                                                   .step_usec = 1,
+                                                   .visible = note_visible,
+                                                   .context = p};
+        p->machines[i] = fake_machine_create(&config);
+        p->slabs[i] = slabs[i];
+    }
+    const struct engine_config engine = {.machine = fake_machine_ops(p->machines[0]),
+                                         .slab = p->slabs[0],
+                                         .outbox_cap = OUTBOX_CAP_MIN,
+                                         .policy = {.kind = POLICY_PIPELINED,
+                                                    .max_interval = MSEC(20),
+                                                    .window = 2,
+                                                    .dirty_budget = 256},
+                                         .first_epoch = 1,
+                                         .event = note_engine,
+                                         .context = p};
+    CU_ASSERT_EQUAL_FATAL(engine_create(&engine, &p->engine, NULL), 0);
+    const struct standby_config standby = {.machine = fake_machine_ops(p->machines[1]),
+                                           .slab = p->slabs[1],
+                                           .event = note_standby,
+                                           .context = p};
+    CU_ASSERT_EQUAL_FATAL(standby_create(&standby, &p->standby, NULL), 0);
+    engine_start_guest(p->engine);
+}
+
+static void pair_connect(struct pair *p, struct link *ends[2])
+{
+    CU_ASSERT_EQUAL_FATAL(standby_follow(p->standby, ends[1], TERM, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(engine_protect(p->engine, ends[0], TERM, STAGING, NULL), 0);
+}
+
+static void pair_end(struct pair *p)
+{
+    engine_destroy(&p->engine);
+    standby_destroy(&p->standby);
+    for (int i = 0; i < 2; i++) {
+        CU_ASSERT_EQUAL(slab_free_count(p->slabs[i]), slab_chunk_count(p->slabs[i]));
+        fake_machine_destroy(&p->machines[i]);
+    }
+    pthread_cond_destroy(&p->changed);
+    pthread_mutex_destroy(&p->lock);
+}
+
+/* ---- the judgement ---- */
+
+/* The guest goes on and nothing of what it says is seen. */
+static void output_is_held(struct pair *p)
+{
+    const uint64_t before = seen(p);
+    struct outbox_stats stats;
+    outbox_snapshot(engine_outbox(p->engine), &stats);
+    const size_t held = stats.held_items;
+    const nsec_t deadline = clock_now() + SEC(60);
+    while (stats.held_items <= held && stats.dropped_items == 0 && clock_now() < deadline)
+        outbox_snapshot(engine_outbox(p->engine), &stats);
+    CU_ASSERT_EQUAL(stats.mode, OUTBOX_HOLDING);
+    CU_ASSERT(stats.held_items > held || stats.dropped_items > 0);
+    CU_ASSERT_EQUAL(seen(p), before);
+}
+
+static void promoted_standby_is_right(struct pair *p)
+{
+    struct standby_takeover takeover;
+    CU_ASSERT_EQUAL(standby_promote(p->standby, &takeover, NULL), 0);
+    engine_fence(p->engine);
+    const uint64_t done = fake_machine_steps(p->machines[1]);
+    CU_ASSERT(done >= seen(p));
+    CU_ASSERT_TRUE(fake_machine_memory_is_right(p->machines[1], done));
+}
+
+static void promotion_is_refused(struct pair *p)
+{
+    struct standby_takeover takeover;
+    CU_ASSERT_EQUAL(standby_promote(p->standby, &takeover, NULL), -ENODATA);
+    CU_ASSERT_EQUAL(seen(p), 0);
+}
+
+static void a_new_link_makes_it_whole(struct pair *p)
+{
+    const unsigned protections = p->engine_events[ENGINE_EVENT_PROTECTED];
+    struct link *ends[2];
+    CU_ASSERT_EQUAL_FATAL(inproc_pair("again", ends, NULL), 0);
+    standby_unfollow(p->standby);
+    pair_connect(p, ends);
+    CU_ASSERT_TRUE(wait_for(p, &p->engine_events[ENGINE_EVENT_PROTECTED], protections + 1));
+    CU_ASSERT_TRUE(wait_seen(p, seen(p) + 1));
+    engine_drop_link(p->engine, "killed by the test");
+}
+
+/* ---- the matrix ---- */
+
+static void suffer(struct pair *p)
+{
+    struct link *ends[2];
+    CU_ASSERT_EQUAL_FATAL(inproc_pair("matrix", ends, NULL), 0);
+    struct link **end = &ends[p->primary_side ? 0 : 1];
+    *end = p->faulty = fault_link_wrap(end, p->step->nth + p->fault->at_byte + 1);
+    fault_link_set_hook(p->faulty, hook, p);
+    pair_connect(p, ends);
+    if (p->fault->kind == FAULT_STALL) {
+        CU_ASSERT_TRUE(fault_link_wait_stalled(p->faulty, 60000));
+        engine_drop_link(p->engine, "suspected by the test");
+    }
+    CU_ASSERT_TRUE(wait_for(p, &p->engine_events[ENGINE_EVENT_LINK_LOST], 1));
+    standby_unfollow(p->standby);
+}
+
+static void run_cell(const struct step *step, const struct fault *fault, bool primary_side,
+                     bool reconnect, struct slab *const slabs[2])
+{
+    struct pair p;
+    pair_start(&p, slabs);
+    p.step = step;
+    p.fault = fault;
+    p.primary_side = primary_side;
+    const unsigned failures = CU_get_number_of_failures();
+    suffer(&p);
+    const unsigned hit = atomic_load(&p.hit);
+    CU_ASSERT(hit >= step->epoch);
+    output_is_held(&p);
+    /* The standby has committed what it has acknowledged, also if the acknowledgement got lost. */
+    struct standby_stats stats;
+    standby_snapshot(p.standby, &stats);
+    CU_ASSERT_EQUAL(stats.promotable, hit > FIRST || (hit == FIRST && step->what == ACK));
+    if (reconnect)
+        a_new_link_makes_it_whole(&p);
+    if (reconnect || stats.promotable)
+        promoted_standby_is_right(&p);
+    else
+        promotion_is_refused(&p);
+    CU_ASSERT_FALSE(p.backwards);
+    pair_end(&p);
+    if (CU_get_number_of_failures() != failures)
+        printf("  %s, at %s %u of epoch %u on the %s's side\n", fault->name, what_names[step->what],
+               step->nth, step->epoch, primary_side ? "primary" : "secondary");
+}
+
+static void run_matrix(bool primary_side, bool reconnect)
+{
+    struct slab *slabs[2];
+    for (int i = 0; i < 2; i++)
+        CU_ASSERT_EQUAL_FATAL(slab_create(STAGING, &slabs[i], NULL), 0);
+    for (size_t s = 0; s < ARRAY_SIZE(steps); s++)
+        for (size_t f = 0; f < ARRAY_SIZE(faults); f++)
+            run_cell(&steps[s], &faults[f], primary_side, reconnect, slabs);
+    for (int i = 0; i < 2; i++)
+        slab_destroy(&slabs[i]);
+}
+
+static void the_primarys_end_fails_and_the_standby_goes_on(void)
+{
+    run_matrix(true, false);
+}
+
+static void the_standbys_end_fails_and_the_standby_goes_on(void)
+{
+    run_matrix(false, false);
+}
+
+static void the_primarys_end_fails_and_a_new_link_comes(void)
+{
+    run_matrix(true, true);
+}
+
+static void the_standbys_end_fails_and_a_new_link_comes(void)
+{
+    run_matrix(false, true);
+}
+
+static const struct test_case cases[] = {
+    {"the primary's end fails and the standby goes on",
+     the_primarys_end_fails_and_the_standby_goes_on},
+    {"the standby's end fails and the standby goes on",
+     the_standbys_end_fails_and_the_standby_goes_on},
+    {"the primary's end fails and a new link comes", the_primarys_end_fails_and_a_new_link_comes},
+    {"the standby's end fails and a new link comes", the_standbys_end_fails_and_a_new_link_comes},
+};
+
+int main(int argc, char **argv)
+{
+    log_set_level(LOG_LEVEL_ERROR);
+    return test_run(argc, argv, "failure-matrix", cases, ARRAY_SIZE(cases));
+}
