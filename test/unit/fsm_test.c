@@ -16,11 +16,11 @@ struct row {
 
 static const char primary_letters[] = "wspaof"; /* o: SOLO, output is open */
 
-/* Columns: CONNECTED COMMITTED LOST_HELD LOST_OPEN SUSPECT WAITED GRANTED REFUSED UNANSWERED
- * SUPERSEDED */
+/* Columns: CONNECTED COMMITTED LOST_HELD LOST_NEW LOST_OPEN SUSPECT WAITED GRANTED REFUSED
+ * UNANSWERED SUPERSEDED */
 static const struct row primary_rows[] = {
-    {'w', "s---wa---f"}, {'s', "spaoss---f"}, {'p', "ppa-pp---f"},
-    {'a', "s---aaofaf"}, {'o', "s---oo---f"}, {'f', "ffffff---f"},
+    {'w', "s----wa---f"}, {'s', "spawoss---f"}, {'p', "ppa--pp---f"},
+    {'a', "s----aaofaf"}, {'o', "s----oo---f"}, {'f', "fffffff---f"},
 };
 
 static void the_primarys_table_is_this(void)
@@ -85,7 +85,7 @@ static void walk_primary(bool seen[PRIMARY_STATE_COUNT][2], enum primary_state s
         walk_primary(seen, state, false); /* the first cut */
     for (unsigned v = 0; v < PRIMARY_EVENT_COUNT; v++) {
         if ((v == PRIMARY_EVENT_LOST_OPEN && !open) || (v == PRIMARY_EVENT_LOST_HELD && open) ||
-            (v == PRIMARY_EVENT_COMMITTED && open))
+            (v == PRIMARY_EVENT_LOST_NEW && open) || (v == PRIMARY_EVENT_COMMITTED && open))
             continue;
         const struct primary_step step = primary_fsm_step(state, (enum primary_event)v);
         if (step.legal)
@@ -111,7 +111,7 @@ static const char secondary_letters[] = "csroap";
 /* Columns: CONNECTED COMMITTED RESYNC LOST SUSPECT ALIVE WELL FAILOVER GRANTED REFUSED UNANSWERED
  * SUPERSEDED */
 static const struct row secondary_rows[] = {
-    {'c', "s--cccc----c"}, {'s', "-rsccss----c"}, {'r', "-rsoarra---c"},
+    {'c', "s--cccc----c"}, {'s', "-rscsss----c"}, {'r', "-rsoarra---c"},
     {'o', "s--oaooa---c"}, {'a', "sasaaorapcac"}, {'p', "-p-ppppp----"},
 };
 
