@@ -30,7 +30,8 @@ struct device_ops {
     /* Power-on state, as after RESET#. Drops what is in flight. Cannot fail. */
     void (*reset)(void *context);
 
-    /* Returns once no request is in flight inside the host (disk I/O); may wait with
+    /* Returns once no request in flight inside the host touches guest memory or data (disk I/O; a
+     * flush of the host's cache may go on, if the saved state has it done again); may wait with
      * device_lock_wait(). New requests can't arrive: vCPUs are parked and the caller keeps the
      * lock until resume. NULL when the device has nothing asynchronous. */
     void (*quiesce)(void *context);

@@ -148,6 +148,12 @@ static void drain(struct blk *b)
     pthread_mutex_unlock(&b->mutex);
 }
 
+/* Is the worker busy with something that a parked machine need not wait for? */
+static bool is_flushing(struct blk *b)
+{
+    return get_phase(b) == PHASE_QUEUED && b->job.type == VIRTIO_BLK_T_FLUSH;
+}
+
 /* --- requests, under the device lock -------------------------------------------------------- */
 
 /* The status byte is the last one the device may write (§5.2.6), the data what lies before it. */
@@ -180,6 +186,7 @@ static void finish_job(struct blk *b)
     if (get_phase(b) != PHASE_DONE)
         return;
     set_phase(b, PHASE_NONE);
+    virtio_pci_queue(b->transport, QUEUE_REQUESTS)->replayed = 0;
     if (j->result < 0)
         complain(b);
     const bool filled = j->type == VIRTIO_BLK_T_IN && j->result == 0;
@@ -257,10 +264,11 @@ static bool prepare(struct blk *b, const struct virtio_blk_outhdr *header)
     return false;
 }
 
-/* Takes requests until one occupies the worker. */
+/* Ends the job that is done and takes requests until one occupies the worker. */
 static void serve(struct blk *b)
 {
     struct virtqueue *q = virtio_pci_queue(b->transport, QUEUE_REQUESTS);
+    finish_job(b);
     for (unsigned i = 0; i < IMMEDIATE_BURST && get_phase(b) == PHASE_NONE; i++) {
         if (virtqueue_pop(q, &b->job.chain) != 1)
             break;
@@ -285,11 +293,8 @@ static void on_done(evutil_socket_t fd, short what, void *context)
     (void)fd;
     (void)what;
     device_lock_acquire(b->env->lock);
-    finish_job(b);
     if (virtio_pci_is_running(b->transport))
-        serve(b);
-    else
-        virtio_pci_settle(b->transport, QUEUE_REQUESTS);
+        serve(b); /* otherwise resume or reset will see to it */
     device_lock_release(b->env->lock);
 }
 
@@ -342,6 +347,10 @@ static void blk_quiesce(void *context)
 {
     struct blk *b = context;
     virtio_pci_quiesce(b->transport);
+    if (is_flushing(b)) {
+        virtio_pci_queue(b->transport, QUEUE_REQUESTS)->replayed = 1;
+        return;
+    }
     drain(b);
     finish_job(b);
     virtio_pci_settle(b->transport, QUEUE_REQUESTS);

@@ -131,12 +131,13 @@ int virtio_pci_save(const struct virtio_pci *d, struct section_set *set, struct 
     for (unsigned i = 0; i < d->queue_count; i++) {
         const struct virtqueue *q = &d->queues[i];
         assert(q->published == q->next_used);
+        assert(q->replayed <= (uint16_t)(q->next_avail - q->next_used));
         s.desc[i] = q->desc;
         s.driver[i] = q->driver;
         s.device[i] = q->device;
         s.size[i] = q->size;
         s.vector[i] = q->vector;
-        s.next_avail[i] = q->next_avail;
+        s.next_avail[i] = (uint16_t)(q->next_avail - q->replayed);
         s.next_used[i] = q->next_used;
         s.enabled[i] = q->enabled;
         s.kicks_off[i] = q->kicks_off;

@@ -41,6 +41,8 @@ struct virtqueue {
     uint16_t next_avail; /* free-running count of chains taken */
     uint16_t next_used;  /* free-running count of chains given back */
     uint16_t published;  /* of these, visible to the driver */
+    uint16_t replayed;   /* of the chains taken, the last ones that saved state counts as not taken:
+                            whoever loads it takes them again */
 
     /* derived */
     bool event_idx; /* VIRTIO_F_EVENT_IDX was negotiated */

@@ -4,6 +4,7 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,19 @@
 #define SECTORS 64
 #define BIT(n)  (1ull << (n))
 #define FLUSH   BIT(VIRTIO_BLK_F_FLUSH)
+
+/* Stands in front of the C library's: flushes wait while the gate is closed. */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static int flushes; /* that passed the gate */
+
+int fdatasync(int fd)
+{
+    (void)fd;
+    pthread_mutex_lock(&gate);
+    flushes++;
+    pthread_mutex_unlock(&gate);
+    return 0;
+}
 
 static struct vd_machine m;
 static struct device blk;
@@ -273,6 +287,58 @@ static void quiesce_leaves_nothing_in_flight_and_resume_goes_on(void)
     stop();
 }
 
+static void a_flush_is_not_waited_for_and_done_again_by_another_host(void)
+{
+    start(false, FLUSH);
+    flushes = 0;
+    pthread_mutex_lock(&gate);
+    submit(VIRTIO_BLK_T_FLUSH, 0, 0);
+    submit(VIRTIO_BLK_T_IN, 0, 512);
+    vd_kick(&d, 0);
+    blk.ops->quiesce(blk.context); /* would not return if it waited */
+    struct section_set *set = section_set_create();
+    CU_ASSERT_EQUAL(blk.ops->save(blk.context, 3, set, NULL), 0);
+    const gpa_t used = d.queues[0].used + 2;
+    CU_ASSERT_EQUAL(vd_get16(&m, used), 0);
+    blk.ops->resume(blk.context);
+    vd_pump(&m);
+    CU_ASSERT_EQUAL(vd_get16(&m, used), 0);
+    blk.ops->quiesce(blk.context);
+    pthread_mutex_unlock(&gate);
+    CU_ASSERT_EQUAL(blk.ops->check(blk.context, 3, set, NULL), 0);
+    blk.ops->load(blk.context, 3, set); /* drops the first flush, as another host never had it */
+    CU_ASSERT_EQUAL(flushes, 1);
+    blk.ops->resume(blk.context);
+    uint32_t id, length;
+    CU_ASSERT_TRUE(vd_wait(&d, 0, &id, &length));
+    CU_ASSERT_EQUAL(length, 1);
+    CU_ASSERT_EQUAL(flushes, 2);
+    CU_ASSERT_TRUE(vd_wait(&d, 0, &id, &length));
+    CU_ASSERT_EQUAL(length, 513);
+    section_set_destroy(&set);
+    stop();
+}
+
+static void a_flush_that_outlasts_a_cut_completes_once(void)
+{
+    start(false, FLUSH);
+    flushes = 0;
+    pthread_mutex_lock(&gate);
+    submit(VIRTIO_BLK_T_FLUSH, 0, 0);
+    vd_kick(&d, 0);
+    for (unsigned cut = 0; cut < 3; cut++) {
+        blk.ops->quiesce(blk.context);
+        blk.ops->resume(blk.context);
+    }
+    pthread_mutex_unlock(&gate);
+    uint32_t id, length;
+    CU_ASSERT_TRUE(vd_wait(&d, 0, &id, &length));
+    CU_ASSERT_EQUAL(flushes, 1);
+    const struct request r = perform(VIRTIO_BLK_T_IN, 0, 512);
+    CU_ASSERT_EQUAL(status_of(&r), VIRTIO_BLK_S_OK);
+    stop();
+}
+
 static void a_reset_in_the_middle_of_a_request_is_clean(void)
 {
     start(false, FLUSH);
@@ -332,6 +398,9 @@ static const struct test_case cases[] = {
     {"a queue full of requests is served in order", a_queue_full_of_requests_is_served_in_order},
     {"quiesce leaves nothing in flight and resume goes on",
      quiesce_leaves_nothing_in_flight_and_resume_goes_on},
+    {"a flush is not waited for and done again by another host",
+     a_flush_is_not_waited_for_and_done_again_by_another_host},
+    {"a flush that outlasts a cut completes once", a_flush_that_outlasts_a_cut_completes_once},
     {"a reset in the middle of a request is clean", a_reset_in_the_middle_of_a_request_is_clean},
     {"bad images are refused with a sentence", bad_images_are_refused_with_a_sentence},
 };
