@@ -1,9 +1,11 @@
 /* virtio-net: transmit, receive with merged and single buffers, backpressure, offload headers. */
 #include <errno.h>
+#include <event2/event.h>
 #include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -413,6 +415,52 @@ static void buffers_of_zero_bytes_do_not_hold_the_device_up(void)
     stop();
 }
 
+static void *io_thread(void *context)
+{
+    (void)context;
+    event_base_loop(m.env.events, EVLOOP_NO_EXIT_ON_EMPTY);
+    return NULL;
+}
+
+/* What a promotion and a park do, while the I/O thread is in the middle of receiving. */
+static void backends_change_while_the_io_thread_receives(void)
+{
+    start(MERGE);
+    pthread_t thread;
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, io_thread, NULL), 0);
+    uint32_t id, length, received = 0;
+    for (unsigned round = 0; round < 300; round++) {
+        const struct vd_buffer buffer = {0x1000, 500, true};
+        if (d.queues[RX].avail_idx - received < 8) { /* as many as the ring holds */
+            vd_offer(&d, RX, &buffer, 1);
+            vd_kick(&d, RX);
+        }
+        ssize_t sent = send(wire, "a frame of some length", 22, MSG_DONTWAIT);
+        sent += send(wire, (uint8_t[100]){0}, 100, MSG_DONTWAIT);
+        CU_ASSERT(sent >= -2);
+        device_lock_acquire(m.env.lock);
+        net.ops->quiesce(net.context);
+        if (round % 3 == 0)
+            CU_ASSERT_EQUAL(virtio_net_attach(&net, -1, NULL), 0);
+        if (round % 3 != 1)
+            CU_ASSERT_EQUAL(virtio_net_attach(&net, near_end, NULL), 0);
+        net.ops->resume(net.context);
+        device_lock_release(m.env.lock);
+        device_lock_acquire(m.env.lock);
+        while (vd_take(&d, RX, &id, &length))
+            received++;
+        device_lock_release(m.env.lock);
+    }
+    const struct timeval now = {0};
+    event_base_loopexit(m.env.events, &now);
+    pthread_join(thread, NULL);
+    while (vd_take(&d, RX, &id, &length))
+        received++;
+    CU_ASSERT(received > 0 && received <= 300);
+    CU_ASSERT_EQUAL(vd_status(&d) & VIRTIO_CONFIG_S_NEEDS_RESET, 0);
+    stop();
+}
+
 static const struct test_case cases[] = {
     {"a frame leaves at once with its header", a_frame_leaves_at_once_with_its_header},
     {"frames of impossible size are swallowed", frames_of_impossible_size_are_swallowed},
@@ -439,6 +487,7 @@ static const struct test_case cases[] = {
     {"features that need others are refused alone", features_that_need_others_are_refused_alone},
     {"buffers of zero bytes do not hold the device up",
      buffers_of_zero_bytes_do_not_hold_the_device_up},
+    {"backends change while the I/O thread receives", backends_change_while_the_io_thread_receives},
 };
 
 TEST_MAIN("virtio-net", cases)
