@@ -112,7 +112,8 @@ static void fill_primary_state(const struct snapshots *s, struct control_status 
         break;
     case PRIMARY_ASKING:
         snprintf(out->reason, sizeof(out->reason),
-                 "output is held until the arbiter answers: %.200s", p->why);
+                 "output is held until the secondary is back or the arbiter answers: %.180s",
+                 p->why);
         break;
     case PRIMARY_SOLO:
         snprintf(out->reason, sizeof(out->reason), "running alone, without a secondary");
@@ -328,8 +329,6 @@ static void on_status(void *context, struct control_status *out)
     fill_heartbeat(node, s, out);
     fill_arbiter(node, s, out);
     fill_takeover(s, out);
-    if (arbiter_warning(node->arbiter))
-        control_status_warn(out, "%s", arbiter_warning(node->arbiter));
     if (s->outbox.dropped_items)
         control_status_warn(out, "%llu pieces of output were dropped beyond outbox-cap",
                             (unsigned long long)s->outbox.dropped_items);

@@ -43,6 +43,7 @@ struct primary_config node_primary_config(struct node *node)
                    .slab = node->slab,
                    .outbox_cap = node->config->outbox_cap,
                    .policy = policy_of(node->config),
+                   .alive_interval = node->config->heartbeat_interval,
                    .first_epoch = 1},
         .local = &node->session.local,
         .door = node->door,

@@ -275,6 +275,22 @@ static void start_guest_if_wanted(struct engine *e)
     engine_resume_guest(e);
 }
 
+/* An idle guest must not make the connection look dead: a standby that hears no heartbeat judges by
+ * the age of the last frame (DESIGN §6, heartbeat paths only). Returns when the next sign is due. */
+static nsec_t show_life(struct engine *e, nsec_t now, struct error *err)
+{
+    static const struct message alive = {.kind = MESSAGE_ALIVE};
+    if (e->config.alive_interval == 0)
+        return INT64_MAX;
+    if (now - e->last_sent >= e->config.alive_interval) {
+        const int rc = message_send(e->link, e->term, 0, &alive, err);
+        if (rc < 0)
+            return rc;
+        e->last_sent = now;
+    }
+    return e->last_sent + e->config.alive_interval;
+}
+
 /* One look at the policy while a link is up. Returns the time to look again, or negative. */
 static nsec_t replicate_step(struct engine *e, struct error *err)
 {
@@ -304,8 +320,11 @@ static nsec_t replicate_step(struct engine *e, struct error *err)
         return rc < 0 ? rc : 0;
     }
     set_throttled(e, d.throttle || outbox_is_full(e->outbox));
-    const nsec_t poll = e->last_poll + DIRTY_POLL;
-    return !e->parked && poll < d.wake_at ? poll : d.wake_at;
+    const nsec_t life = show_life(e, now, err);
+    nsec_t wake_at = d.wake_at < life ? d.wake_at : life;
+    if (!e->parked && e->last_poll + DIRTY_POLL < wake_at)
+        wake_at = e->last_poll + DIRTY_POLL;
+    return wake_at;
 }
 
 /* With the lock held: sleeps until something changes or `wake_at`. */

@@ -57,6 +57,8 @@ struct engine_config {
     struct policy policy;
     epoch_t first_epoch; /* 1, or the one after the last that a promoted standby holds */
     bool open;           /* starts OPEN (granted) instead of HOLDING */
+    /* Longest time without a frame to a standby that has a complete state; 0: no limit. */
+    nsec_t alive_interval;
     /* On the engine's thread, no locks held. `why` may be NULL. */
     void (*event)(void *context, enum engine_event event, const struct error *why);
     void *context;

@@ -65,6 +65,7 @@ int engine_send_end(struct engine *e, epoch_t epoch, const struct capture_sent *
     e->stats.bytes_sent += sent->bytes;
     pthread_mutex_unlock(&e->lock);
     mark_end_sent(e);
+    e->last_sent = clock_now();
     return message_send(e->link, e->term, epoch, &end, err);
 }
 

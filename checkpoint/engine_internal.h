@@ -36,6 +36,7 @@ struct engine {
     bool was_open;       /* OPEN when this link came, and no epoch with state has been sent */
     nsec_t last_cut;
     nsec_t last_poll; /* of the dirty log between cuts */
+    nsec_t last_sent; /* end of an epoch, or sign of life */
     uint64_t pending_count;
     size_t chunk_cap; /* of one epoch: what both sides can stage */
     struct epoch_digest *digest;

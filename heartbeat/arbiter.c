@@ -73,11 +73,6 @@ const char *arbiter_kind_name(const struct arbiter *a)
     return a->kind->name;
 }
 
-const char *arbiter_warning(const struct arbiter *a)
-{
-    return a->kind->warning;
-}
-
 bool arbiter_wait(const struct arbiter_attempt *attempt, int fd)
 {
     struct pollfd fds[] = {{.fd = fd, .events = POLLIN},

@@ -105,9 +105,6 @@ int arbiter_answer(struct arbiter *arbiter, uint64_t number, bool granted, struc
 
 const char *arbiter_kind_name(const struct arbiter *arbiter);
 
-/* What an operator must be told in `status` as long as this arbiter is in use, or NULL. */
-const char *arbiter_warning(const struct arbiter *arbiter);
-
 const char *arbiter_purpose_name(enum arbiter_purpose purpose); /* "promote" */
 
 #endif

@@ -15,9 +15,6 @@ struct arbiter_attempt {
 struct arbiter_kind {
     const char *name;
 
-    /* For status while in use; NULL: nothing to warn of. */
-    const char *warning;
-
     /* Copies what it needs from `config` into a new *state. May be NULL (no state). */
     int (*create)(const struct arbiter_config *config, void **state, struct error *err);
 

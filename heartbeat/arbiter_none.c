@@ -15,7 +15,5 @@ static void none_ask(void *state, const struct arbiter_attempt *attempt,
 
 const struct arbiter_kind arbiter_kind_none = {
     .name = "none",
-    .warning = "arbiter \"none\": nothing protects against split brain; when the link between the "
-               "hosts fails, both run the guest",
     .ask = none_ask,
 };

@@ -16,6 +16,9 @@
 #define FLUSH_TIMEOUT SEC(5)
 /* A standby's heartbeat tells how far it is; ours is refreshed this often. */
 #define BEAT_REFRESH MSEC(100)
+/* A standby whose heartbeat is heard may come back for this long after its link was lost, before the
+ * arbiter is asked (DESIGN §6, data path only). */
+#define RETURN_LIMIT SEC(3)
 
 enum letter_kind {
     LETTER_VISITOR, /* a standby at the door */
@@ -65,6 +68,8 @@ struct primary {
     uint64_t heard;    /* bytes from the standby when the doubt began */
     char doubt[ERROR_TEXT_MAX];
     bool alarmed; /* the operator knows of the doubt */
+    nsec_t ask_at; /* ASKING, but the standby may still return; INT64_MAX: asked, or no need */
+    char ask_why[ERROR_TEXT_MAX];
     bool ended;
     enum primary_end end;
 
@@ -230,8 +235,22 @@ static void act_protect(struct primary *p)
     post_event(p, PRIMARY_EVENT_LOST_HELD, err.text);
 }
 
+static enum detector_state peer_state(const struct primary *p)
+{
+    if (!p->config.heartbeat)
+        return DETECTOR_UNHEARD;
+    struct heartbeat_status *status = malloc(sizeof(*status));
+    if (!status)
+        abort();
+    heartbeat_snapshot(p->config.heartbeat, status);
+    const enum detector_state state = status->state;
+    free(status);
+    return state;
+}
+
 static void act_ask(struct primary *p, const char *why)
 {
+    p->ask_at = INT64_MAX;
     pthread_mutex_lock(&p->lock);
     p->request = ++p->last_request;
     const term_t term = p->status.term;
@@ -252,18 +271,52 @@ static void act_ask(struct primary *p, const char *why)
     note(p, true, "arbiter.error", err.text);
 }
 
+/* The link is gone. The heartbeat may know that the standby is not. */
+static void ask_or_wait(struct primary *p, const char *why)
+{
+    if (peer_state(p) != DETECTOR_ALIVE) {
+        act_ask(p, why);
+        return;
+    }
+    p->ask_at = clock_now() + RETURN_LIMIT;
+    snprintf(p->ask_why, sizeof(p->ask_why), "%s", why);
+}
+
 static void act_cancel(struct primary *p)
 {
+    p->ask_at = INT64_MAX;
     pthread_mutex_lock(&p->lock);
     p->request = 0;
     pthread_mutex_unlock(&p->lock);
     arbiter_cancel(p->config.arbiter);
 }
 
+/* Who we are, for standbys that come from now on. A fenced host is no primary: they are refused. */
+static void introduce(struct primary *p)
+{
+    if (!p->config.door)
+        return;
+    struct session_party local = *p->config.local;
+    local.life = p->life;
+    pthread_mutex_lock(&p->lock);
+    local.role = p->status.state == PRIMARY_FENCED ? SESSION_SECONDARY : SESSION_PRIMARY;
+    local.term = p->status.term;
+    pthread_mutex_unlock(&p->lock);
+    door_set_local(p->config.door, &local);
+}
+
+static void release_door(struct primary *p)
+{
+    if (p->peer_known)
+        door_release(p->config.door);
+    p->peer_known = false;
+}
+
 /* The guest may never speak again under any term that this host has held. */
 static void act_fence(struct primary *p)
 {
     engine_fence(p->engine);
+    introduce(p);
     struct error err = {0};
     pthread_mutex_lock(&p->lock);
     const term_t term = p->status.term;
@@ -273,17 +326,23 @@ static void act_fence(struct primary *p)
                   err.text);
 }
 
-static void carry_out(struct primary *p, unsigned actions, const char *why)
+static void carry_out(struct primary *p, unsigned actions, enum primary_event event,
+                      const char *why)
 {
-    if (actions & PRIMARY_ACT_TURN_AWAY)
+    if (actions & PRIMARY_ACT_TURN_AWAY) {
         link_destroy(&p->visitor);
+        if (p->status.state == PRIMARY_FENCED)
+            release_door(p);
+    }
     if (actions & PRIMARY_ACT_DROP)
         engine_drop_link(p->engine, why);
     if (actions & PRIMARY_ACT_CANCEL)
         act_cancel(p);
     if (actions & PRIMARY_ACT_PROTECT)
         act_protect(p);
-    if (actions & PRIMARY_ACT_ASK)
+    if (actions & PRIMARY_ACT_ASK && event == PRIMARY_EVENT_LOST_HELD)
+        ask_or_wait(p, why);
+    else if (actions & PRIMARY_ACT_ASK)
         act_ask(p, why);
     if (actions & PRIMARY_ACT_OPEN)
         engine_open(p->engine, NULL);
@@ -316,10 +375,8 @@ static void feed(struct primary *p, enum primary_event event, const char *why)
     const bool lost = event == PRIMARY_EVENT_LOST_HELD || event == PRIMARY_EVENT_LOST_NEW ||
                       event == PRIMARY_EVENT_LOST_OPEN || event == PRIMARY_EVENT_SUPERSEDED;
     p->spoke = p->spoke || step.state == PRIMARY_PROTECTED || step.state == PRIMARY_SOLO;
-    if (lost && p->peer_known) {
-        p->peer_known = false;
-        door_release(p->config.door);
-    }
+    if (lost)
+        release_door(p);
     pthread_mutex_lock(&p->lock);
     if (lost)
         p->status.peer[0] = '\0';
@@ -328,6 +385,9 @@ static void feed(struct primary *p, enum primary_event event, const char *why)
         p->status.since = clock_now();
         snprintf(p->status.why, sizeof(p->status.why), "%s", why);
     }
+    /* What the arbiter said, or failed to say, is of the time before. */
+    if (step.state == PRIMARY_PROTECTED)
+        p->status.answered = false;
     pthread_mutex_unlock(&p->lock);
     if (step.state != before) {
         log_info("primary", "%s -> %s: %s%s%s", primary_state_name(before),
@@ -338,22 +398,8 @@ static void feed(struct primary *p, enum primary_event event, const char *why)
     /* Whose address it is may have changed since the network last heard of it. */
     if (step.state != before && (step.state == PRIMARY_PROTECTED || step.state == PRIMARY_SOLO))
         p->config.engine.machine.ops->announce(p->config.engine.machine.context);
-    carry_out(p, step.actions, *why ? why : primary_event_name(event));
+    carry_out(p, step.actions, event, *why ? why : primary_event_name(event));
     publish_local(p, step.state != before);
-}
-
-/* Who we are, for standbys that come from now on. */
-static void introduce(struct primary *p)
-{
-    if (!p->config.door)
-        return;
-    struct session_party local = *p->config.local;
-    local.role = SESSION_PRIMARY;
-    local.life = p->life;
-    pthread_mutex_lock(&p->lock);
-    local.term = p->status.term;
-    pthread_mutex_unlock(&p->lock);
-    door_set_local(p->config.door, &local);
 }
 
 /* A grant counts once it is on disk; until then it is no answer. */
@@ -403,23 +449,14 @@ static void handle_suspect(struct primary *p, const struct letter *letter)
         feed(p, PRIMARY_EVENT_SUSPECT, letter->text);
     else
         doubt(p, letter->text);
-}
-
-static bool heartbeat_is_silent(const struct primary *p)
-{
-    struct heartbeat_status *status = malloc(sizeof(*status));
-    if (!status)
-        abort();
-    heartbeat_snapshot(p->config.heartbeat, status);
-    const bool silent = status->state == DETECTOR_SUSPECT;
-    free(status);
-    return silent;
+    if (p->ask_at != INT64_MAX)
+        act_ask(p, letter->text);
 }
 
 static void recheck_doubt(struct primary *p)
 {
     p->recheck_at = INT64_MAX;
-    if (!heartbeat_is_silent(p)) {
+    if (peer_state(p) != DETECTOR_SUSPECT) {
         if (p->alarmed)
             note(p, false, "heartbeat.back", "the heartbeat is heard again");
         p->alarmed = false;
@@ -533,6 +570,7 @@ int primary_create(const struct primary_config *config, struct primary **out, st
     p->config.engine.context = p;
     p->config.engine.open = config->solo;
     p->recheck_at = INT64_MAX;
+    p->ask_at = INT64_MAX;
     p->status.state = config->solo ? PRIMARY_SOLO : PRIMARY_WAITING;
     pthread_mutex_init(&p->lock, NULL);
     int rc = mailbox_create(sizeof(struct letter), &p->mailbox, err);
@@ -591,12 +629,16 @@ enum primary_end primary_run(struct primary *primary)
             deadline = p->wait_until;
         if (p->recheck_at < deadline)
             deadline = p->recheck_at;
+        if (p->ask_at < deadline)
+            deadline = p->ask_at;
         if (mailbox_wait(p->mailbox, &letter, deadline))
             handle(p, &letter);
         else
             publish_local(p, false);
         if (clock_now() >= p->recheck_at)
             recheck_doubt(p);
+        if (clock_now() >= p->ask_at)
+            act_ask(p, p->ask_why);
         if (clock_now() >= p->wait_until) {
             p->wait_until = INT64_MAX;
             feed(p, PRIMARY_EVENT_WAITED, "no standby came in the configured time");

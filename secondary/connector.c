@@ -24,6 +24,7 @@ struct connector {
     pthread_cond_t changed;
     bool stop;
     bool go;
+    nsec_t next_attempt;
     term_t term;
 };
 
@@ -69,9 +70,9 @@ static int attempt(struct connector *c, struct session *session)
 }
 
 /* With the lock held. */
-static void pause_a_moment(struct connector *c)
+static void pause_until(struct connector *c, nsec_t when)
 {
-    const struct timespec until = clock_to_timespec(clock_now() + RETRY_PAUSE);
+    const struct timespec until = clock_to_timespec(when);
     int rc = 0;
     while (!c->stop && rc != ETIMEDOUT)
         rc = pthread_cond_timedwait(&c->changed, &c->lock, &until);
@@ -89,13 +90,19 @@ static void *connector_main(void *context)
             pthread_cond_wait(&c->changed, &c->lock);
             continue;
         }
+        /* A primary that takes us in and closes at once is not asked more often either. */
+        if (clock_now() < c->next_attempt) {
+            pause_until(c, c->next_attempt);
+            continue;
+        }
         c->go = false;
+        c->next_attempt = clock_now() + RETRY_PAUSE;
         c->config.session.local.term = c->term;
         pthread_mutex_unlock(&c->lock);
         const int rc = attempt(c, session);
         pthread_mutex_lock(&c->lock);
         if (rc < 0) {
-            pause_a_moment(c);
+            c->next_attempt = clock_now() + RETRY_PAUSE;
             c->go = true;
         }
     }

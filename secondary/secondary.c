@@ -117,7 +117,8 @@ static void on_connect_failed(void *context, const struct error *why, bool final
 }
 
 /* The end of the data connection goes to the heartbeat's detector, which makes a suspicion of it or
- * not (DESIGN §6); a peer that broke the protocol is not a dead peer. */
+ * not (DESIGN §6). A peer that broke the protocol is not a dead peer, and neither is one behind a
+ * wire that carries nothing any more: there the heartbeat decides. */
 static void hint_heartbeat(const struct secondary *s, enum standby_event event, int code)
 {
     if (!s->config.heartbeat)
@@ -126,7 +127,7 @@ static void hint_heartbeat(const struct secondary *s, enum standby_event event, 
         heartbeat_hint_goodbye(s->config.heartbeat);
     else if (event == STANDBY_EVENT_CLOSED)
         heartbeat_hint_eof(s->config.heartbeat);
-    else if (event == STANDBY_EVENT_BROKEN && (code == -ECONNRESET || code == -ETIMEDOUT))
+    else if (event == STANDBY_EVENT_BROKEN && code == -ECONNRESET)
         heartbeat_hint_reset(s->config.heartbeat);
 }
 
@@ -346,6 +347,9 @@ static void feed(struct secondary *s, enum secondary_event event, const char *wh
         s->status.since = clock_now();
         snprintf(s->status.why, sizeof(s->status.why), "%s", why);
     }
+    /* What the arbiter said, or failed to say, is of the time before. */
+    if (step.state == SECONDARY_READY)
+        s->status.answered = false;
     pthread_mutex_unlock(&s->lock);
     /* The grant is already recorded; nothing may delay what follows it. */
     carry_out(s, step.actions, why);

@@ -197,6 +197,8 @@ static int receive_control(struct standby *s, const struct frame *frame, bool *g
     case MESSAGE_GOODBYE:
         *goodbye = m.goodbye.final;
         return error_set(err, -EPIPE, "the primary said goodbye: %s", m.goodbye.text);
+    case MESSAGE_ALIVE: /* the frame itself was the message: stats.last_frame */
+        return 0;
     default:
         return error_set(err, -EPROTO, "the primary sent %s, which only a standby may send",
                          message_kind_name(m.kind));

@@ -30,6 +30,7 @@ struct parts {
         Kemari__Session__EpochEnd end;
         Kemari__Session__EpochAck ack;
         Kemari__Session__EpochNack nack;
+        Kemari__Session__Alive alive;
         Kemari__Session__Applied applied;
         Kemari__Session__Resync resync;
         Kemari__Session__Goodbye goodbye;
@@ -124,6 +125,11 @@ static bool fill(const struct message *in, struct parts *parts, Kemari__Session_
         wire->body_case = KEMARI__SESSION__MESSAGE__BODY_GOODBYE;
         wire->goodbye = &parts->goodbye;
         return goodbye_reason_known((int)in->goodbye.reason);
+    case MESSAGE_ALIVE:
+        kemari__session__alive__init(&parts->alive);
+        wire->body_case = KEMARI__SESSION__MESSAGE__BODY_ALIVE;
+        wire->alive = &parts->alive;
+        return true;
     }
     return false;
 }
@@ -204,6 +210,9 @@ static int take(const Kemari__Session__Message *wire, struct message *out, struc
     case KEMARI__SESSION__MESSAGE__BODY_GOODBYE:
         out->kind = MESSAGE_GOODBYE;
         return take_goodbye(wire->goodbye, &out->goodbye, err);
+    case KEMARI__SESSION__MESSAGE__BODY_ALIVE:
+        out->kind = MESSAGE_ALIVE;
+        return 0;
     default:
         return error_set(err, -EBADMSG, "a message of the handshake in a running session");
     }
@@ -242,7 +251,7 @@ int message_send(struct link *link, term_t term, epoch_t epoch, const struct mes
 
 static bool needs_epoch(enum message_kind kind)
 {
-    return kind != MESSAGE_RESYNC && kind != MESSAGE_GOODBYE;
+    return kind != MESSAGE_RESYNC && kind != MESSAGE_GOODBYE && kind != MESSAGE_ALIVE;
 }
 
 int message_receive(struct link *link, const struct frame *header, struct message *out,
@@ -283,6 +292,8 @@ const char *message_kind_name(enum message_kind kind)
         return "Resync";
     case MESSAGE_GOODBYE:
         return "Goodbye";
+    case MESSAGE_ALIVE:
+        return "Alive";
     }
     return "?";
 }

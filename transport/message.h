@@ -21,6 +21,7 @@ enum message_kind {
     MESSAGE_APPLIED,    /* secondary → primary, for information: applied to its memory */
     MESSAGE_RESYNC,     /* secondary → primary: start again with a full synchronisation */
     MESSAGE_GOODBYE,    /* either: an orderly end, no reason for suspicion */
+    MESSAGE_ALIVE,      /* primary → secondary: nothing to say, and the connection works */
 };
 
 enum message_epoch_kind { MESSAGE_EPOCH_FULL = 1, MESSAGE_EPOCH_INCREMENTAL };

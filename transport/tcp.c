@@ -26,7 +26,7 @@
 #include "transport/stream.h"
 
 #define TCP_BACKLOG      64
-#define TCP_DEAD_MS      10000 /* unacknowledged data or unanswered keep-alives: the peer is dead */
+#define TCP_DEAD_MS      3000 /* unacknowledged data or unanswered keep-alives: the peer is dead */
 #define TCP_PROBE_SEC    1     /* between keep-alives on an idle connection */
 #define TCP_PROBES       5
 #define ADDRESS_TEXT_MAX 72 /* "[v6%scope]:port" */

@@ -20,7 +20,8 @@
 
 #define VECTOR_FRAME    VECTOR_IRQ_BASE
 #define VECTOR_TICK     (VECTOR_IRQ_BASE + 1)
-
+#define PM1_CONTROL     0x604
+#define PM1_SLEEP_OFF   (5u << 10 | 1u << 13)
 #define UDP_PAYLOAD_MAX (NET_FRAME_MAX - INET_UDP_PAYLOAD)
 
 static uint32_t own_ip;
@@ -89,7 +90,14 @@ static size_t put_answer(uint8_t *payload, const uint8_t *request, size_t size)
     struct echo_request header = {0};
     if (size >= sizeof(header))
         memcpy(&header, request, sizeof(header));
-    if (header.magic != ECHO_MAGIC) {
+    if (header.magic == ECHO_MAGIC_SAY)
+        serial_print("say %u\n", header.sequence);
+    if (header.magic == ECHO_MAGIC_OFF) {
+        serial_print("off\n");
+        port_out16(PM1_CONTROL, PM1_SLEEP_OFF);
+        runtime_fail("still here");
+    }
+    if (header.magic != ECHO_MAGIC && header.magic != ECHO_MAGIC_SAY) {
         memcpy(payload, request, size);
         return size;
     }

@@ -11,6 +11,8 @@
 #define ECHO_PORT      7
 #define ECHO_TICK_PORT 7007 /* where unsolicited counters go */
 #define ECHO_MAGIC     0x4f48434543484f21ull
+#define ECHO_MAGIC_SAY 0x2159415321594153ull /* as ECHO_MAGIC, and "say SEQUENCE" on the console */
+#define ECHO_MAGIC_OFF 0x2146464f2146464full /* says "off" on the console, switches off; no answer */
 #define ECHO_TICK      UINT64_MAX /* `sequence` of an unsolicited counter */
 
 struct echo_request {

@@ -145,8 +145,8 @@ class Network:
     def set_wire(self, wire, whole):
         """A cut wire loses frames silently, as behind a switch: links stay up on both hosts."""
         for side in "ab":
-            self.ip("c", "link", "set", f"{wire}-{side}", "type", "bridge_slave",
-                    "state", "3" if whole else "0")
+            self.ip("c", "link", "set", f"{wire}-{side}",
+                    *(("master", wire) if whole else ("nomaster",)))
 
     def emitted(self, side):
         """Frames that the daemon of this side has written to its tap."""
@@ -195,7 +195,8 @@ class Host:
                 for word in (f"--{key}", str(value))]
 
     def command(self, role, **changes):
-        changes = {key.replace("_", "-"): value for key, value in changes.items()}
+        changes = {key.replace("_", "-").replace("path-", "path."): value
+                   for key, value in changes.items()}
         return [str(self.world.build / "app" / "kemarid"), *self.settings(role, changes)]
 
     def start(self, role, **changes):

@@ -37,6 +37,7 @@ static const struct {
      "\xb2\x01\x09\x08\x02\x10\x01\x1a\x03"
      "bye",
      12},
+    {{.kind = MESSAGE_ALIVE}, "\xba\x01\x00", 3},
 };
 
 static void every_message_has_its_golden_bytes(void)

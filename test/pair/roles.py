@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""usage: roles.py BUILD
+
+Who runs the guest, and who may say so: every row of the table in DESIGN §6 that two daemons on one
+machine can play, seen from outside and from kemarictl.
+"""
+
+import signal
+import sys
+import time
+
+import support
+from oracle import Oracle
+from support import check, wait_until
+
+
+def start(world, **changes):
+    """A protected pair with a client that is being answered."""
+    primary, secondary = world.start_pair(**changes)
+    oracle = Oracle(world).start()
+    oracle.wait_answers(3)
+    return primary, secondary, oracle
+
+
+def wait_asking(host):
+    return host.wait_for("asking", lambda status: status["arbiter"]["state"] == "asking")
+
+
+def check_speechless(world, host, oracle):
+    """From now on this host emits nothing and the client hears nothing, for a fifth of a second."""
+    frames = world.network.emitted(host.side)
+    replies = oracle.replies
+    deadline = time.monotonic() + 0.2
+    while time.monotonic() < deadline:
+        check(world.network.emitted(host.side) == frames, f"{host.side} emitted a frame")
+        check(oracle.replies == replies, "the client was answered")
+        time.sleep(0.01)
+    oracle.verify()
+
+
+def check_silenced(world, host):
+    """This host emits nothing although the guest lives elsewhere."""
+    frames = world.network.emitted(host.side)
+    time.sleep(0.2)
+    check(world.network.emitted(host.side) == frames, f"{host.side} still emits frames")
+
+
+def a_primary_goes_on_alone_and_is_protected_again(world):
+    primary, secondary, oracle = start(world)
+    secondary.kill()
+    status = primary.wait_for_state("alone")
+    check(not status["protected"] and status["role"] == "solo", f"{status['role']} is protected")
+    check(status["term"] == 2, "going on alone is a term")
+    oracle.wait_answers(3)
+    secondary.start("secondary")
+    primary.wait_protected()
+    secondary.wait_protected()
+    oracle.wait_answers(3)
+
+
+def output_is_held_until_the_operator_grants(world):
+    primary, secondary, oracle = start(world, arbiter="manual")
+    secondary.kill()
+    status = wait_asking(primary)
+    check(status["state"] == "holding" and not status["protected"], "it holds and says so")
+    check(status["guest"]["state"] == "running", "the guest goes on meanwhile")
+    said = primary.console()
+    oracle.say(4711)
+    check_speechless(world, primary, oracle)
+    check(primary.console() == said, "the console was not held")
+    primary.order("grant")
+    status = primary.wait_for_state("alone")
+    check(status["term"] == 2, f"term {status['term']} after the grant")
+    oracle.wait_answers(3)
+    wait_until(lambda: "say 4711\n" in primary.console(), "the console's words after the grant")
+
+
+def a_denied_primary_is_silent_for_good(world):
+    primary, secondary, oracle = start(world, arbiter="manual")
+    secondary.kill()
+    wait_asking(primary)
+    primary.order("deny")
+    status = primary.wait_for_state("stopped")
+    check(status["guest"]["state"] == "parked", f"guest {status['guest']['state']}")
+    check_speechless(world, primary, oracle)
+    code, said = primary.ctl("grant")
+    check(code == 1 and "nothing is asked" in said, f"grant after deny: {code}, {said}")
+    secondary.start("secondary", arbiter="manual")
+    check_speechless(world, primary, oracle)
+    status = secondary.wait_for("refusal", lambda status: "refused (role)" in status["reason"])
+    check(not status["protected"], "nobody protects a guest that is stopped")
+    primary.order("stop")
+    check(primary.wait_exit() == 0, "an orderly end")
+
+
+def an_operator_moves_the_guest(world):
+    primary, secondary, oracle = start(world)
+    code, said = primary.ctl("failover", "--yes")
+    check(code == 1 and "secondary" in said, f"failover on the primary: {code}, {said}")
+    secondary.order("failover", "--yes")
+    status = secondary.wait_for("takeover", lambda status: status["takeover"]["happened"])
+    check("operator" in status["takeover"]["cause"], status["takeover"]["cause"])
+    primary.wait_for_state("stopped")
+    check_silenced(world, primary)
+    oracle.wait_answers(3)
+    primary.order("stop")
+    check(primary.wait_exit() == 0, "a fenced host ends in an orderly way")
+    oracle.wait_answers(3)
+    primary.start("primary")
+    check(primary.wait_exit() == 1, "a host that lost may not begin as primary")
+    check("role = secondary" in primary.log.read_text(), "and says what to do")
+    primary.start("secondary")
+    secondary.wait_protected()
+    oracle.wait_answers(3)
+
+
+def a_stop_on_the_primary_ends_both(world):
+    primary, secondary, oracle = start(world)
+    primary.order("stop")
+    check(primary.wait_exit() == 0, f"primary: {primary.daemon.returncode}")
+    check(secondary.wait_exit() == 0, f"secondary: {secondary.daemon.returncode}")
+    check(not primary.socket.exists() and not secondary.socket.exists(), "a socket is left")
+    oracle.verify()
+
+
+def a_signal_is_a_stop(world):
+    primary, secondary, oracle = start(world)
+    primary.signal(signal.SIGTERM)
+    check(primary.wait_exit() == 0, f"primary: {primary.daemon.returncode}")
+    check(secondary.wait_exit() == 0, f"secondary: {secondary.daemon.returncode}")
+    oracle.verify()
+
+
+def a_stop_on_the_secondary_leaves_the_guest_alone(world):
+    primary, secondary, oracle = start(world)
+    secondary.order("stop")
+    check(secondary.wait_exit() == 0, f"secondary: {secondary.daemon.returncode}")
+    primary.wait_for_state("alone")
+    oracle.wait_answers(3)
+
+
+def a_guest_that_switches_off_ends_both_with_its_last_words(world):
+    primary, secondary, oracle = start(world)
+    oracle.switch_off()
+    check(primary.wait_exit() == 0, f"primary: {primary.daemon.returncode}")
+    check(secondary.wait_exit() == 0, f"secondary: {secondary.daemon.returncode}")
+    check(primary.console().endswith("off\n"), f"last words: {primary.console()[-40:]!r}")
+    check(secondary.console() == "", "the standby said something")
+
+
+def a_frozen_secondary_holds_the_guest_until_it_wakes(world):
+    primary, secondary, oracle = start(world, arbiter="manual")
+    secondary.signal(signal.SIGSTOP)
+    check(not wait_asking(primary)["protected"], "protected by a frozen standby")
+    check_speechless(world, primary, oracle)
+    secondary.signal(signal.SIGCONT)
+    primary.wait_protected()
+    status = secondary.wait_protected()
+    check(status["term"] == 1, "nobody took anything over")
+    oracle.wait_answers(3)
+    check(primary.status()["arbiter"]["state"] != "asking", "the question is void")
+
+
+def a_frozen_primary_wakes_to_a_higher_term(world):
+    primary, secondary, oracle = start(world, arbiter="manual")
+    primary.signal(signal.SIGSTOP)
+    wait_asking(secondary)
+    secondary.order("grant")
+    secondary.wait_for("takeover", lambda status: status["takeover"]["happened"])
+    oracle.wait_answers(3)
+    frames = world.network.emitted(primary.side)
+    primary.signal(signal.SIGCONT)
+    primary.wait_for_state("stopped")
+    check(world.network.emitted(primary.side) == frames, "it emitted something after waking")
+    check_silenced(world, primary)
+    oracle.wait_answers(3)
+
+
+def heartbeats_cut_while_data_flows_are_an_alarm_only(world):
+    beats = {}
+    for host in world.hosts.values():
+        beats[host.side] = f"10.98.0.{host.number}:7001,10.98.0.{3 - host.number}:7001"
+    primary, secondary = world.hosts["a"], world.hosts["b"]
+    for host, role in ((primary, "primary"), (secondary, "secondary")):
+        host.start(role, path_0=beats[host.side], arbiter="manual",
+                   heartbeat_interval="100ms")
+    primary.wait_protected()
+    secondary.wait_protected()
+    oracle = Oracle(world).start()
+    oracle.wait_answers(3)
+    world.network.set_wire("beat", False)
+    for host in (primary, secondary):
+        host.wait_for("alarm", lambda status: any("silent" in text for text in status["warnings"]))
+        wait_until(lambda: host.has_event("heartbeat.suspect"), "the suspicion among the events")
+    oracle.wait_answers(200)
+    oracle.pause()  # an idle guest proves nothing by itself
+    time.sleep(0.5)
+    for host in (primary, secondary):
+        status = host.status()
+        check(status["protected"], f"{host.side}: {status['reason']}")
+        check(status["term"] == 1, f"{host.side}: term {status['term']}")
+    oracle.resume()
+    world.network.set_wire("beat", True)
+    for host in (primary, secondary):
+        host.wait_for("end of the alarm", lambda status: status["heartbeat"]["peer_alive"])
+    oracle.wait_answers(3)
+
+
+def data_cut_while_heartbeats_flow_is_never_called_protected(world):
+    beats = {}
+    for host in world.hosts.values():
+        beats[host.side] = f"10.98.0.{host.number}:7001,10.98.0.{3 - host.number}:7001"
+    primary, secondary = world.hosts["a"], world.hosts["b"]
+    for host, role in ((primary, "primary"), (secondary, "secondary")):
+        host.start(role, path_0=beats[host.side], arbiter="manual",
+                   heartbeat_interval="100ms")
+    primary.wait_protected()
+    secondary.wait_protected()
+    oracle = Oracle(world).start()
+    oracle.wait_answers(3)
+    world.network.set_wire("data", False)
+    primary.wait_for("alarm", lambda status: not status["protected"])
+    check_speechless(world, primary, oracle)
+    world.network.set_wire("data", True)
+    primary.wait_protected()
+    secondary.wait_protected()
+    oracle.wait_answers(3)
+
+
+TESTS = [
+    a_primary_goes_on_alone_and_is_protected_again,
+    output_is_held_until_the_operator_grants,
+    a_denied_primary_is_silent_for_good,
+    an_operator_moves_the_guest,
+    a_stop_on_the_primary_ends_both,
+    a_signal_is_a_stop,
+    a_stop_on_the_secondary_leaves_the_guest_alone,
+    a_guest_that_switches_off_ends_both_with_its_last_words,
+    a_frozen_secondary_holds_the_guest_until_it_wakes,
+    a_frozen_primary_wakes_to_a_higher_term,
+    heartbeats_cut_while_data_flows_are_an_alarm_only,
+    data_cut_while_heartbeats_flow_is_never_called_protected,
+]
+
+if __name__ == "__main__":
+    chosen = [test for test in TESTS if not sys.argv[2:] or test.__name__ in sys.argv[2:]]
+    sys.exit(support.main(sys.argv[1], chosen))
