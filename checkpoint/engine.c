@@ -276,7 +276,8 @@ static void start_guest_if_wanted(struct engine *e)
 }
 
 /* An idle guest must not make the connection look dead: a standby that hears no heartbeat judges by
- * the age of the last frame (DESIGN §6, heartbeat paths only). Returns when the next sign is due. */
+ * the age of the last frame (DESIGN §6, heartbeat paths only). Returns when the next sign is due.
+ */
 static nsec_t show_life(struct engine *e, nsec_t now, struct error *err)
 {
     static const struct message alive = {.kind = MESSAGE_ALIVE};

@@ -16,8 +16,8 @@
 #define FLUSH_TIMEOUT SEC(5)
 /* A standby's heartbeat tells how far it is; ours is refreshed this often. */
 #define BEAT_REFRESH MSEC(100)
-/* A standby whose heartbeat is heard may come back for this long after its link was lost, before the
- * arbiter is asked (DESIGN §6, data path only). */
+/* A standby whose heartbeat is heard may come back for this long after its link was lost, before
+ * the arbiter is asked (DESIGN §6, data path only). */
 #define RETURN_LIMIT SEC(3)
 
 enum letter_kind {
@@ -67,7 +67,7 @@ struct primary {
     nsec_t recheck_at; /* when a doubted suspicion is looked at again; INT64_MAX: none */
     uint64_t heard;    /* bytes from the standby when the doubt began */
     char doubt[ERROR_TEXT_MAX];
-    bool alarmed; /* the operator knows of the doubt */
+    bool alarmed;  /* the operator knows of the doubt */
     nsec_t ask_at; /* ASKING, but the standby may still return; INT64_MAX: asked, or no need */
     char ask_why[ERROR_TEXT_MAX];
     bool ended;

@@ -32,7 +32,7 @@ static const struct secondary_step table[SECONDARY_STATE_COUNT][SECONDARY_EVENT_
                 [SECONDARY_EVENT_RESYNC] = STAY(SYNCHRONISING),
                 [SECONDARY_EVENT_LOST] = TO(CONNECTING, UNFOLLOW | CONNECT),
                 /* It could not take over anyway: the link's own time-outs are soon enough. */
-            [SECONDARY_EVENT_SUSPECT] = STAY(SYNCHRONISING),
+                [SECONDARY_EVENT_SUSPECT] = STAY(SYNCHRONISING),
                 [SECONDARY_EVENT_ALIVE] = STAY(SYNCHRONISING),
                 [SECONDARY_EVENT_WELL] = STAY(SYNCHRONISING),
                 [SECONDARY_EVENT_SUPERSEDED] = TO(CONNECTING, UNFOLLOW | CONNECT),
