@@ -300,15 +300,19 @@ static const struct virtio_device_ops transport_ops = {
 
 /* --- driven by the machine ------------------------------------------------------------------ */
 
+struct saved {
+    uint8_t mac[6];
+};
+
 static const struct state_field fields[] = {
-    STATE_BYTES(struct net, space.mac),
+    STATE_BYTES(struct saved, mac),
 };
 
 static int check_config(const void *object, const void *context, struct error *err)
 {
-    const struct net *saved = object;
+    const struct saved *s = object;
     const struct net *n = context;
-    if (memcmp(saved->space.mac, n->space.mac, sizeof(n->space.mac)) != 0)
+    if (memcmp(s->mac, n->space.mac, sizeof(s->mac)) != 0)
         return error_set(err, -EINVAL, "state: virtio-net %u has another MAC address", n->index);
     return 0;
 }
@@ -334,7 +338,9 @@ static int net_save(const void *context, uint32_t instance, struct section_set *
                     struct error *err)
 {
     const struct net *n = context;
-    const int rc = state_save(&table, instance, n, set, err);
+    struct saved s;
+    memcpy(s.mac, n->space.mac, sizeof(s.mac));
+    const int rc = state_save(&table, instance, &s, set, err);
     return rc < 0 ? rc : virtio_pci_save(n->transport, set, err);
 }
 
@@ -342,11 +348,8 @@ static int net_check(const void *context, uint32_t instance, const struct sectio
                      struct error *err)
 {
     const struct net *n = context;
-    struct net *scratch = malloc(sizeof(*scratch));
-    if (!scratch)
-        return error_set(err, -ENOMEM, "virtio-net: out of memory");
-    const int rc = state_decode(&table, instance, scratch, n, set, err);
-    free(scratch);
+    struct saved s;
+    const int rc = state_decode(&table, instance, &s, n, set, err);
     return rc < 0 ? rc : virtio_pci_check(n->transport, instance, set, err);
 }
 

@@ -14,7 +14,7 @@
 #include "vmm/virtio_devices.h"
 
 #define MEMORY  ((uint64_t)2 << 20)
-#define IMAGE   0x1000 /* guest memory the fuzzer writes */
+#define IMAGE   0x400 /* guest memory the fuzzer writes */
 #define DEVICES 4
 #define SLOTS   4 /* the bridge and three devices */
 #define BYTES   32768
