@@ -1,17 +1,23 @@
-/* A flag under a mutex: the mutex is held for a few instructions only, the flag for as long as the
- * lock is. */
+/* A queue of tickets under a mutex: the mutex is held for a few instructions only, a turn for as
+ * long as the lock is. First come, first served: the I/O thread, which under load takes the lock
+ * again the moment it gave it up, must not keep a vCPU or a park waiting while those are still
+ * waking up. */
 #include "vmm/device_lock.h"
 
 #include <assert.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
+
+#include "base/types.h"
 
 struct device_lock {
     pthread_mutex_t mutex;
-    pthread_cond_t free;    /* `held` became false */
+    pthread_cond_t turn;    /* `serving` went on */
     pthread_cond_t changed; /* device_lock_notify() */
-    bool held;              /* protected by mutex */
+
+    /* protected by mutex */
+    uint64_t next;    /* ticket of who comes next */
+    uint64_t serving; /* ticket of the holder; equal to `next` while there is none */
 };
 
 struct device_lock *device_lock_create(void)
@@ -20,7 +26,7 @@ struct device_lock *device_lock_create(void)
     if (!lock)
         return NULL;
     pthread_mutex_init(&lock->mutex, NULL);
-    pthread_cond_init(&lock->free, NULL);
+    pthread_cond_init(&lock->turn, NULL);
     pthread_cond_init(&lock->changed, NULL);
     return lock;
 }
@@ -30,7 +36,7 @@ void device_lock_destroy(struct device_lock **lock)
     if (!*lock)
         return;
     pthread_cond_destroy(&(*lock)->changed);
-    pthread_cond_destroy(&(*lock)->free);
+    pthread_cond_destroy(&(*lock)->turn);
     pthread_mutex_destroy(&(*lock)->mutex);
     free(*lock);
     *lock = NULL;
@@ -38,9 +44,17 @@ void device_lock_destroy(struct device_lock **lock)
 
 static void take(struct device_lock *lock)
 {
-    while (lock->held)
-        pthread_cond_wait(&lock->free, &lock->mutex);
-    lock->held = true;
+    const uint64_t ticket = lock->next++;
+    while (ticket != lock->serving)
+        pthread_cond_wait(&lock->turn, &lock->mutex);
+}
+
+static void give_up(struct device_lock *lock)
+{
+    assert(lock->serving != lock->next);
+    lock->serving++;
+    if (lock->serving != lock->next)
+        pthread_cond_broadcast(&lock->turn);
 }
 
 void device_lock_acquire(struct device_lock *lock)
@@ -53,18 +67,14 @@ void device_lock_acquire(struct device_lock *lock)
 void device_lock_release(struct device_lock *lock)
 {
     pthread_mutex_lock(&lock->mutex);
-    assert(lock->held);
-    lock->held = false;
-    pthread_cond_signal(&lock->free);
+    give_up(lock);
     pthread_mutex_unlock(&lock->mutex);
 }
 
 void device_lock_wait(struct device_lock *lock)
 {
     pthread_mutex_lock(&lock->mutex);
-    assert(lock->held);
-    lock->held = false;
-    pthread_cond_signal(&lock->free);
+    give_up(lock);
     pthread_cond_wait(&lock->changed, &lock->mutex);
     take(lock);
     pthread_mutex_unlock(&lock->mutex);
@@ -73,7 +83,7 @@ void device_lock_wait(struct device_lock *lock)
 void device_lock_notify(struct device_lock *lock)
 {
     pthread_mutex_lock(&lock->mutex);
-    assert(lock->held);
+    assert(lock->serving != lock->next);
     pthread_cond_broadcast(&lock->changed);
     pthread_mutex_unlock(&lock->mutex);
 }

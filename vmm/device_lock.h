@@ -2,7 +2,8 @@
  *
  * It has no owner. machine_park() takes it and machine_resume() gives it back, and those two may be
  * called by different threads (a promotion resumes what another thread built), which a POSIX mutex
- * does not allow. Not recursive. Its place in the lock order is in docs/threads.md. */
+ * does not allow. Waiters get it in the order they came. Not recursive. Its place in the lock order
+ * is in docs/threads.md. */
 #ifndef KEMARI_VMM_DEVICE_LOCK_H
 #define KEMARI_VMM_DEVICE_LOCK_H
 

@@ -36,7 +36,7 @@
 #define QUEUE_TX       1
 #define HEADER_SIZE    sizeof(struct virtio_net_hdr_v1)
 #define FRAME_MIN      (HEADER_SIZE + ETH_HLEN)
-#define BURST          64 /* frames moved before other work gets a turn */
+#define BURST          16 /* frames moved before others get the device lock */
 
 #define BIT(n)         (1ull << (n))
 #define FEATURES                                                                                   \
