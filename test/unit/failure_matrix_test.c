@@ -6,7 +6,6 @@
  * makes the pair whole again. */
 #include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +16,7 @@
 #include "checkpoint/engine.h"
 #include "secondary/standby.h"
 #include "test/support/fake_machine.h"
-#include "test/support/fault_link.h"
+#include "test/support/protocol_fault.h"
 #include "test/support/runner.h"
 #include "transport/inproc.h"
 
@@ -25,25 +24,16 @@
 #define STAGING SLAB_SIZE_MIN
 #define MEMORY  ((uint64_t)2 << 20)
 
-/* Epochs of a link: 1 the synchronisation, 2 the first commit. */
-#define FULL  1
-#define FIRST 2
-#define LATER 4
+#define FULL    PROTOCOL_EPOCH_FULL
+#define FIRST   PROTOCOL_EPOCH_FIRST
+#define LATER   4
 
-enum what { BEGIN, PAGES, STATE, END, ACK };
-
-static const char *const what_names[] = {"BEGIN", "PAGES", "STATE", "END", "ACK"};
-
-struct step {
-    unsigned epoch; /* from this one of the link on */
-    enum what what;
-    unsigned nth; /* frame of that kind in its epoch, from 1 */
-};
-
-static const struct step steps[] = {
-    {FULL, BEGIN, 1},  {FULL, PAGES, 1},  {FULL, PAGES, 2},  {FULL, END, 1},  {FULL, ACK, 1},
-    {FIRST, BEGIN, 1}, {FIRST, PAGES, 1}, {FIRST, STATE, 1}, {FIRST, END, 1}, {FIRST, ACK, 1},
-    {LATER, BEGIN, 1}, {LATER, PAGES, 1}, {LATER, STATE, 1}, {LATER, END, 1}, {LATER, ACK, 1},
+static const struct protocol_step steps[] = {
+    {FULL, PROTOCOL_BEGIN, 1},  {FULL, PROTOCOL_PAGES, 1},  {FULL, PROTOCOL_PAGES, 2},
+    {FULL, PROTOCOL_END, 1},    {FULL, PROTOCOL_ACK, 1},    {FIRST, PROTOCOL_BEGIN, 1},
+    {FIRST, PROTOCOL_PAGES, 1}, {FIRST, PROTOCOL_STATE, 1}, {FIRST, PROTOCOL_END, 1},
+    {FIRST, PROTOCOL_ACK, 1},   {LATER, PROTOCOL_BEGIN, 1}, {LATER, PROTOCOL_PAGES, 1},
+    {LATER, PROTOCOL_STATE, 1}, {LATER, PROTOCOL_END, 1},   {LATER, PROTOCOL_ACK, 1},
 };
 
 struct fault {
@@ -73,18 +63,6 @@ struct pair {
     struct fake_machine *machines[2];
     struct engine *engine;
     struct standby *standby;
-
-    /* The cell; the hook runs on one thread of the link's. */
-    const struct step *step;
-    const struct fault *fault;
-    struct link *faulty;
-    bool primary_side;
-    uint64_t frames[3]; /* by enum fault_direction, as the fault link counts them */
-    epoch_t epoch;      /* of the last frame of the primary's */
-    unsigned begun;     /* epochs */
-    unsigned acks;
-    unsigned in_epoch[5]; /* frames of the current epoch, by enum what */
-    atomic_uint hit;      /* the epoch of the link in which the fault was laid */
 };
 
 /* ---- what everybody sees ---- */
@@ -152,46 +130,6 @@ static bool wait_seen(struct pair *p, uint64_t step)
         rc = pthread_cond_timedwait(&p->changed, &p->lock, &until);
     pthread_mutex_unlock(&p->lock);
     return rc == 0;
-}
-
-/* ---- where in the protocol a frame is ---- */
-
-static enum what classify(struct pair *p, bool to_standby, const struct frame *frame)
-{
-    if (!to_standby) {
-        p->acks++;
-        return ACK;
-    }
-    if (frame->epoch != p->epoch) {
-        p->epoch = frame->epoch;
-        p->begun++;
-        memset(p->in_epoch, 0, sizeof(p->in_epoch));
-        return BEGIN;
-    }
-    return frame->type == FRAME_PAGES ? PAGES : frame->type == FRAME_STATE ? STATE : END;
-}
-
-static void hook(void *context, enum fault_direction direction, const struct frame *frame,
-                 int message)
-{
-    struct pair *p = context;
-    (void)message;
-    const bool to_standby = (direction == FAULT_SEND) == p->primary_side;
-    p->frames[direction]++;
-    /* The two directions have a thread each; only the step's own is looked at. */
-    if (to_standby != (p->step->what != ACK))
-        return;
-    const enum what what = classify(p, to_standby, frame);
-    const unsigned nth = what == ACK ? 1 : ++p->in_epoch[what];
-    const unsigned epoch = what == ACK ? p->acks : p->begun;
-    if (atomic_load(&p->hit) || what != p->step->what || nth < p->step->nth ||
-        epoch < p->step->epoch)
-        return;
-    atomic_store(&p->hit, epoch);
-    fault_link_add(p->faulty, (struct fault_rule){.direction = direction,
-                                                  .kind = p->fault->kind,
-                                                  .at_frame = p->frames[direction],
-                                                  .at_byte = p->fault->at_byte});
 }
 
 /* ---- life ---- */
@@ -299,39 +237,36 @@ static void a_new_link_makes_it_whole(struct pair *p)
 
 /* ---- the matrix ---- */
 
-static void suffer(struct pair *p)
+static void suffer(struct pair *p, struct protocol_fault *fault)
 {
     struct link *ends[2];
     CU_ASSERT_EQUAL_FATAL(inproc_pair("matrix", ends, NULL), 0);
-    struct link **end = &ends[p->primary_side ? 0 : 1];
-    *end = p->faulty = fault_link_wrap(end, p->step->nth + p->fault->at_byte + 1);
-    fault_link_set_hook(p->faulty, hook, p);
+    protocol_fault_wrap(fault, &ends[fault->primary_side ? 0 : 1]);
     pair_connect(p, ends);
-    if (p->fault->kind == FAULT_STALL) {
-        CU_ASSERT_TRUE(fault_link_wait_stalled(p->faulty, 60000));
+    if (fault->kind == FAULT_STALL) {
+        CU_ASSERT_TRUE(fault_link_wait_stalled(fault->link, 60000));
         engine_drop_link(p->engine, "suspected by the test");
     }
     CU_ASSERT_TRUE(wait_for(p, &p->engine_events[ENGINE_EVENT_LINK_LOST], 1));
     standby_unfollow(p->standby);
 }
 
-static void run_cell(const struct step *step, const struct fault *fault, bool primary_side,
+static void run_cell(const struct protocol_step *step, const struct fault *what, bool primary_side,
                      bool reconnect, struct slab *const slabs[2])
 {
+    struct protocol_fault fault = {
+        .step = *step, .kind = what->kind, .at_byte = what->at_byte, .primary_side = primary_side};
     struct pair p;
     pair_start(&p, slabs);
-    p.step = step;
-    p.fault = fault;
-    p.primary_side = primary_side;
     const unsigned failures = CU_get_number_of_failures();
-    suffer(&p);
-    const unsigned hit = atomic_load(&p.hit);
+    suffer(&p, &fault);
+    const unsigned hit = protocol_fault_hit(&fault);
     CU_ASSERT(hit >= step->epoch);
     output_is_held(&p);
     /* The standby has committed what it has acknowledged, also if the acknowledgement got lost. */
     struct standby_stats stats;
     standby_snapshot(p.standby, &stats);
-    CU_ASSERT_EQUAL(stats.promotable, hit > FIRST || (hit == FIRST && step->what == ACK));
+    CU_ASSERT_EQUAL(stats.promotable, hit > FIRST || (hit == FIRST && step->what == PROTOCOL_ACK));
     if (reconnect)
         a_new_link_makes_it_whole(&p);
     if (reconnect || stats.promotable)
@@ -341,8 +276,9 @@ static void run_cell(const struct step *step, const struct fault *fault, bool pr
     CU_ASSERT_FALSE(p.backwards);
     pair_end(&p);
     if (CU_get_number_of_failures() != failures)
-        printf("  %s, at %s %u of epoch %u on the %s's side\n", fault->name, what_names[step->what],
-               step->nth, step->epoch, primary_side ? "primary" : "secondary");
+        printf("  %s, at %s %u of epoch %u on the %s's side\n", what->name,
+               protocol_what_name(step->what), step->nth, step->epoch,
+               primary_side ? "primary" : "secondary");
 }
 
 static void run_matrix(bool primary_side, bool reconnect)
