@@ -41,7 +41,7 @@ size_t capture_chunks_for(uint64_t pages)
 }
 
 int capture_pages(struct capture *capture, struct gmem *memory, const struct dirty_set *set,
-                  uint64_t *next, size_t max_chunks, struct slab *slab)
+                  uint64_t *next, size_t max_chunks, bool running, struct slab *slab)
 {
     uint64_t index = dirty_set_next(set, *next);
     while (index < set->page_count) {
@@ -58,8 +58,11 @@ int capture_pages(struct capture *capture, struct gmem *memory, const struct dir
             capture->chunks[capture->chunk_count++] = chunk;
         }
         const gfn_t gfn = gmem_gfn_at(memory, index);
-        memcpy(capture->chunks[capture->chunk_count - 1] + slot * PAGE_SIZE, gmem_page(memory, gfn),
-               PAGE_SIZE);
+        uint8_t *copy = capture->chunks[capture->chunk_count - 1] + slot * PAGE_SIZE;
+        if (running)
+            gmem_copy_page(memory, gfn, copy);
+        else
+            memcpy(copy, gmem_page(memory, gfn), PAGE_SIZE);
         capture->gfns[capture->page_count++] = gfn;
         index = dirty_set_next(set, index + 1);
     }

@@ -41,10 +41,10 @@ void capture_destroy(struct capture **capture);
 size_t capture_chunks_for(uint64_t pages);
 
 /* Copies the pages of `set` from index *next on, until the set ends or `max_chunks` are used, and
- * moves *next behind the last one copied. Fails with -ENOBUFS when the slab runs out; what was
- * copied stays. */
+ * moves *next behind the last one copied; the guest may be `running`. Fails with -ENOBUFS when the
+ * slab runs out; what was copied stays. */
 int capture_pages(struct capture *capture, struct gmem *memory, const struct dirty_set *set,
-                  uint64_t *next, size_t max_chunks, struct slab *slab);
+                  uint64_t *next, size_t max_chunks, bool running, struct slab *slab);
 
 /* Sends the pages (encoding zero pages as marks), adding each frame to `digest`. */
 int capture_send_pages(const struct capture *capture, struct link *link, term_t term,

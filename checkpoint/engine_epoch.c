@@ -105,7 +105,8 @@ static int overflow(struct engine *e, struct error *err)
 static int fill_capture(struct engine *e, struct capture *capture, struct error *err)
 {
     uint64_t next = 0;
-    int rc = capture_pages(capture, e->memory, &e->pending, &next, e->chunk_cap, e->config.slab);
+    int rc =
+        capture_pages(capture, e->memory, &e->pending, &next, e->chunk_cap, false, e->config.slab);
     if (rc == 0 && next < e->pending.page_count)
         rc = -ENOBUFS;
     if (rc < 0)

@@ -37,7 +37,8 @@ static int send_round(struct engine *e, struct capture *capture, struct capture_
         /* Epochs in flight may still hold all of it. */
         int rc = engine_wait_for_room(e, SYNC_CHUNKS);
         if (rc == 0)
-            rc = capture_pages(capture, e->memory, &e->pending, &next, SYNC_CHUNKS, e->config.slab);
+            rc = capture_pages(capture, e->memory, &e->pending, &next, SYNC_CHUNKS, !e->parked,
+                               e->config.slab);
         if (rc < 0)
             return error_set(err, rc, "synchronisation: no staging memory");
         rc = capture_send_pages(capture, e->link, e->term, e->digest, sent, err);

@@ -42,8 +42,8 @@ static int map_slots(struct gmem *mem, const struct gmem_config *config, struct 
     const int flags = MAP_SHARED | (config->prefault ? MAP_POPULATE : 0);
     for (size_t i = 0; i < mem->slot_count; i++) {
         struct gmem_slot *s = &mem->slots[i];
-        void *host = mmap(NULL, s->size, PROT_READ | PROT_WRITE, flags, mem->fd,
-                          (off_t)s->file_offset);
+        void *host =
+            mmap(NULL, s->size, PROT_READ | PROT_WRITE, flags, mem->fd, (off_t)s->file_offset);
         if (host == MAP_FAILED)
             return error_set(err, -errno, "guest memory: can't map %llu MiB: %s",
                              (unsigned long long)(s->size >> 20), strerror(errno));
@@ -172,6 +172,34 @@ uint8_t *gmem_view(const struct gmem *mem, gpa_t gpa, size_t size)
     return s->host + (gpa - s->gpa);
 }
 
+#define WORD_BYTES sizeof(uint64_t)
+
+/* Stores into memory that others may be reading: a page copied meanwhile is torn, and comes again
+ * because of the mark that follows, but nothing is undefined. */
+static void store_shared(uint8_t *to, const uint8_t *from, size_t size)
+{
+    for (; size && (uintptr_t)to % WORD_BYTES; size--)
+        __atomic_store_n(to++, *from++, __ATOMIC_RELAXED);
+    for (; size >= WORD_BYTES; size -= WORD_BYTES, to += WORD_BYTES, from += WORD_BYTES) {
+        uint64_t word;
+        memcpy(&word, from, sizeof(word));
+        __atomic_store_n((uint64_t *)(void *)to, word, __ATOMIC_RELAXED);
+    }
+    for (; size; size--)
+        __atomic_store_n(to++, *from++, __ATOMIC_RELAXED);
+}
+
+void gmem_copy_page(const struct gmem *mem, gfn_t gfn, uint8_t *out)
+{
+    const uint8_t *page = gmem_page(mem, gfn);
+    assert(page);
+    for (size_t i = 0; i < PAGE_SIZE; i += WORD_BYTES) {
+        const uint64_t word =
+            __atomic_load_n((const uint64_t *)(const void *)(page + i), __ATOMIC_RELAXED);
+        memcpy(out + i, &word, sizeof(word));
+    }
+}
+
 int gmem_read(const struct gmem *mem, gpa_t gpa, void *data, size_t size)
 {
     const uint8_t *view = gmem_view(mem, gpa, size);
@@ -186,7 +214,7 @@ int gmem_write(struct gmem *mem, gpa_t gpa, const void *data, size_t size)
     uint8_t *view = gmem_view(mem, gpa, size);
     if (!view)
         return -EFAULT;
-    memcpy(view, data, size);
+    store_shared(view, data, size);
     gmem_mark_dirty(mem, gpa, size);
     return 0;
 }

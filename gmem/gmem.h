@@ -50,6 +50,10 @@ const struct gmem_slot *gmem_slot_at(const struct gmem *mem, size_t index);
 /* The page at `gfn`, PAGE_SIZE bytes, or NULL when no RAM is there. Does not mark. */
 uint8_t *gmem_page(const struct gmem *mem, gfn_t gfn);
 
+/* Copies the page, which must be RAM, while others may write it: every aligned 8 bytes are of one
+ * moment, the page as a whole need not be. A page that is still is better copied by memcpy(). */
+void gmem_copy_page(const struct gmem *mem, gfn_t gfn, uint8_t *out);
+
 /* Translates between gfn and the dense page index 0..gmem_page_count()-1. A gfn without RAM gives
  * false. */
 bool gmem_index_of(const struct gmem *mem, gfn_t gfn, uint64_t *index);

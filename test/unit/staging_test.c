@@ -177,7 +177,7 @@ static void an_aborted_capture_gives_its_pages_back(void)
     for (size_t i = 0; i < ARRAY_SIZE(pages); i++)
         dirty_set_add(&s.set, pages[i]);
     uint64_t next = 0;
-    CU_ASSERT_EQUAL(capture_pages(s.capture, s.memory, &s.set, &next, 8, s.slab), 0);
+    CU_ASSERT_EQUAL(capture_pages(s.capture, s.memory, &s.set, &next, 8, false, s.slab), 0);
     CU_ASSERT_EQUAL(next, s.set.page_count);
     CU_ASSERT_EQUAL(s.capture->page_count, ARRAY_SIZE(pages));
     dirty_set_clear(&s.set);
@@ -198,7 +198,7 @@ static void a_capture_stops_at_its_chunks_and_goes_on_where_it_stopped(void)
     uint64_t total = 0;
     for (int rounds = 0; next < s.set.page_count && rounds < 100; rounds++) {
         const uint64_t before = next;
-        CU_ASSERT_EQUAL(capture_pages(s.capture, s.memory, &s.set, &next, 2, s.slab), 0);
+        CU_ASSERT_EQUAL(capture_pages(s.capture, s.memory, &s.set, &next, 2, true, s.slab), 0);
         CU_ASSERT_EQUAL(s.capture->gfns[0], before);
         total += s.capture->page_count;
         capture_recycle(s.capture, s.slab);
@@ -219,7 +219,7 @@ static void a_capture_that_finds_no_staging_memory_says_where(void)
     for (size_t i = 0; i < ARRAY_SIZE(taken); i++)
         taken[i] = slab_take(s.slab);
     uint64_t next = 0;
-    CU_ASSERT_EQUAL(capture_pages(s.capture, s.memory, &s.set, &next, 8, s.slab), -ENOBUFS);
+    CU_ASSERT_EQUAL(capture_pages(s.capture, s.memory, &s.set, &next, 8, false, s.slab), -ENOBUFS);
     CU_ASSERT_EQUAL(next, 2 * PAGE_BATCH_MAX);
     CU_ASSERT_EQUAL(s.capture->page_count, 2 * PAGE_BATCH_MAX);
     for (size_t i = 0; i < ARRAY_SIZE(taken); i++)
@@ -247,7 +247,7 @@ static void zero_pages_travel_as_marks(void)
         memset(gmem_page(s.memory, page), page == 2 || page == 5 ? 0 : (int)page, PAGE_SIZE);
     }
     uint64_t next = 0;
-    CU_ASSERT_EQUAL(capture_pages(s.capture, s.memory, &s.set, &next, 8, s.slab), 0);
+    CU_ASSERT_EQUAL(capture_pages(s.capture, s.memory, &s.set, &next, 8, false, s.slab), 0);
     memset(gmem_page(s.memory, 3), 0xff, PAGE_SIZE); /* after the cut: not in this epoch */
     struct capture_sent sent = {0};
     CU_ASSERT_EQUAL(capture_send_pages(s.capture, s.ends[0], TERM, s.digest, &sent, NULL), 0);
@@ -288,7 +288,7 @@ static void sending_to_a_dead_link_fails(void)
     scene_start(&s);
     dirty_set_add(&s.set, 1);
     uint64_t next = 0;
-    CU_ASSERT_EQUAL(capture_pages(s.capture, s.memory, &s.set, &next, 8, s.slab), 0);
+    CU_ASSERT_EQUAL(capture_pages(s.capture, s.memory, &s.set, &next, 8, false, s.slab), 0);
     link_shutdown(s.ends[0]);
     struct capture_sent sent = {0};
     CU_ASSERT(capture_send_pages(s.capture, s.ends[0], TERM, s.digest, &sent, NULL) < 0);
