@@ -24,6 +24,20 @@ static pid_t only_child(void)
     return child;
 }
 
+/* Until it waits for what it waits for. */
+static void await_sleep(pid_t process)
+{
+    char path[64];
+    char state = 0;
+    snprintf(path, sizeof(path), "/proc/%d/stat", process);
+    while (state != 'S') {
+        FILE *file = fopen(path, "r");
+        if (!file || fscanf(file, "%*d %*s %c", &state) != 1)
+            _exit(1);
+        fclose(file);
+    }
+}
+
 static void *stay(void *context)
 {
     pthread_join(*(pthread_t *)context, NULL);
@@ -45,6 +59,7 @@ static void victim(int out)
     if (dup2(out, STDOUT_FILENO) < 0 || quick_exit_arm(&err) < 0)
         _exit(1);
     const pid_t holder = only_child();
+    await_sleep(holder);
     if (write(out, &holder, sizeof(holder)) != sizeof(holder) ||
         pthread_create(&thread, NULL, stay, &main_thread) != 0)
         _exit(1);
