@@ -9,6 +9,7 @@
 #include "app/node_internal.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/prompt.h"
 
 #define SEND_TIMEOUT_MS 1000 /* a standby that takes no byte for so long is lost */
 
@@ -227,6 +228,7 @@ static int run_secondary(struct node *node, struct error *err)
 void *node_role_main(void *context)
 {
     struct node *node = context;
+    prompt_thread("role");
     struct error err = {0};
     const int rc = node->primary ? run_primary(node, &err) : run_secondary(node, &err);
     pthread_mutex_lock(&node->lock);

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/prompt.h"
 #include "checkpoint/engine_internal.h"
 #include "checkpoint/page_codec.h"
 
@@ -170,6 +171,7 @@ static int receive_one(struct engine *e, struct link *link, term_t term, struct 
 static void *receiver_main(void *context)
 {
     struct engine *e = context;
+    prompt_thread("acks");
     pthread_mutex_lock(&e->lock);
     struct link *link = e->link;
     const term_t term = e->term;
@@ -394,6 +396,7 @@ static void idle_step(struct engine *e)
 static void *engine_main(void *context)
 {
     struct engine *e = context;
+    prompt_thread("epochs");
     pthread_mutex_lock(&e->lock);
     while (!e->stop) {
         const bool link = e->offered && e->stats.state != ENGINE_FENCED;

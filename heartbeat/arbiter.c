@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/prompt.h"
 #include "heartbeat/arbiter_kind.h"
 
 #define ATTEMPT_TIMEOUT_DEFAULT SEC(5)
@@ -177,7 +178,7 @@ static void *run(void *argument)
 {
     struct arbiter *a = argument;
     struct arbiter_answer answer;
-    pthread_setname_np(pthread_self(), "arbiter");
+    prompt_thread("arbiter");
     pthread_mutex_lock(&a->lock);
     while (!a->quit) {
         if (!a->waiting) {

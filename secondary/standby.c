@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/prompt.h"
 #include "secondary/stage.h"
 
 /* Whole epochs that wait for the applying thread; a primary has fewer in flight. */
@@ -260,6 +261,7 @@ static int receive_one(struct standby *s, bool *goodbye, bool *closed, struct er
 static void *receiver_main(void *context)
 {
     struct standby *s = context;
+    prompt_thread("standby");
     struct error err = {0};
     bool goodbye = false;
     bool closed = false;

@@ -1,0 +1,22 @@
+#include "base/prompt.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/log.h"
+
+#define NICE (-15)
+
+void prompt_thread(const char *name)
+{
+    char kept[16];
+    snprintf(kept, sizeof(kept), "%s", name);
+    pthread_setname_np(pthread_self(), kept);
+    /* On Linux 0 is the calling thread, not its process (setpriority(2), "C library differences").
+     */
+    if (setpriority(PRIO_PROCESS, 0, NICE) < 0)
+        log_debug("base", "thread %s stays at ordinary priority: %s", kept, strerror(errno));
+}

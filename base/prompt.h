@@ -1,0 +1,14 @@
+/* Threads that output and promotion wait for should run when they are woken, also on a host that
+ * has more to do than processors: a packet of the guest passes through four of them, and each would
+ * otherwise wait for its turn behind whatever else runs.
+ *
+ * A weight is asked for, no real-time class: these threads copy and send megabytes, and must not
+ * lock out anybody. */
+#ifndef KEMARI_BASE_PROMPT_H
+#define KEMARI_BASE_PROMPT_H
+
+/* Names the calling thread (at most 15 bytes are kept) and asks for prompt scheduling. Without the
+ * privilege (CAP_SYS_NICE) the thread runs as any other. */
+void prompt_thread(const char *name);
+
+#endif
