@@ -83,8 +83,9 @@ struct config {
     struct config_disk disks[CONFIG_DISKS_MAX];
 
     /* [replication] */
-    struct config_address listen; /* where a secondary (or a primary to be re-paired) is reached */
-    struct config_address peer;   /* where the primary finds its secondary */
+    /* Both or neither. Neither: a primary without a secondary, on purpose. */
+    struct config_address listen; /* where this host is found while it is the primary */
+    struct config_address peer;   /* the other host's `listen` */
     enum config_policy policy;
     unsigned window;       /* epochs in flight */
     nsec_t max_interval;   /* between two cuts when nothing else triggers one */

@@ -194,6 +194,52 @@ static int check_devices(const struct check *check)
     return 0;
 }
 
+/* A writable disk needs replicated or shared storage behind it, or a failover would find it at
+ * another moment than memory. */
+static int check_pair_disks(const struct check *check)
+{
+    const struct config *config = check->config;
+    for (unsigned i = 0; i < config->disk_count; i++)
+        if (!config->disks[i].read_only)
+            return FAIL(check, disks, i, -ENOTSUP,
+                        "%s: a writable disk can't be protected yet, write \"%s,read-only\" or run "
+                        "without listen and peer",
+                        config->disks[i].path, config->disks[i].path);
+    return 0;
+}
+
+/* Both hosts of a pair need the same things, since either may become the other: the secondary calls
+ * the primary at its `listen`. Without both addresses a primary runs alone, on purpose. */
+static int check_pair(const struct check *check)
+{
+    const struct config *config = check->config;
+    if (!config->listen.text && !config->peer.text) {
+        if (config->role == CONFIG_ROLE_SECONDARY)
+            return FAIL(check, peer, 0, -EINVAL,
+                        "this option is needed, a secondary must know its primary");
+        if (config->path_count)
+            return FAIL(check, paths, 0, -EINVAL,
+                        "a heartbeat needs a pair, that is listen and peer");
+        return 0;
+    }
+    if (!config->listen.text)
+        return FAIL(check, listen, 0, -EINVAL,
+                    "this option is needed with peer, either host may have to let the other in");
+    if (!config->peer.text)
+        return FAIL(check, peer, 0, -EINVAL,
+                    "this option is needed with listen, either host may have to call the other");
+    if (strcmp(config->listen.text, config->peer.text) == 0)
+        return FAIL(check, peer, 0, -EINVAL, "%s is this host's own listen", config->peer.text);
+    if (!config->secret_file)
+        return FAIL(check, secret_file, 0, -EINVAL,
+                    "this option is needed in a pair, both hosts prove that they know the secret");
+    if (!config->path_count)
+        return FAIL(check, paths, 0, -EINVAL,
+                    "this option is needed in a pair, without a heartbeat a silent host is never "
+                    "noticed");
+    return check_pair_disks(check);
+}
+
 static int check_heartbeat(const struct check *check)
 {
     const struct config *config = check->config;
@@ -202,9 +248,6 @@ static int check_heartbeat(const struct check *check)
             if (strcmp(config->paths[i].local.text, config->paths[j].local.text) == 0)
                 return FAIL(check, paths, i, -EINVAL, "%s is already the local end of path.%u",
                             config->paths[i].local.text, j);
-    if (config->path_count && !config->secret_file)
-        return FAIL(check, secret_file, 0, -EINVAL,
-                    "this option is needed with path.0, since heartbeats are authenticated");
     return 0;
 }
 
@@ -213,15 +256,11 @@ static int check_relations(const struct check *check)
     const struct config *config = check->config;
     if (config->memory % HUGE_PAGE_SIZE)
         return FAIL(check, memory, 0, -EINVAL, "the size is not a multiple of 2M");
-    if (config->role == CONFIG_ROLE_PRIMARY && !config->peer.text)
-        return FAIL(check, peer, 0, -EINVAL,
-                    "this option is needed, a primary must know its secondary");
-    if (config->role == CONFIG_ROLE_SECONDARY && !config->listen.text)
-        return FAIL(check, listen, 0, -EINVAL,
-                    "this option is needed, a secondary must be reachable");
     if (config->dirty_budget > config->staging_cap)
         return FAIL(check, dirty_budget, 0, -EINVAL, "the size is larger than staging-cap");
-    const int rc = check_devices(check);
+    int rc = check_pair(check);
+    if (rc == 0)
+        rc = check_devices(check);
     return rc < 0 ? rc : check_heartbeat(check);
 }
 

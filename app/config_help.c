@@ -95,7 +95,11 @@ void config_print_help(FILE *out)
         "  -h, --help           show this text\n"
         "  -V, --version        show the version\n"
         "  --print-config       check everything, show the effective configuration, and exit\n"
-        "  --help-markdown      show the reference of all options as Markdown\n",
+        "  --help-markdown      show the reference of all options as Markdown\n"
+        "  --probe              show what the KVM of this host is good for; exit status 0: boots "
+        "Linux,\n"
+        "                       3: runs small guests only, 4: can't be used\n\n"
+        "SIGTERM and SIGINT do what \"kemarictl stop\" does.\n",
         out);
     for (size_t s = 0; s < ARRAY_SIZE(sections); s++) {
         fprintf(out, "\n[%s] %s\n", sections[s].section, sections[s].about);

@@ -69,17 +69,22 @@ const struct config_option config_options[] = {
              "VM's name and N, equal on both hosts"},
     {"machine", "disk", "disk", CONFIG_KIND_DISK, AT(disks), .instances = CONFIG_DISKS_MAX,
      COUNT(disk_count), .placeholder = "PATH[,read-only]",
-     .help = "Disk number N, a raw image or a block device"},
+     .help = "Disk number N, a raw image or a block device; in a pair read-only, since writable "
+             "disks can't be protected yet"},
 
     {"replication", "listen", "listen", CONFIG_KIND_ADDRESS, AT(listen),
      .placeholder = "tcp://HOST:PORT",
-     .help = "Address at which a secondary waits for its primary; needed in that role"},
+     .help =
+         "Address of this host at which the other one finds it, as long as this host is the "
+         "primary; needed on both hosts. Without listen and peer a primary runs its guest alone, "
+         "unprotected"},
     {"replication", "peer", "peer", CONFIG_KIND_ADDRESS, AT(peer), .placeholder = "tcp://HOST:PORT",
-     .help = "Address of the secondary; needed by a primary. tcp:// is not encrypted"},
+     .help = "The other host's listen: a secondary calls its primary there; needed on both hosts. "
+             "tcp:// is not encrypted"},
     {"replication", "policy", "policy", CONFIG_KIND_ENUM, AT(policy), .fallback = "pipelined",
      .names = policy_names, .placeholder = "POLICY", .help = "When checkpoints are taken"},
     {"replication", "window", "window", CONFIG_KIND_UINT, AT(window), .fallback = "2", .min = 1,
-     .max = 64, .placeholder = "N", .help = "Most checkpoints on their way at the same time"},
+     .max = 8, .placeholder = "N", .help = "Most checkpoints on their way at the same time"},
     {"replication", "max-interval", "max-interval", CONFIG_KIND_DURATION, AT(max_interval),
      .fallback = "500ms", .min = MSEC(1), .max = SEC(60), .placeholder = "TIME",
      .help = "Longest time between two checkpoints when nothing else asks for one"},
@@ -94,11 +99,14 @@ const struct config_option config_options[] = {
      .help = "Changed memory that asks for a checkpoint by itself"},
     {"replication", "peer-wait", "peer-wait", CONFIG_KIND_DURATION, AT(peer_wait),
      .fallback = "60s", .min = 0, .max = SEC(86400), .placeholder = "TIME",
-     .help = "How long a starting primary waits for its secondary before it gives up; 0: for ever"},
+     .help =
+         "How long a starting primary waits for its secondary, its guest running and its output "
+         "held, before it asks the arbiter to go on alone; 0: for ever"},
 
     {"heartbeat", "path", "path", CONFIG_KIND_PATH, AT(paths), .instances = CONFIG_PATHS_MAX,
      COUNT(path_count), .placeholder = "LOCAL,REMOTE",
-     .help = "UDP path number N, each end HOST:PORT; the more independent paths, the better"},
+     .help = "UDP path number N, each end HOST:PORT, in the same order on both hosts; a pair needs "
+             "path.0, and the more independent paths, the better"},
     {"heartbeat", "interval", "heartbeat-interval", CONFIG_KIND_DURATION, AT(heartbeat_interval),
      .fallback = "10ms", .min = MSEC(1), .max = SEC(10), .placeholder = "TIME",
      .help = "Time between two heartbeats on each path"},
@@ -110,8 +118,8 @@ const struct config_option config_options[] = {
     {"heartbeat", "secret-file", "secret-file", CONFIG_KIND_STRING, AT(secret_file),
      .placeholder = "FILE",
      .help =
-         "Secret shared by both hosts, 16 to 4096 bytes, readable by its owner only; heartbeats "
-         "are authenticated with it, so every path needs it"},
+         "Secret shared by both hosts, 16 to 4096 bytes, readable by its owner only; both prove in "
+         "every connection and heartbeat that they know it, so a pair needs it"},
 
     {"arbiter", "type", "arbiter", CONFIG_KIND_ENUM, AT(arbiter), .fallback = "manual",
      .names = arbiter_names, .placeholder = "TYPE",

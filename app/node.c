@@ -61,47 +61,16 @@ static int open_network(void *context, unsigned index, struct error *err)
     return tap_open(node->config->nets[index].tap, err);
 }
 
+/* Otherwise the guest runs alone, on purpose. */
 static bool is_pair(const struct config *config)
 {
-    return config->listen.text || config->peer.text;
-}
-
-/* A writable disk needs replicated or shared storage behind it, or a failover would find it at
- * another moment than memory. */
-static int check_disks(const struct config *config, struct error *err)
-{
-    for (unsigned i = 0; i < config->disk_count; i++)
-        if (!config->disks[i].read_only)
-            return error_set(err, -ENOTSUP,
-                             "disk.%u: a writable disk can't be protected yet: set "
-                             "disk.%u-read-only, or run without listen and peer",
-                             i, i);
-    return 0;
-}
-
-/* Both hosts of a pair need the same things, whatever role they begin with. */
-static int check_pair(const struct config *config, struct error *err)
-{
-    if (!is_pair(config))
-        return 0;
-    if (!config->listen.text || !config->peer.text)
-        return error_set(err, -EINVAL,
-                         "listen and peer are needed on both hosts: the secondary connects to the "
-                         "primary, and either may become the other");
-    if (!config->secret_file)
-        return error_set(err, -EINVAL, "secret-file is needed: both hosts prove that they know it");
-    if (!config->path_count)
-        return error_set(err, -EINVAL,
-                         "path.0 is needed: without a heartbeat a failure goes unseen");
-    return check_disks(config, err);
+    return config->listen.text != NULL;
 }
 
 static int build_machine(struct node *node, struct error *err)
 {
     const struct config *c = node->config;
-    int rc = check_pair(c, err);
-    if (rc == 0)
-        rc = open_console(node, err);
+    int rc = open_console(node, err);
     if (rc < 0)
         return rc;
     struct kvm_machine_config config = {

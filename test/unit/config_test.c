@@ -70,14 +70,14 @@ static int read_words(const char *words, FILE *out, struct config *config,
     return config_read(argc, argv, out, config, action, err);
 }
 
-/* A file that is complete for a primary, followed by `more`. */
+/* A file that is complete for a primary without a secondary, followed by `more`. */
 static void write_ini(const char *more)
 {
     char text[8192];
     snprintf(text, sizeof(text),
              "[vm]\nname = web\nrole = primary\n"
              "[machine]\nmemory = 64M\nkernel = kernel\n"
-             "[replication]\npeer = tcp://10.0.0.2:7000\n%s",
+             "[replication]\npeer-wait = 60s\n%s",
              more);
     write_file("ini", text, 0600);
 }
@@ -141,12 +141,13 @@ static void every_option_of_the_file_arrives(void)
     struct config c;
     enum config_action action;
     struct error err = {0};
-    write_ini("listen = tcp://[fd00::1]:7001\nwindow = 4\nmax-interval = 20ms\nstaging-cap = 1G\n"
-              "outbox-cap = 16M\ndirty-budget = 8M\npolicy = kemari\npeer-wait = 0\n"
+    write_ini("listen = tcp://[fd00::1]:7001\npeer = tcp://10.0.0.2:7000\n"
+              "window = 4\nmax-interval = 20ms\nstaging-cap = 1G\n"
+              "outbox-cap = 16M\ndirty-budget = 8M\npolicy = kemari\n"
               "[machine]\nvcpus = 8\ninitrd = initrd\n  cmdline = console=ttyS0 a=b ; c\n"
               "huge-pages = on\nserial = free\nconsole-log = stdout\nrng = no\n"
               "net.0 = tap0\nnet.1 = tap1,mac=52:54:00:AB:cd:01\n"
-              "disk.0 = disk\ndisk.1 = disk2,read-only\n"
+              "disk.0 = disk,read-only\ndisk.1 = disk2,read-only\n"
               "# comment\n; another\n\n"
               "[heartbeat]\npath.0 = 10.0.0.1:1,10.0.0.2:65535\npath.1 = [::1]:5,[::1]:6\n"
               "interval = 2500us\nmultiplier = 10\nrealtime = no\nsecret-file = secret\n"
@@ -158,7 +159,7 @@ static void every_option_of_the_file_arrives(void)
     CU_ASSERT_EQUAL(ntohl(peer->sin_addr.s_addr), 0x0a000002);
     CU_ASSERT_EQUAL(c.window, 4);
     CU_ASSERT_EQUAL(c.staging_cap, 1u << 30);
-    CU_ASSERT_EQUAL(c.peer_wait, 0);
+    CU_ASSERT_EQUAL(c.peer_wait, SEC(60));
     CU_ASSERT_EQUAL(c.policy, CONFIG_POLICY_KEMARI);
     CU_ASSERT_STRING_EQUAL(c.cmdline, "console=ttyS0 a=b ; c");
     CU_ASSERT_EQUAL(c.serial, CONFIG_SERIAL_FREE);
@@ -168,7 +169,7 @@ static void every_option_of_the_file_arrives(void)
     CU_ASSERT_EQUAL(memcmp(c.nets[1].mac, "\x52\x54\x00\xab\xcd\x01", 6), 0);
     CU_ASSERT_EQUAL_FATAL(c.disk_count, 2);
     CU_ASSERT_STRING_EQUAL(c.disks[1].path, "disk2");
-    CU_ASSERT_TRUE(c.disks[1].read_only && !c.disks[0].read_only);
+    CU_ASSERT_TRUE(c.disks[0].read_only && c.disks[1].read_only);
     CU_ASSERT_EQUAL_FATAL(c.path_count, 2);
     CU_ASSERT_STRING_EQUAL(c.paths[0].remote.text, "10.0.0.2:65535");
     CU_ASSERT_EQUAL(c.heartbeat_interval, USEC(2500));
@@ -185,14 +186,19 @@ static void flags_win_over_the_file_and_suffice_without_one(void)
     struct error err = {0};
     write_ini("window = 4\n");
     CU_ASSERT_EQUAL_FATAL(
-        read_words("--window 7 --config=ini --vcpus=3 --arbiter none", stdout, &c, &action, &err),
+        read_words("--window 7 --config=ini --vcpus=3 --arbiter none --peer-wait 0 --disk.0 disk",
+                   stdout, &c, &action, &err),
         0);
     CU_ASSERT_EQUAL(c.window, 7);
     CU_ASSERT_EQUAL(c.vcpus, 3);
+    CU_ASSERT_EQUAL(c.peer_wait, 0);
+    CU_ASSERT_FALSE(c.disks[0].read_only);
     CU_ASSERT_EQUAL(c.arbiter, CONFIG_ARBITER_NONE);
     config_free(&c);
     CU_ASSERT_EQUAL_FATAL(read_words("--name db --role secondary --memory 2M --kernel kernel "
-                                     "--listen tcp://0.0.0.0:7000 --net.0 tap9 --run-dir /x",
+                                     "--listen tcp://0.0.0.0:7000 --peer tcp://10.0.0.1:7000 "
+                                     "--path.0 10.0.0.2:1,10.0.0.1:1 --secret-file secret "
+                                     "--net.0 tap9 --run-dir /x",
                                      stdout, &c, &action, &err),
                           0);
     CU_ASSERT_STRING_EQUAL(c.control_socket, "/x/db.sock");
@@ -218,6 +224,8 @@ static void both_hosts_derive_the_same_mac(void)
     }
 }
 
+#define PAIR "listen = tcp://10.0.0.1:7000\npeer = tcp://10.0.0.2:7000\n"
+
 static const struct {
     const char *more; /* from line 9 of the file on */
     const char *sentence;
@@ -225,7 +233,7 @@ static const struct {
     {"gibberish\n", "ini:9: neither \"[section]\" nor \"key = value\""},
     {"colour = blue\n", "ini:9: there is no option colour in section [replication]"},
     {"[machin]\nvcpus = 2\n", "ini:10: there is no option vcpus in section [machin]"},
-    {"peer = tcp://10.0.0.3:7000\n", "ini:9: peer: given twice, first on line 8"},
+    {"peer-wait = 1s\n", "ini:9: peer-wait: given twice, first on line 8"},
     {"[machine]\nvcpus =\n", "ini:10: vcpus: the value is empty"},
     {"[machine]\nvcpus = two\n", "ini:10: vcpus: \"two\" is not a whole number"},
     {"[machine]\nvcpus = 2 ; two\n", "ini:10: vcpus: \"2 ; two\" is not a whole number"},
@@ -290,11 +298,27 @@ static const struct {
      "ini:10: path.0: \"10.0.0.2:70000\" is not an address such as 192.0.2.1:7000 or "
      "[2001:db8::1]:7000"},
     {"[heartbeat]\npath.0 = 10.0.0.1:1,10.0.0.2:1\n",
-     "[heartbeat] secret-file: this option is needed with path.0, since heartbeats are "
-     "authenticated"},
-    {"[heartbeat]\nsecret-file = secret\npath.0 = 10.0.0.1:1,10.0.0.2:1\n"
-     "path.1 = 10.0.0.1:1,10.0.0.3:1\n",
-     "ini:12: path.1: 10.0.0.1:1 is already the local end of path.0"},
+     "ini:10: path.0: a heartbeat needs a pair, that is listen and peer"},
+    {"listen = tcp://10.0.0.1:7000\n", "[replication] peer: this option is needed with listen, "
+                                       "either host may have to call the other"},
+    {"peer = tcp://10.0.0.2:7000\n", "[replication] listen: this option is needed with peer, "
+                                     "either host may have to let the other in"},
+    {"listen = tcp://10.0.0.1:7000\npeer = tcp://10.0.0.1:7000\n",
+     "ini:10: peer: tcp://10.0.0.1:7000 is this host's own listen"},
+    {PAIR "[heartbeat]\npath.0 = 10.0.0.1:1,10.0.0.2:1\n",
+     "[heartbeat] secret-file: this option is needed in a pair, both hosts prove that they know "
+     "the secret"},
+    {PAIR "[heartbeat]\nsecret-file = secret\n",
+     "[heartbeat] path.0: this option is needed in a pair, without a heartbeat a silent host is "
+     "never noticed"},
+    {PAIR "[heartbeat]\nsecret-file = secret\npath.0 = 10.0.0.1:1,10.0.0.2:1\n"
+          "path.1 = 10.0.0.1:1,10.0.0.3:1\n",
+     "ini:14: path.1: 10.0.0.1:1 is already the local end of path.0"},
+    {PAIR "[heartbeat]\nsecret-file = secret\npath.0 = 10.0.0.1:1,10.0.0.2:1\n"
+          "[machine]\ndisk.0 = disk\n",
+     "ini:15: disk.0: disk: a writable disk can't be protected yet, write \"disk,read-only\" or "
+     "run "
+     "without listen and peer"},
     {"[heartbeat]\nsecret-file = gone\n", "ini:10: secret-file: gone: No such file or directory"},
     {"[heartbeat]\nsecret-file = folder\n", "ini:10: secret-file: folder: not a regular file"},
     {"[heartbeat]\nsecret-file = open-secret\n",
@@ -310,7 +334,7 @@ static void what_is_wrong_in_a_file_is_told_with_its_line(void)
         expect_ini_error(ini_errors[i].more, ini_errors[i].sentence);
 }
 
-#define MINIMAL "--name web --role primary --memory 2M --kernel kernel --peer tcp://10.0.0.2:1 "
+#define MINIMAL "--name web --role primary --memory 2M --kernel kernel "
 
 static const struct {
     const char *words;
@@ -318,10 +342,8 @@ static const struct {
 } flag_errors[] = {
     {"", "[vm] name: this option is needed"},
     {"--name web", "[vm] role: this option is needed"},
-    {"--name web --role primary --memory 2M --kernel kernel",
-     "[replication] peer: this option is needed, a primary must know its secondary"},
     {"--name web --role secondary --memory 2M --kernel kernel",
-     "[replication] listen: this option is needed, a secondary must be reachable"},
+     "[replication] peer: this option is needed, a secondary must know its primary"},
     {MINIMAL "--name db", "--name: given twice"},
     {MINIMAL "--colour blue", "--colour: there is no such option"},
     {MINIMAL "--vcpus", "--vcpus: the value is missing"},
@@ -342,9 +364,9 @@ static const struct {
     {"--name 12345678901234567890123456789012",
      "--name: \"12345678901234567890123456789012\" is not 1 to 31 letters, digits, - or _, "
      "beginning with no -"},
-    {"--name web --role primary --memory 3M --kernel kernel --peer tcp://10.0.0.2:1",
+    {"--name web --role primary --memory 3M --kernel kernel",
      "--memory: the size is not a multiple of 2M"},
-    {"--name web --role primary --memory 2M --kernel gone --peer tcp://10.0.0.2:1",
+    {"--name web --role primary --memory 2M --kernel gone",
      "--kernel: gone: No such file or directory"},
     {MINIMAL "--control-socket "
              "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -386,7 +408,8 @@ static void the_printed_configuration_reads_back_as_itself(void)
 {
     char *text[2] = {NULL, NULL};
     size_t size;
-    write_ini("[machine]\ncmdline = a ; b # c\nvcpus = 4\nnet.0 = tap0\ndisk.0 = disk,read-only\n"
+    write_ini(PAIR
+              "[machine]\ncmdline = a ; b # c\nvcpus = 4\nnet.0 = tap0\ndisk.0 = disk,read-only\n"
               "console-log = stdout\n"
               "[heartbeat]\nsecret-file = secret\npath.0 = [::1]:1,[::1]:2\n"
               "interval = 1500us\n[vm]\ncontrol-group = root\n");
