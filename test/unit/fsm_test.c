@@ -22,6 +22,7 @@ static const struct row primary_rows[] = {
     {'w', "s----wa---f"}, {'s', "spawoss---f"}, {'p', "ppa--pp---f"},
     {'a', "s----aaofaf"}, {'o', "s----oo---f"}, {'f', "fffffff---f"},
 };
+_Static_assert(PRIMARY_EVENT_COUNT == 11 && SECONDARY_EVENT_COUNT == 12, "a column for each event");
 
 static void the_primarys_table_is_this(void)
 {
@@ -73,35 +74,41 @@ static void the_primarys_actions_fit_its_states(void)
         }
 }
 
-/* Every state that can be reached together with whether the engine lets output out. The engine's
- * part: a grant opens, the first cut of a link closes, and the loss of a link is HELD or OPEN
- * accordingly. */
-static void walk_primary(bool seen[PRIMARY_STATE_COUNT][2], enum primary_state state, bool open)
+/* Every state that can be reached, together with what the engine knows: does output leave, and has
+ * this guest ever said anything? A grant opens, the first cut of a link closes, and the loss of a
+ * link is NEW, HELD or OPEN accordingly. */
+static void walk_primary(bool seen[PRIMARY_STATE_COUNT][2][2], enum primary_state state, bool open,
+                         bool spoken)
 {
-    if (seen[state][open])
+    if (seen[state][open][spoken])
         return;
-    seen[state][open] = true;
+    seen[state][open][spoken] = true;
     if (state == PRIMARY_SYNCHRONISING)
-        walk_primary(seen, state, false); /* the first cut */
+        walk_primary(seen, state, false, spoken); /* the first cut */
     for (unsigned v = 0; v < PRIMARY_EVENT_COUNT; v++) {
-        if ((v == PRIMARY_EVENT_LOST_OPEN && !open) || (v == PRIMARY_EVENT_LOST_HELD && open) ||
-            (v == PRIMARY_EVENT_LOST_NEW && open) || (v == PRIMARY_EVENT_COMMITTED && open))
+        if ((v == PRIMARY_EVENT_LOST_OPEN && !open) || (v == PRIMARY_EVENT_COMMITTED && open) ||
+            (v == PRIMARY_EVENT_LOST_HELD && (open || !spoken)) ||
+            (v == PRIMARY_EVENT_LOST_NEW && spoken))
             continue;
         const struct primary_step step = primary_fsm_step(state, (enum primary_event)v);
+        const bool opens = HAS(step, PRIMARY_ACT_OPEN);
         if (step.legal)
-            walk_primary(seen, step.state,
-                         (open || HAS(step, PRIMARY_ACT_OPEN)) && !HAS(step, PRIMARY_ACT_FENCE));
+            walk_primary(seen, step.state, (open || opens) && !HAS(step, PRIMARY_ACT_FENCE),
+                         spoken || opens || v == PRIMARY_EVENT_COMMITTED);
     }
 }
 
 static void a_primary_never_believes_wrongly_that_output_is_open_or_held(void)
 {
-    bool seen[PRIMARY_STATE_COUNT][2] = {0};
-    walk_primary(seen, PRIMARY_WAITING, false);
+    bool seen[PRIMARY_STATE_COUNT][2][2] = {0};
+    walk_primary(seen, PRIMARY_WAITING, false, false);
     for (unsigned s = 0; s < PRIMARY_STATE_COUNT; s++) {
-        CU_ASSERT_EQUAL(seen[s][false], s != PRIMARY_SOLO);
-        CU_ASSERT_EQUAL(seen[s][true], s == PRIMARY_SOLO || s == PRIMARY_SYNCHRONISING);
+        CU_ASSERT_EQUAL(seen[s][false][false] || seen[s][false][true], s != PRIMARY_SOLO);
+        CU_ASSERT_EQUAL(seen[s][true][true], s == PRIMARY_SOLO || s == PRIMARY_SYNCHRONISING);
+        CU_ASSERT_FALSE(seen[s][true][false]);
     }
+    /* Whoever has spoken never waits for a standby as if he had not. */
+    CU_ASSERT_FALSE(seen[PRIMARY_WAITING][false][true]);
 }
 
 /* ---- secondary ---- */
