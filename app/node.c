@@ -38,6 +38,21 @@ static void name_process(struct node *node)
 
 /* ---- building, in order ---- */
 
+static void note_made(struct node *node, const char *path, int (*remove)(const char *))
+{
+    node->made[node->made_count++] = (struct made){path, remove};
+}
+
+static int make_directory(struct node *node, const char *what, const char *path, mode_t mode,
+                          struct error *err)
+{
+    if (mkdir(path, mode) == 0)
+        note_made(node, path, rmdir);
+    else if (errno != EEXIST)
+        return error_set(err, -errno, "%s %s: %s", what, path, strerror(errno));
+    return 0;
+}
+
 static int open_console(struct node *node, struct error *err)
 {
     const char *path = node->config->console_log;
@@ -48,7 +63,12 @@ static int open_console(struct node *node, struct error *err)
         node->console_fd = STDOUT_FILENO;
         return 0;
     }
-    node->console_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    const int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC;
+    node->console_fd = open(path, flags | O_EXCL, 0640);
+    if (node->console_fd >= 0)
+        note_made(node, path, unlink);
+    else if (errno == EEXIST)
+        node->console_fd = open(path, flags, 0640);
     if (node->console_fd < 0)
         return error_set(err, -errno, "console-log %s: %s", path, strerror(errno));
     node->console_fd_owned = true;
@@ -105,9 +125,9 @@ static int build_machine(struct node *node, struct error *err)
 static int build_arbiter(struct node *node, struct error *err)
 {
     const char *directory = node->config->state_dir;
-    if (mkdir(directory, 0700) < 0 && errno != EEXIST)
-        return error_set(err, -errno, "state-dir %s: %s", directory, strerror(errno));
-    const int rc = term_store_open(directory, node->config->name, &node->terms, err);
+    int rc = make_directory(node, "state-dir", directory, 0700, err);
+    if (rc == 0)
+        rc = term_store_open(directory, node->config->name, &node->terms, err);
     if (rc < 0)
         return rc;
     const struct arbiter_config config = {
@@ -230,9 +250,8 @@ static int build_loop(struct node *node, struct error *err)
                                                  .ops = &node_control_ops,
                                                  .context = node,
                                                  .events = node->events};
-    if (mkdir(node->config->run_dir, 0755) < 0 && errno != EEXIST)
-        return error_set(err, -errno, "run-dir %s: %s", node->config->run_dir, strerror(errno));
-    return control_server_create(node->base, &config, &node->server, err);
+    const int rc = make_directory(node, "run-dir", node->config->run_dir, 0755, err);
+    return rc < 0 ? rc : control_server_create(node->base, &config, &node->server, err);
 }
 
 int node_create(const struct config *config, struct node **out, struct error *err)
@@ -253,14 +272,16 @@ int node_create(const struct config *config, struct node **out, struct error *er
         rc = build_machine(node, err);
     if (rc == 0)
         rc = kvm_machine_open_networks(node->machine, err);
-    if (rc == 0)
-        rc = build_arbiter(node, err);
+    if (rc == 0 && config->role == CONFIG_ROLE_PRIMARY)
+        rc = kvm_machine_boot(node->machine, err);
     if (rc == 0)
         rc = build_door(node, err);
     if (rc == 0)
         rc = build_heartbeat(node, err);
     if (rc == 0)
         rc = build_loop(node, err);
+    if (rc == 0)
+        rc = build_arbiter(node, err);
     if (rc < 0)
         node_destroy(&node);
     *out = node;
@@ -293,6 +314,10 @@ void node_destroy(struct node **node)
     control_events_destroy(&n->events);
     if (n->console_fd_owned)
         fd_close(&n->console_fd);
+    while (!n->ran && n->made_count) {
+        const struct made *made = &n->made[--n->made_count];
+        (void)made->remove(made->path);
+    }
     pthread_mutex_destroy(&n->lock);
     free(n);
     *node = NULL;
@@ -302,9 +327,7 @@ void node_destroy(struct node **node)
 
 static int make_primary(struct node *node, struct error *err)
 {
-    int rc = kvm_machine_boot(node->machine, err);
-    if (rc == 0)
-        rc = node->ops.ops->output_open(node->ops.context, err);
+    int rc = node->ops.ops->output_open(node->ops.context, err);
     if (rc < 0)
         return rc;
     const struct primary_config config = node_primary_config(node);
@@ -344,6 +367,7 @@ int node_run(struct node *node, struct error *err)
     }
     if (rc == 0 && pthread_create(&node->role_thread, NULL, node_role_main, node) != 0)
         rc = error_set(err, -EAGAIN, "can't start the role's thread");
+    node->ran = rc == 0;
     if (rc == 0) {
         node_note(node, false, "daemon.started",
                   node->primary ? "started as primary" : "started as secondary");

@@ -13,9 +13,17 @@
 
 struct event;
 
+#define NODE_MADE_MAX 4
+
 struct node {
     /* set at creation */
     const struct config *config;
+    struct made {
+        const char *path;
+        int (*remove)(const char *path); /* unlink() or rmdir() */
+    } made[NODE_MADE_MAX];               /* on disk, by us: removed if the role never ran */
+    size_t made_count;
+    bool ran;
     char who[ARBITER_TEXT_MAX];
     nsec_t started;
     int console_fd;
@@ -35,7 +43,7 @@ struct node {
     struct control_server *server;
     struct event *signals[2];
     struct event *sampler;
-    struct event *announcer;  /* activated by the role's thread after a promotion */
+    struct event *announcer; /* activated by the role's thread after a promotion */
     size_t announcements;
     struct event *role_ended; /* activated by the role's thread */
     struct sample {           /* of the counters behind the rates in status */

@@ -225,7 +225,7 @@ static enum kemarictl_exit run_status(struct invocation *inv)
 static bool confirmed(const struct invocation *inv)
 {
     char line[16] = "";
-    fprintf(inv->err, "The guest will go on at the other host. Fail over now? [y/N] ");
+    fprintf(inv->err, "The guest will go on at this host, and stop for good at the other. Fail over now? [y/N] ");
     fflush(inv->err);
     return fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y');
 }
@@ -361,7 +361,7 @@ static const struct verb verbs[] = {
     {"status", TAKES_JSON | TAKES_WATCH, run_status,
      "Shows whether the guest is protected, or exactly why not, and what the daemon is doing."},
     {"failover", TAKES_YES, run_failover,
-     "Makes the other host the primary, now. Asks first, unless --yes is given."},
+     "Takes the guest over to this host, now. Asks first, unless --yes is given."},
     {"stop", 0, run_stop,
      "Ends the daemon and its guest for good; the other host does not take it for a failure."},
     {"events", TAKES_JSON | TAKES_FOLLOW | TAKES_SINCE, run_events,

@@ -70,6 +70,8 @@ static int open_device(int *fd, struct error *err)
 static int check_capabilities(struct kvm_host *host, struct error *err)
 {
     const int api = ioctl(host->fd, KVM_GET_API_VERSION, 0);
+    if (api < 0)
+        return error_set(err, -ENODEV, "%s is not the KVM device: %s", KVM_DEVICE, strerror(errno));
     if (api != KVM_API_VERSION)
         return error_set(err, -ENOTSUP, "%s has API version %d, expected %d", KVM_DEVICE, api,
                          KVM_API_VERSION);

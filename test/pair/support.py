@@ -18,6 +18,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -188,14 +189,14 @@ class Host:
             "net.0": "tap0", "console-log": self.console_log,
             "listen": f"tcp://10.99.0.{own}:7000", "peer": f"tcp://10.99.0.{other}:7000",
             "path.0": f"10.99.0.{own}:7001,10.99.0.{other}:7001",
-            "secret-file": self.world.folder / "secret", "arbiter": "none",
+            "secret-file": self.world.secret, "arbiter": "none",
         }
         text.update(changes)
         return [word for key, value in text.items() if value is not None
                 for word in (f"--{key}", str(value))]
 
     def command(self, role, **changes):
-        changes = {key.replace("_", "-").replace("path-", "path."): value
+        changes = {re.sub(r"-(\d+)$", r".\1", key.replace("_", "-")): value
                    for key, value in changes.items()}
         return [str(self.world.build / "app" / "kemarid"), *self.settings(role, changes)]
 
@@ -274,14 +275,15 @@ class World:
     def __init__(self, build):
         self.build = Path(build).resolve()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}pair-"))
+        self.secret = self.folder / "secret"
         self.clients = []
         self.network = None
         self.hosts = {}
 
     def __enter__(self):
         try:
-            (self.folder / "secret").write_text("a secret of the pair tests\n")
-            (self.folder / "secret").chmod(0o600)
+            self.secret.write_text("a secret of the pair tests\n")
+            self.secret.chmod(0o600)
             self.network = Network()
             self.hosts = {side: Host(side, number, self) for number, side in enumerate("ab", 1)}
         except BaseException:
