@@ -1,5 +1,6 @@
 /* The dispatcher: one thread, at most one request, attempts repeated until a trustworthy answer,
- * the deadline or a cancellation.
+ * the deadline or a cancellation. While nothing is asked it hands back what nobody wants and probes
+ * the arbiter; a request interrupts both.
  *
  *              request                answer or deadline
  *    IDLE ───────────────► ASKING ─────────────────────────► TELLING ──► IDLE (or ASKING, when the
@@ -31,6 +32,7 @@ static const struct arbiter_kind *const kinds[] = {
     &arbiter_kind_none,
     &arbiter_kind_manual,
     &arbiter_kind_command,
+    &arbiter_kind_etcd,
 };
 
 struct arbiter {
@@ -40,6 +42,11 @@ struct arbiter {
     nsec_t attempt_timeout;
     nsec_t retry_delay;
     int cancel_fd; /* eventfd, readable from a cancellation until the thread has seen it */
+    int wake_fd;   /* eventfd, readable when an errand must end: a request, or quit */
+    nsec_t probe_interval;
+    char vm[ARBITER_TEXT_MAX];
+    void (*reachable)(void *context, bool reachable, const char *text);
+    void *reachable_context;
     pthread_t thread;
 
     pthread_mutex_t lock;
@@ -57,6 +64,12 @@ struct arbiter {
     void *callback_owner;
     uint64_t answered; /* number of the request the operator answered last, and how */
     bool answered_granted;
+    bool returning; /* `returned` is to be handed back */
+    struct arbiter_pending returned;
+    bool errand;      /* the thread is inside a probe or a handing back */
+    nsec_t errand_at; /* when the next one is due */
+    enum { HEALTH_UNKNOWN, HEALTH_REACHABLE, HEALTH_UNREACHABLE } health;
+    char health_text[ERROR_TEXT_MAX];
 };
 
 const char *arbiter_purpose_name(enum arbiter_purpose purpose)
@@ -103,27 +116,49 @@ static void distrust(const struct arbiter_request *request, struct arbiter_answe
              (unsigned long long)answer->term);
 }
 
-/* Asks once, for a copy of `pending` taken under the lock. */
-static void attempt_once(struct arbiter *a, const struct arbiter_pending *p, nsec_t deadline,
-                         struct arbiter_answer *answer)
+/* `p` must outlive it. */
+static struct arbiter_attempt make_attempt(const struct arbiter *a, const struct arbiter_pending *p,
+                                           nsec_t deadline, int cancel_fd)
 {
     nsec_t until = a->kind->patient ? INT64_MAX : clock_now() + a->attempt_timeout;
     if (deadline < until)
         until = deadline;
-    const struct arbiter_attempt attempt = {
+    return (struct arbiter_attempt){
         .number = p->number,
         .request = {.vm = p->vm,
                     .who = p->who,
                     .why = p->why,
                     .purpose = p->purpose,
+                    .held = p->held,
                     .expected = p->expected,
                     .next = p->next},
         .deadline = until,
-        .cancel_fd = a->cancel_fd,
+        .cancel_fd = cancel_fd,
     };
+}
+
+/* Asks once, for a copy of `pending` taken under the lock. */
+static void attempt_once(struct arbiter *a, const struct arbiter_pending *p, nsec_t deadline,
+                         struct arbiter_answer *answer)
+{
+    const struct arbiter_attempt attempt = make_attempt(a, p, deadline, a->cancel_fd);
     *answer = (struct arbiter_answer){.result = ARBITER_UNKNOWN};
     a->kind->ask(a->state, &attempt, answer);
     distrust(&attempt.request, answer);
+}
+
+/* Without the lock, on the arbiter's thread. */
+static void note_health(struct arbiter *a, bool reachable, const char *text)
+{
+    if (!a->kind->probe)
+        return;
+    pthread_mutex_lock(&a->lock);
+    const bool news = a->health != (reachable ? HEALTH_REACHABLE : HEALTH_UNREACHABLE);
+    a->health = reachable ? HEALTH_REACHABLE : HEALTH_UNREACHABLE;
+    snprintf(a->health_text, sizeof(a->health_text), "%s", reachable ? "" : text);
+    pthread_mutex_unlock(&a->lock);
+    if (news && a->reachable)
+        a->reachable(a->reachable_context, reachable, text);
 }
 
 static void pause_before_retry(struct arbiter *a, nsec_t deadline)
@@ -147,7 +182,12 @@ static bool pursue(struct arbiter *a, struct arbiter_answer *answer)
         a->pending.attempts++;
         pthread_mutex_unlock(&a->lock);
         attempt_once(a, &copy, deadline, answer);
-        if (answer->result == ARBITER_UNKNOWN && clock_now() < deadline)
+        pthread_mutex_lock(&a->lock);
+        const bool wanted = a->waiting && !a->quit;
+        pthread_mutex_unlock(&a->lock);
+        if (wanted)
+            note_health(a, answer->result != ARBITER_UNKNOWN, answer->text);
+        if (wanted && answer->result == ARBITER_UNKNOWN && clock_now() < deadline)
             pause_before_retry(a, deadline);
         pthread_mutex_lock(&a->lock);
         if (!a->waiting)
@@ -174,6 +214,50 @@ static void tell(struct arbiter *a, const struct arbiter_answer *answer)
     a->telling = false;
 }
 
+/* What is done while nothing is asked; returns when the next errand is due. Called and returns with
+ * the lock held. */
+static void run_errand(struct arbiter *a)
+{
+    struct arbiter_pending copy = {0};
+    const bool returning = a->returning;
+    if (returning)
+        copy = a->returned;
+    else
+        memcpy(copy.vm, a->vm, sizeof(copy.vm));
+    a->returning = false;
+    a->errand = true;
+    uint64_t count;
+    const ssize_t ignored = read(a->wake_fd, &count, sizeof(count));
+    (void)ignored;
+    pthread_mutex_unlock(&a->lock);
+    struct error err = {0};
+    const struct arbiter_attempt attempt = make_attempt(a, &copy, INT64_MAX, a->wake_fd);
+    const int rc = returning ? a->kind->give_back(a->state, &attempt, &err)
+                             : a->kind->probe(a->state, &attempt, &err);
+    if (rc != -ECANCELED)
+        note_health(a, rc == 0, rc == 0 ? "answers" : err.text);
+    pthread_mutex_lock(&a->lock);
+    a->errand = false;
+    if (returning && rc < 0 && !a->waiting && !a->returning) {
+        a->returning = true;
+        a->returned = copy;
+    }
+    a->errand_at = a->returning        ? clock_now() + a->retry_delay
+                   : a->probe_interval ? clock_now() + a->probe_interval
+                                       : INT64_MAX;
+}
+
+/* Until a request comes, a cancellation or the time of the next errand. Lock held. */
+static void idle(struct arbiter *a)
+{
+    if (a->errand_at == INT64_MAX) {
+        pthread_cond_wait(&a->wanted, &a->lock);
+        return;
+    }
+    const struct timespec until = clock_to_timespec(a->errand_at);
+    pthread_cond_timedwait(&a->wanted, &a->lock, &until);
+}
+
 static void *run(void *argument)
 {
     struct arbiter *a = argument;
@@ -182,7 +266,10 @@ static void *run(void *argument)
     pthread_mutex_lock(&a->lock);
     while (!a->quit) {
         if (!a->waiting) {
-            pthread_cond_wait(&a->wanted, &a->lock);
+            if (clock_now() >= a->errand_at)
+                run_errand(a);
+            else
+                idle(a);
             continue;
         }
         if (pursue(a, &answer))
@@ -221,10 +308,27 @@ static void release(struct arbiter *a)
     if (a->kind->destroy)
         a->kind->destroy(a->state);
     fd_close(&a->cancel_fd);
+    fd_close(&a->wake_fd);
     pthread_cond_destroy(&a->settled);
     pthread_cond_destroy(&a->wanted);
     pthread_mutex_destroy(&a->lock);
     free(a);
+}
+
+/* All that needs no clean-up but memory. */
+static void configure(struct arbiter *a, const struct arbiter_kind *kind,
+                      const struct arbiter_config *config)
+{
+    a->kind = kind;
+    a->attempt_timeout = config->attempt_timeout ? config->attempt_timeout
+                         : kind->attempt_timeout ? kind->attempt_timeout
+                                                 : ATTEMPT_TIMEOUT_DEFAULT;
+    a->retry_delay = config->retry_delay ? config->retry_delay : RETRY_DELAY_DEFAULT;
+    a->probe_interval = kind->probe && config->vm ? config->probe_interval : 0;
+    snprintf(a->vm, sizeof(a->vm), "%s", config->vm ? config->vm : "");
+    a->reachable = config->reachable;
+    a->reachable_context = config->context;
+    a->errand_at = a->probe_interval ? clock_now() : INT64_MAX;
 }
 
 int arbiter_create_of_kind(const struct arbiter_kind *kind, const struct arbiter_config *config,
@@ -238,17 +342,20 @@ int arbiter_create_of_kind(const struct arbiter_kind *kind, const struct arbiter
     struct arbiter *a = calloc(1, sizeof(*a));
     if (!a)
         abort(); /* at start, a few hundred bytes */
-    a->kind = kind;
     a->state = state;
-    a->attempt_timeout =
-        config->attempt_timeout ? config->attempt_timeout : ATTEMPT_TIMEOUT_DEFAULT;
-    a->retry_delay = config->retry_delay ? config->retry_delay : RETRY_DELAY_DEFAULT;
+    configure(a, kind, config);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&a->lock, NULL);
-    pthread_cond_init(&a->wanted, NULL);
+    pthread_cond_init(&a->wanted, &monotonic);
     pthread_cond_init(&a->settled, NULL);
+    pthread_condattr_destroy(&monotonic);
     a->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    rc = a->cancel_fd < 0 ? error_set(err, -errno, "arbiter: no eventfd: %s", strerror(errno))
-                          : start_thread(a, err);
+    a->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    rc = a->cancel_fd < 0 || a->wake_fd < 0
+             ? error_set(err, -errno, "arbiter: no eventfd: %s", strerror(errno))
+             : start_thread(a, err);
     if (rc < 0) {
         release(a);
         return rc;
@@ -262,16 +369,17 @@ int arbiter_create(const struct arbiter_config *config, struct arbiter **out, st
     const struct arbiter_kind *kind = find_kind(config->kind);
     *out = NULL;
     if (!kind)
-        return error_set(err, -EINVAL, "arbiter \"%.60s\": no such kind (none, manual, command)",
+        return error_set(err, -EINVAL,
+                         "arbiter \"%.60s\": no such kind (none, manual, command, etcd)",
                          config->kind);
     return arbiter_create_of_kind(kind, config, out, err);
 }
 
-/* Gets the thread out of an attempt or a pause. Lock held. */
-static void interrupt(struct arbiter *a)
+/* Gets the thread out of what watches the descriptor. Lock held. */
+static void interrupt(int fd)
 {
     const uint64_t one = 1;
-    const ssize_t ignored = write(a->cancel_fd, &one, sizeof(one));
+    const ssize_t ignored = write(fd, &one, sizeof(one));
     (void)ignored;
 }
 
@@ -283,7 +391,8 @@ void arbiter_destroy(struct arbiter **arbiter)
     *arbiter = NULL;
     pthread_mutex_lock(&a->lock);
     a->quit = true;
-    interrupt(a);
+    interrupt(a->cancel_fd);
+    interrupt(a->wake_fd);
     pthread_cond_broadcast(&a->wanted);
     pthread_mutex_unlock(&a->lock);
     pthread_join(a->thread, NULL);
@@ -302,6 +411,7 @@ int arbiter_request(struct arbiter *a, const struct arbiter_request *request,
 {
     struct arbiter_pending p = {
         .purpose = request->purpose,
+        .held = request->held,
         .expected = request->expected,
         .next = request->next,
         .since = clock_now(),
@@ -323,6 +433,9 @@ int arbiter_request(struct arbiter *a, const struct arbiter_request *request,
         a->callback = callback;
         a->callback_owner = owner;
         a->waiting = true;
+        a->returning = false;
+        if (a->errand)
+            interrupt(a->wake_fd);
         pthread_cond_broadcast(&a->wanted);
     }
     pthread_mutex_unlock(&a->lock);
@@ -336,7 +449,7 @@ bool arbiter_cancel(struct arbiter *a)
     a->waiting = false;
     if (!pthread_equal(pthread_self(), a->thread)) {
         if (a->asking)
-            interrupt(a);
+            interrupt(a->cancel_fd);
         while (a->asking || a->telling)
             pthread_cond_wait(&a->settled, &a->lock);
         uint64_t count;
@@ -345,6 +458,33 @@ bool arbiter_cancel(struct arbiter *a)
     }
     pthread_mutex_unlock(&a->lock);
     return had;
+}
+
+void arbiter_give_back(struct arbiter *a, const struct arbiter_request *request)
+{
+    struct arbiter_pending p = {.expected = request->expected, .next = request->next};
+    if (!a->kind->give_back || !copy_text(p.vm, request->vm) || !copy_text(p.who, request->who))
+        return;
+    pthread_mutex_lock(&a->lock);
+    a->returning = true;
+    a->returned = p;
+    a->errand_at = 0;
+    pthread_cond_broadcast(&a->wanted);
+    pthread_mutex_unlock(&a->lock);
+}
+
+bool arbiter_remembers(const struct arbiter *a)
+{
+    return a->kind->give_back != NULL;
+}
+
+bool arbiter_reachable(struct arbiter *a, char text[ERROR_TEXT_MAX])
+{
+    pthread_mutex_lock(&a->lock);
+    const bool reachable = a->health != HEALTH_UNREACHABLE;
+    memcpy(text, a->health_text, ERROR_TEXT_MAX);
+    pthread_mutex_unlock(&a->lock);
+    return reachable;
 }
 
 bool arbiter_pending(struct arbiter *a, struct arbiter_pending *out)

@@ -19,7 +19,9 @@
 #include "base/error.h"
 #include "base/types.h"
 
-#define ARBITER_TEXT_MAX 128 /* of each string of a request, including the terminating zero */
+#define ARBITER_TEXT_MAX      128 /* of each string of a request, including the terminating zero */
+#define ARBITER_ENDPOINTS_MAX 8
+#define ARBITER_URL_MAX       256 /* of an endpoint, with the zero */
 
 struct arbiter;
 
@@ -37,6 +39,8 @@ struct arbiter_request {
     term_t next;     /* > expected */
     const char *why; /* for people and logs: "peer silent on 2 paths" */
     nsec_t timeout;  /* until the callback says UNKNOWN; 0: keep asking until cancelled */
+    bool held;       /* ARBITER_START: `next` is recorded on this host as its own already, by an
+                        earlier process; the question is whether that still holds */
 };
 
 enum arbiter_result {
@@ -57,11 +61,31 @@ struct arbiter_answer {
  */
 typedef void (*arbiter_callback)(void *owner, const struct arbiter_answer *answer);
 
+struct arbiter_etcd_config {
+    const char *const *endpoints; /* "http://HOST:PORT" or "https://...", NULL terminated */
+    const char *key_prefix;       /* before the VM's name; NULL: "/kemari/" */
+    const char *ca_file;          /* PEM, each may be NULL */
+    const char *cert_file;
+    const char *key_file;
+    const char *user; /* NULL: no login */
+    const char *password;
+};
+
 struct arbiter_config {
-    const char *kind;           /* "none", "manual", "command" */
+    const char *kind;           /* "none", "manual", "command", "etcd" */
     const char *const *command; /* command: argv of the agent, NULL terminated, [0] absolute */
-    nsec_t attempt_timeout;     /* of one attempt; 0: 5 s. manual: no limit */
-    nsec_t retry_delay;         /* between attempts; 0: 200 ms */
+    struct arbiter_etcd_config etcd;
+    nsec_t attempt_timeout; /* of one attempt; 0: the kind's own. manual: no limit */
+    nsec_t retry_delay;     /* between attempts; 0: 200 ms */
+
+    /* Kinds that can be probed (etcd): every so often, while nothing is asked, it is tried whether
+     * a question about `vm` would be answered. 0: never. */
+    nsec_t probe_interval;
+    const char *vm;
+    /* Tells changes, the first finding included, on the arbiter's thread without a lock; or NULL.
+     */
+    void (*reachable)(void *context, bool reachable, const char *text);
+    void *context;
 };
 
 /* Everything in `config` is copied. -EINVAL with a sentence for an unknown kind or option. */
@@ -80,6 +104,19 @@ int arbiter_request(struct arbiter *arbiter, const struct arbiter_request *reque
  * the same `who` to learn it. True when there was one to cancel. */
 bool arbiter_cancel(struct arbiter *arbiter);
 
+/* For an asker that took its request back, or dropped the answer, and will never use the term: the
+ * arbiter may have granted it, and would refuse it to the peer from then on. Hands it back in the
+ * background, until that has succeeded or the next arbiter_request() (which is granted what it
+ * was granted before). Nothing happens with kinds that have no memory. */
+void arbiter_give_back(struct arbiter *arbiter, const struct arbiter_request *request);
+
+/* Has a memory outside both hosts: it knows the current term before anybody fails, and a primary
+ * claims its term there before it begins. */
+bool arbiter_remembers(const struct arbiter *arbiter);
+
+/* False when the last probe or attempt brought no answer; `text` says why. */
+bool arbiter_reachable(struct arbiter *arbiter, char text[ERROR_TEXT_MAX]);
+
 /* A request that has no answer yet, for status. */
 struct arbiter_pending {
     uint64_t number; /* of the request, from 1 */
@@ -87,6 +124,7 @@ struct arbiter_pending {
     char who[ARBITER_TEXT_MAX];
     char why[ARBITER_TEXT_MAX];
     enum arbiter_purpose purpose;
+    bool held;
     term_t expected;
     term_t next;
     nsec_t since; /* monotonic */

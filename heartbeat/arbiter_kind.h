@@ -31,12 +31,25 @@ struct arbiter_kind {
     /* No attempt waits for its deadline: an operator takes the time it takes. */
     bool patient;
 
+    nsec_t attempt_timeout; /* when none is configured; 0: 5 s */
+
+    /* Both for kinds with a memory outside both hosts, NULL for others; called like ask().
+     *
+     * probe: could a question be answered now? Changes nothing; of `attempt->request` only `vm` is
+     * set. 0, or why not (-ECANCELED when cancel_fd said so).
+     * give_back: the asker will never use `next`: if it is ours, the term is `expected` again. 0
+     * when `next` is certainly not ours any more; else it is called again. An ask() that is still
+     * on its way must not be able to take it again, nor this to undo a later ask(). */
+    int (*probe)(void *state, const struct arbiter_attempt *attempt, struct error *err);
+    int (*give_back)(void *state, const struct arbiter_attempt *attempt, struct error *err);
+
     void (*destroy)(void *state); /* may be NULL */
 };
 
 extern const struct arbiter_kind arbiter_kind_none;
 extern const struct arbiter_kind arbiter_kind_manual;
 extern const struct arbiter_kind arbiter_kind_command;
+extern const struct arbiter_kind arbiter_kind_etcd;
 
 /* arbiter_create() for a kind at hand instead of a name; `config->kind` is not looked at. */
 int arbiter_create_of_kind(const struct arbiter_kind *kind, const struct arbiter_config *config,

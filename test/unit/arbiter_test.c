@@ -14,49 +14,10 @@
 #include "base/fd.h"
 #include "heartbeat/arbiter.h"
 #include "heartbeat/arbiter_kind.h"
+#include "test/support/arbiter_listener.h"
 #include "test/support/runner.h"
 
 #define PATIENCE_S 30
-
-/* Collects answers of one arbiter. */
-struct listener {
-    pthread_mutex_t lock;
-    pthread_cond_t cond;
-    unsigned count;
-    struct arbiter_answer last;
-    pthread_t thread; /* on which the last answer came */
-};
-
-#define LISTENER_INIT                                                                              \
-    {                                                                                              \
-        PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, {0}, 0                             \
-    }
-
-static void listen_to(void *owner, const struct arbiter_answer *answer)
-{
-    struct listener *l = owner;
-    pthread_mutex_lock(&l->lock);
-    l->count++;
-    l->last = *answer;
-    l->thread = pthread_self();
-    pthread_cond_broadcast(&l->cond);
-    pthread_mutex_unlock(&l->lock);
-}
-
-/* Waits until `count` answers have come; returns how many have. */
-static unsigned wait_for(struct listener *l, unsigned count)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += PATIENCE_S;
-    pthread_mutex_lock(&l->lock);
-    int rc = 0;
-    while (l->count < count && rc == 0)
-        rc = pthread_cond_timedwait(&l->cond, &l->lock, &until);
-    const unsigned came = l->count;
-    pthread_mutex_unlock(&l->lock);
-    return came;
-}
 
 static struct arbiter *create(const char *kind)
 {

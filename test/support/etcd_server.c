@@ -1,0 +1,129 @@
+#include "test/support/etcd_server.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#define PROGRAM  "/usr/bin/etcd"
+#define PATIENCE SEC(30)
+
+struct etcd_server {
+    char folder[64];
+    char url[64];
+    char peer_url[64];
+    pid_t pid;
+};
+
+static void require(bool condition, const char *what)
+{
+    if (condition)
+        return;
+    fprintf(stderr, "etcd server: %s\n", what);
+    abort();
+}
+
+/* Free at this moment; both are held until both are known. */
+static void choose_ports(struct etcd_server *s)
+{
+    int fds[2];
+    char *urls[2] = {s->url, s->peer_url};
+    for (int i = 0; i < 2; i++) {
+        struct sockaddr_in address = {.sin_family = AF_INET,
+                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t size = sizeof(address);
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        require(fds[i] >= 0 && bind(fds[i], (struct sockaddr *)&address, size) == 0 &&
+                    getsockname(fds[i], (struct sockaddr *)&address, &size) == 0,
+                "no port");
+        snprintf(urls[i], sizeof(s->url), "http://127.0.0.1:%u", ntohs(address.sin_port));
+    }
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void execute(const struct etcd_server *s)
+{
+    char cluster[96];
+    snprintf(cluster, sizeof(cluster), "default=%s", s->peer_url);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const int null = open("/dev/null", O_RDWR);
+    dup2(null, STDOUT_FILENO);
+    dup2(null, STDERR_FILENO);
+    execl(PROGRAM, "etcd", "--data-dir", s->folder, "--listen-client-urls", s->url,
+          "--advertise-client-urls", s->url, "--listen-peer-urls", s->peer_url,
+          "--initial-advertise-peer-urls", s->peer_url, "--initial-cluster", cluster,
+          "--unsafe-no-fsync", (char *)NULL);
+    _exit(127);
+}
+
+struct etcd_server *etcd_server_start(void)
+{
+    if (access(PROGRAM, X_OK) < 0 || access("/usr/bin/etcdctl", X_OK) < 0)
+        return NULL;
+    struct etcd_server *s = calloc(1, sizeof(*s));
+    require(s != NULL, "memory");
+    snprintf(s->folder, sizeof(s->folder), "/tmp/kemari-etcd-XXXXXX");
+    require(mkdtemp(s->folder) != NULL, "no folder");
+    choose_ports(s);
+    s->pid = fork();
+    require(s->pid >= 0, "no process");
+    if (s->pid == 0)
+        execute(s);
+    const nsec_t until = clock_now() + PATIENCE;
+    char line[128];
+    while (!etcd_server_ctl(s, "endpoint health", line, sizeof(line))) {
+        require(clock_now() < until && waitpid(s->pid, NULL, WNOHANG) == 0, "does not come up");
+        poll(NULL, 0, 50);
+    }
+    return s;
+}
+
+void etcd_server_stop(struct etcd_server **server)
+{
+    struct etcd_server *s = *server;
+    if (!s)
+        return;
+    kill(s->pid, SIGKILL);
+    waitpid(s->pid, NULL, 0);
+    char command[96];
+    snprintf(command, sizeof(command), "rm -rf %s", s->folder);
+    require(system(command) == 0, "can't remove the folder");
+    free(s);
+    *server = NULL;
+}
+
+const char *etcd_server_url(const struct etcd_server *server)
+{
+    return server->url;
+}
+
+void etcd_server_freeze(struct etcd_server *server, bool frozen)
+{
+    kill(server->pid, frozen ? SIGSTOP : SIGCONT);
+}
+
+bool etcd_server_ctl(struct etcd_server *server, const char *words, char *out, size_t size)
+{
+    char command[512];
+    snprintf(command, sizeof(command),
+             "ETCDCTL_API=3 /usr/bin/etcdctl --endpoints=%s %s 2>/dev/null", server->url, words);
+    FILE *pipe = popen(command, "re");
+    require(pipe != NULL, "can't run etcdctl");
+    out[0] = '\0';
+    if (fgets(out, (int)size, pipe))
+        out[strcspn(out, "\n")] = '\0';
+    while (fgetc(pipe) != EOF)
+        ;
+    return pclose(pipe) == 0;
+}
