@@ -8,11 +8,13 @@
  * The load is the echo guest, which dirties `dirty` pages for each request: output and dirt come
  * together, so every reply costs one cut. It polls, so it always occupies one processor. */
 #include <errno.h>
+#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/prompt.h"
 #include "test/bench/bench_client.h"
 #include "test/bench/bench_csv.h"
 #include "test/bench/bench_pair.h"
@@ -24,6 +26,7 @@
 #define AREA_STRIDE 2
 
 static FILE *csv;
+static bool quick;
 static unsigned round_trips = 1000;
 static nsec_t time_limit = SEC(4);
 
@@ -156,35 +159,59 @@ static uint64_t available_memory(void)
 }
 
 /* Both machines touch all of their memory in the first synchronisation. */
-static void measure_growth(uint64_t largest)
+static void measure_growth(void)
 {
-    for (uint64_t memory = GIB; memory <= largest; memory *= 4)
-        if (2 * memory + 2 * GIB < available_memory())
-            measure(&(struct bench_case){"growth", "tcp", "", 1, memory, 256},
+    static const uint64_t sizes[] = {GIB, 4 * GIB, 8 * GIB, 16 * GIB};
+    for (size_t i = 0; i < (quick ? 1 : ARRAY_SIZE(sizes)); i++)
+        if (2 * sizes[i] + 2 * GIB < available_memory())
+            measure(&(struct bench_case){"growth", "tcp", "", 1, sizes[i], 256},
                     1u << POLICY_PIPELINED);
         else
             fprintf(stderr, "bench: not enough free memory for two machines of %llu GiB\n",
-                    (unsigned long long)(memory / GIB));
+                    (unsigned long long)(sizes[i] / GIB));
+}
+
+static const struct scenario {
+    const char *name;
+    void (*run)(void);
+} scenarios[] = {
+    {"load", measure_load}, {"policies", measure_policies}, {"growth", measure_growth}};
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: bench-replication [--quick] [--only load|policies|growth] FILE.csv\n");
+    return 2;
 }
 
 int main(int argc, char **argv)
 {
-    const bool quick = argc == 3 && strcmp(argv[1], "--quick") == 0;
-    if (argc != 2 && !quick) {
-        fprintf(stderr, "usage: bench-replication [--quick] FILE.csv\n");
-        return 2;
+    static const struct option options[] = {
+        {"quick", no_argument, NULL, 'q'}, {"only", required_argument, NULL, 'o'}, {0}};
+    const char *only = NULL;
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == '?')
+            return usage();
+        if (option == 'o')
+            only = optarg;
+        else
+            quick = true;
     }
-    csv = fopen(argv[argc - 1], "w");
+    if (optind != argc - 1)
+        return usage();
+    csv = fopen(argv[optind], "w");
     if (!csv)
-        bench_die(argv[argc - 1], NULL);
+        bench_die(argv[optind], NULL);
     log_set_level(LOG_LEVEL_ERROR);
+    /* As the threads it measures: the reference must not be of another class. */
+    prompt_thread("bench");
     if (quick) {
         round_trips = 200;
         time_limit = SEC(1);
     }
     bench_csv_header(csv);
-    measure_load();
-    measure_policies();
-    measure_growth(quick ? GIB : 16 * GIB);
+    for (size_t i = 0; i < ARRAY_SIZE(scenarios); i++)
+        if (!only || strcmp(only, scenarios[i].name) == 0)
+            scenarios[i].run();
     return fclose(csv) == 0 ? 0 : 1;
 }
