@@ -47,13 +47,18 @@ int dirtylog_start(struct dirtylog *log, struct error *err)
     return rc;
 }
 
+static void take_marks(void *set, size_t word, uint64_t bits)
+{
+    dirty_set_or(set, word, &bits, 1);
+}
+
 int dirtylog_collect(struct dirtylog *log, struct dirty_set *set, struct error *err)
 {
     assert(log->started);
     const int rc = log->ops->collect(log->context, set, err);
     if (rc < 0)
         return rc;
-    gmem_take_marks(log->memory, set->words);
+    gmem_take_marks_each(log->memory, take_marks, set);
     return 0;
 }
 

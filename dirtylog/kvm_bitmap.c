@@ -4,7 +4,8 @@
  * took and write-protects those pages again. A page dirtied between the two calls has its bit
  * cleared with its content not yet copied: harmless, since both callers copy the pages after
  * collect() returns. Every slot is a multiple of 2 MiB, so its bitmap is a run of whole words of
- * the dense bitmap, and runs of zero words are skipped when clearing. */
+ * the dense bitmap, which is read once and fast: for a large guest with few dirty pages that is
+ * most of the work. */
 #include "dirtylog/dirtylog.h"
 
 #include <assert.h>
@@ -71,21 +72,36 @@ static int clear_span(struct kvm_bitmap *log, const struct gmem_slot *s, uint64_
     return 0;
 }
 
-/* Clears, span by span, the bits set in `bits`. */
-static int clear_slot(struct kvm_bitmap *log, const struct gmem_slot *s, uint64_t *bits,
-                      size_t words, struct error *err)
+/* The first word at or after `from` that is not 0, or `words`. */
+static size_t next_dirty(const uint64_t *bits, size_t from, size_t words)
 {
-    size_t i = 0;
-    while (i < words) {
-        if (!bits[i]) {
-            i++;
-            continue;
-        }
-        const size_t first = i;
-        size_t last = i;
-        for (; i < words && i - last <= CLEAR_GAP_WORDS; i++)
-            if (bits[i])
-                last = i;
+    size_t i = from;
+    while (i < words && !bits[i]) {
+        i++;
+        /* A cache line at a time where there is nothing. */
+        while (i % 8 == 0 && i + 8 <= words &&
+               !(bits[i] | bits[i + 1] | bits[i + 2] | bits[i + 3] | bits[i + 4] | bits[i + 5] |
+                 bits[i + 6] | bits[i + 7]))
+            i += 8;
+    }
+    return i;
+}
+
+/* Takes the dirty pages of a slot whose bitmap was read and clears them, span by span. */
+static int take_slot(struct kvm_bitmap *log, const struct gmem_slot *s, uint64_t *bits,
+                     size_t words, struct dirty_set *set, struct error *err)
+{
+    const size_t offset = (s->file_offset >> PAGE_SHIFT) / WORD_BITS;
+    size_t next = next_dirty(bits, 0, words);
+    while (next < words) {
+        const size_t first = next;
+        size_t last;
+        do {
+            last = next;
+            next = next_dirty(bits, next + 1, words);
+        } while (next < words && next - last <= CLEAR_GAP_WORDS);
+        /* Into the caller's set before the clear: should that fail, nothing is forgotten. */
+        dirty_set_or(set, offset + first, bits + first, last - first + 1);
         const int rc = clear_span(log, s, bits, first, last, err);
         if (rc < 0)
             return rc;
@@ -99,16 +115,12 @@ static int kvm_bitmap_collect(void *context, struct dirty_set *set, struct error
     for (size_t i = 0; i < gmem_slot_count(log->memory); i++) {
         const struct gmem_slot *s = gmem_slot_at(log->memory, i);
         const size_t words = (s->size >> PAGE_SHIFT) / WORD_BITS;
-        const size_t offset = (s->file_offset >> PAGE_SHIFT) / WORD_BITS;
-        uint64_t *bits = log->scratch + offset;
+        uint64_t *bits = log->scratch + (s->file_offset >> PAGE_SHIFT) / WORD_BITS;
         struct kvm_dirty_log get = {.slot = s->id, .dirty_bitmap = bits};
         if (ioctl(log->vm_fd, KVM_GET_DIRTY_LOG, &get) < 0)
             return error_set(err, -errno, "dirty log: KVM_GET_DIRTY_LOG of slot %u: %s", s->id,
                              strerror(errno));
-        /* Into the caller's set before the clear: should that fail, nothing is forgotten. */
-        for (size_t w = 0; w < words; w++)
-            set->words[offset + w] |= bits[w];
-        const int rc = clear_slot(log, s, bits, words, err);
+        const int rc = take_slot(log, s, bits, words, set, err);
         if (rc < 0)
             return rc;
     }

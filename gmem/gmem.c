@@ -233,7 +233,8 @@ void gmem_mark_dirty(struct gmem *mem, gpa_t gpa, size_t size)
     }
 }
 
-void gmem_take_marks(struct gmem *mem, uint64_t *bitmap)
+void gmem_take_marks_each(struct gmem *mem, void (*take)(void *context, size_t word, uint64_t bits),
+                          void *context)
 {
     for (size_t s = 0; s < mem->summary_words; s++) {
         if (!__atomic_load_n(&mem->summary[s], __ATOMIC_RELAXED))
@@ -244,7 +245,19 @@ void gmem_take_marks(struct gmem *mem, uint64_t *bitmap)
         while (pending) {
             const size_t word = s * WORD_BITS + (size_t)__builtin_ctzll(pending);
             pending &= pending - 1;
-            bitmap[word] |= __atomic_exchange_n(&mem->marks[word], 0, __ATOMIC_ACQUIRE);
+            const uint64_t bits = __atomic_exchange_n(&mem->marks[word], 0, __ATOMIC_ACQUIRE);
+            if (bits)
+                take(context, word, bits);
         }
     }
+}
+
+static void or_word(void *context, size_t word, uint64_t bits)
+{
+    ((uint64_t *)context)[word] |= bits;
+}
+
+void gmem_take_marks(struct gmem *mem, uint64_t *bitmap)
+{
+    gmem_take_marks_each(mem, or_word, bitmap);
 }

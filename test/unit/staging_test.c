@@ -69,6 +69,61 @@ static void merging_keeps_both(void)
     dirty_set_free(&b);
 }
 
+/* Large enough for more than one word of the summary; compared with a plain bitmap, whatever is
+ * done. */
+#define LARGE_WORDS ((size_t)(2 * 64 + 3))
+#define LARGE_PAGES (LARGE_WORDS * 64 - 5)
+
+static void expect_bitmap(const struct dirty_set *set, const uint64_t *wanted)
+{
+    uint64_t count = 0;
+    uint64_t next = dirty_set_next(set, 0);
+    for (uint64_t page = 0; page < LARGE_PAGES; page++) {
+        const bool member = wanted[page / 64] >> (page % 64) & 1;
+        CU_ASSERT_EQUAL_FATAL(dirty_set_has(set, page), member);
+        if (!member)
+            continue;
+        count++;
+        CU_ASSERT_EQUAL_FATAL(next, page);
+        next = dirty_set_next(set, page + 1);
+    }
+    CU_ASSERT_EQUAL(next, LARGE_PAGES);
+    CU_ASSERT_EQUAL(dirty_set_count(set), count);
+}
+
+static void a_large_sparse_set_forgets_nothing(void)
+{
+    uint64_t wanted[LARGE_WORDS] = {0};
+    struct dirty_set set, other;
+    CU_ASSERT_EQUAL_FATAL(dirty_set_init(&set, LARGE_PAGES) | dirty_set_init(&other, LARGE_PAGES),
+                          0);
+    unsigned random = 7;
+    for (unsigned round = 0; round < 200; round++) {
+        random = random * 1103515245u + 12345u;
+        const uint64_t page = (random >> 8) % LARGE_PAGES;
+        const uint64_t bit = 1ull << (page % 64);
+        if (round % 50 == 49) {
+            dirty_set_clear(&set);
+            memset(wanted, 0, sizeof(wanted));
+        } else if (round % 3 == 0) {
+            dirty_set_add(&set, page);
+        } else if (round % 3 == 1) {
+            dirty_set_clear(&other);
+            dirty_set_add(&other, page);
+            dirty_set_merge(&set, &other);
+        } else {
+            const uint64_t run[] = {0, bit, 0};
+            const size_t first = page / 64 ? page / 64 - 1 : 0;
+            dirty_set_or(&set, first, run + (page / 64 == 0), page / 64 == 0 ? 1 : 2);
+        }
+        if (round % 50 != 49)
+            wanted[page / 64] |= bit;
+        expect_bitmap(&set, wanted);
+    }
+    dirty_set_free(&set);
+    dirty_set_free(&other);
+}
+
 /* ---- staging memory ---- */
 
 static void the_slab_gives_each_chunk_once(void)
@@ -349,6 +404,7 @@ static const struct test_case cases[] = {
     {"a set knows its members", a_set_knows_its_members},
     {"a full set has no page too many", a_full_set_has_no_page_too_many},
     {"merging keeps both", merging_keeps_both},
+    {"a large sparse set forgets nothing", a_large_sparse_set_forgets_nothing},
     {"the slab gives each chunk once", the_slab_gives_each_chunk_once},
     {"a slab of no sensible size is refused", a_slab_of_no_sensible_size_is_refused},
     {"waiting for a chunk ends with one, or with cancel",
