@@ -38,8 +38,11 @@ static void step(struct fake_machine *m)
     gmem_write(m->memory, page << PAGE_SHIFT, &n, sizeof(n));
     m->steps = n;
     if (m->outbox && m->config.output_every && n % m->config.output_every == 0) {
-        const struct iovec part = {(void *)&n, sizeof(n)};
-        outbox_put(m->outbox, 0, &part, 1, true);
+        static const uint8_t padding[FAKE_OUTPUT_MAX];
+        const size_t more =
+            m->config.output_size > sizeof(n) ? m->config.output_size - sizeof(n) : 0;
+        const struct iovec parts[] = {{(void *)&n, sizeof(n)}, {(void *)(uintptr_t)padding, more}};
+        outbox_put(m->outbox, 0, parts, 2, true);
     }
 }
 

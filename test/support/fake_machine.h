@@ -10,11 +10,14 @@
 #include "checkpoint/machine_ops.h"
 #include "checkpoint/outbox.h"
 
+#define FAKE_OUTPUT_MAX 4096
+
 struct fake_machine;
 
 struct fake_machine_config {
     uint64_t memory;       /* bytes, multiple of 2 MiB */
     unsigned output_every; /* steps; 0: never */
+    unsigned output_size;  /* bytes of one output, FAKE_OUTPUT_MAX at most; 0: 8 */
     unsigned step_usec;    /* between steps */
     /* What came out, in order. */
     void (*visible)(void *context, uint64_t step);
