@@ -131,8 +131,9 @@ static void connect_pair(struct pair *p, bool healthy)
     struct link *ends[2];
     CU_ASSERT_EQUAL_FATAL(inproc_pair("storm", ends, NULL), 0);
     for (int i = 0; i < 2; i++) {
-        if (!healthy)
-            random_faults(p, &ends[i]);
+        if (healthy)
+            continue;
+        random_faults(p, &ends[i]);
         link_set_timeouts(ends[i], dice(&p->random, 2) ? 0 : 5, 0);
     }
     CU_ASSERT_EQUAL_FATAL(standby_follow(p->standby, ends[1], TERM, NULL), 0);
@@ -254,7 +255,10 @@ static void pair_start(struct pair *p, unsigned seed)
 /* Whatever happened before, a healthy link protects the guest. */
 static void must_be_protectable(struct pair *p)
 {
+    drop(p);
+    pthread_mutex_lock(&p->lock);
     const unsigned before = p->protections;
+    pthread_mutex_unlock(&p->lock);
     connect_pair(p, true);
     const bool became = wait_for(p, &p->protections, before + 1);
     if (!became) {
