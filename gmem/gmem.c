@@ -174,19 +174,18 @@ uint8_t *gmem_view(const struct gmem *mem, gpa_t gpa, size_t size)
 
 #define WORD_BYTES sizeof(uint64_t)
 
-/* Stores into memory that others may be reading: a page copied meanwhile is torn, and comes again
- * because of the mark that follows, but nothing is undefined. */
-static void store_shared(uint8_t *to, const uint8_t *from, size_t size)
+void gmem_store(uint8_t *view, const void *data, size_t size)
 {
-    for (; size && (uintptr_t)to % WORD_BYTES; size--)
-        __atomic_store_n(to++, *from++, __ATOMIC_RELAXED);
-    for (; size >= WORD_BYTES; size -= WORD_BYTES, to += WORD_BYTES, from += WORD_BYTES) {
+    const uint8_t *from = data;
+    for (; size && (uintptr_t)view % WORD_BYTES; size--)
+        __atomic_store_n(view++, *from++, __ATOMIC_RELAXED);
+    for (; size >= WORD_BYTES; size -= WORD_BYTES, view += WORD_BYTES, from += WORD_BYTES) {
         uint64_t word;
         memcpy(&word, from, sizeof(word));
-        __atomic_store_n((uint64_t *)(void *)to, word, __ATOMIC_RELAXED);
+        __atomic_store_n((uint64_t *)(void *)view, word, __ATOMIC_RELAXED);
     }
     for (; size; size--)
-        __atomic_store_n(to++, *from++, __ATOMIC_RELAXED);
+        __atomic_store_n(view++, *from++, __ATOMIC_RELAXED);
 }
 
 void gmem_copy_page(const struct gmem *mem, gfn_t gfn, uint8_t *out)
@@ -214,7 +213,7 @@ int gmem_write(struct gmem *mem, gpa_t gpa, const void *data, size_t size)
     uint8_t *view = gmem_view(mem, gpa, size);
     if (!view)
         return -EFAULT;
-    store_shared(view, data, size);
+    gmem_store(view, data, size);
     gmem_mark_dirty(mem, gpa, size);
     return 0;
 }

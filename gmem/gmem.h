@@ -24,10 +24,10 @@
 struct gmem;
 
 struct gmem_slot {
-    uint32_t id;       /* index, and the KVM memory slot number */
-    gpa_t gpa;         /* page aligned */
-    uint64_t size;     /* bytes, a multiple of PAGE_SIZE */
-    uint8_t *host;     /* our mapping */
+    uint32_t id;          /* index, and the KVM memory slot number */
+    gpa_t gpa;            /* page aligned */
+    uint64_t size;        /* bytes, a multiple of PAGE_SIZE */
+    uint8_t *host;        /* our mapping */
     uint64_t file_offset; /* of the slot inside gmem_fd() */
 };
 
@@ -68,6 +68,9 @@ int gmem_write(struct gmem *mem, gpa_t gpa, const void *data, size_t size);
  * through it calls gmem_mark_dirty() *after* the last write: a mark taken by a concurrent collect
  * before the write would lose it. */
 uint8_t *gmem_view(const struct gmem *mem, gpa_t gpa, size_t size);
+/* memcpy() into a view of guest memory that somebody may be copying: a copy made meanwhile is torn,
+ * and made again because of the mark that the caller sets afterwards, but nothing is undefined. */
+void gmem_store(uint8_t *view, const void *data, size_t size);
 void gmem_mark_dirty(struct gmem *mem, gpa_t gpa, size_t size);
 
 /* ORs the marks into `bitmap` (one bit per dense page index, gmem_page_count() bits rounded up to

@@ -203,7 +203,7 @@ void virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written)
     const size_t slot = q->next_used & (q->size - 1u);
     const size_t offset = USED_HEADER + slot * sizeof(struct vring_used_elem);
     const struct vring_used_elem elem = {.id = head, .len = written};
-    memcpy(q->device_view + offset, &elem, sizeof(elem));
+    gmem_store(q->device_view + offset, &elem, sizeof(elem));
     gmem_mark_dirty(q->memory, q->device + offset, sizeof(elem));
     q->next_used++;
 }
@@ -269,7 +269,7 @@ size_t virtqueue_chain_write(struct virtqueue *q, const struct virtqueue_chain *
             continue;
         }
         const size_t here = s->size - offset < size - done ? s->size - offset : size - done;
-        memcpy(s->host + offset, (const uint8_t *)data + done, here);
+        gmem_store(s->host + offset, (const uint8_t *)data + done, here);
         gmem_mark_dirty(q->memory, s->gpa + offset, here);
         done += here;
         offset = 0;
