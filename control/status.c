@@ -34,6 +34,9 @@ static void warn_of_heartbeat(struct control_status *status)
         if (path->state == CONTROL_PATH_DOWN)
             control_status_warn(status, "heartbeat path %s to %s is silent", path->local,
                                 path->remote);
+        if (path->state == CONTROL_PATH_UNKNOWN && status->peer.connected)
+            control_status_warn(status, "heartbeat path %s to %s was never heard", path->local,
+                                path->remote);
         if (path->rejected)
             control_status_warn(status,
                                 "heartbeat path %s to %s: %llu packets were rejected (other "

@@ -176,18 +176,23 @@ def a_frozen_primary_wakes_to_a_higher_term(world):
     oracle.wait_answers(3)
 
 
-def heartbeats_cut_while_data_flows_are_an_alarm_only(world):
-    beats = {}
-    for host in world.hosts.values():
-        beats[host.side] = f"10.98.0.{host.number}:7001,10.98.0.{3 - host.number}:7001"
+def start_with_beats_apart(world):
+    """Heartbeats on a wire of their own, and slow, so that only a cut silences them."""
     primary, secondary = world.hosts["a"], world.hosts["b"]
     for host, role in ((primary, "primary"), (secondary, "secondary")):
-        host.start(role, path_0=beats[host.side], arbiter="manual",
+        own, other = host.number, 3 - host.number
+        host.start(role, path_0=f"10.98.0.{own}:7001,10.98.0.{other}:7001", arbiter="manual",
                    heartbeat_interval="300ms")
-    primary.wait_protected()
-    secondary.wait_protected()
+    for host in (primary, secondary):
+        host.wait_protected()
+        host.wait_for("heartbeat", lambda status: status["heartbeat"]["peer_alive"])
     oracle = Oracle(world).start()
     oracle.wait_answers(3)
+    return primary, secondary, oracle
+
+
+def heartbeats_cut_while_data_flows_are_an_alarm_only(world):
+    primary, secondary, oracle = start_with_beats_apart(world)
     world.network.set_wire("beat", False)
     for host in (primary, secondary):
         host.wait_for("alarm", lambda status: any("silent" in text for text in status["warnings"]))
@@ -207,23 +212,15 @@ def heartbeats_cut_while_data_flows_are_an_alarm_only(world):
 
 
 def data_cut_while_heartbeats_flow_is_never_called_protected(world):
-    beats = {}
-    for host in world.hosts.values():
-        beats[host.side] = f"10.98.0.{host.number}:7001,10.98.0.{3 - host.number}:7001"
-    primary, secondary = world.hosts["a"], world.hosts["b"]
-    for host, role in ((primary, "primary"), (secondary, "secondary")):
-        host.start(role, path_0=beats[host.side], arbiter="manual",
-                   heartbeat_interval="300ms")
-    primary.wait_protected()
-    secondary.wait_protected()
-    oracle = Oracle(world).start()
-    oracle.wait_answers(3)
+    primary, secondary, oracle = start_with_beats_apart(world)
     world.network.set_wire("data", False)
     primary.wait_for("alarm", lambda status: not status["protected"])
     check_speechless(world, primary, oracle)
+    check(primary.status()["arbiter"]["state"] == "idle", "a standby that lives may come back")
     world.network.set_wire("data", True)
     primary.wait_protected()
-    secondary.wait_protected()
+    status = secondary.wait_protected()
+    check(status["term"] == 1, f"term {status['term']} although nobody died")
     oracle.wait_answers(3)
 
 
