@@ -217,7 +217,13 @@ static void on_announce(evutil_socket_t fd, short what, void *context)
     pthread_mutex_unlock(&node->lock);
     if (lost || node->announcements == ARRAY_SIZE(announce_after_ms))
         return;
-    node->ops.ops->announce(node->ops.context);
+    /* P2: after a sleep the guest may be elsewhere, and its address with it. Nobody has told us
+     * yet: wait for the next time. */
+    const bool slept =
+        node->heartbeat && heartbeat_awake_since(node->heartbeat) > node->announce_armed;
+    if (!slept)
+        node->ops.ops->announce(node->ops.context);
+    node->announce_armed = clock_now();
     const unsigned ms = announce_after_ms[node->announcements++];
     const struct timeval next = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
     event_add(node->announcer, &next);

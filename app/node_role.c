@@ -202,6 +202,7 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
     const bool stop = node->stopping;
     const bool off = node->guest_off;
     pthread_mutex_unlock(&node->lock);
+    node->announce_armed = clock_now();
     event_active(node->announcer, EV_TIMEOUT, 1);
     log_takeover(node, takeover);
     secondary_destroy(&secondary);

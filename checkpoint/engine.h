@@ -59,6 +59,9 @@ struct engine_config {
     bool open;           /* starts OPEN (granted) instead of HOLDING */
     /* Longest time without a frame to a standby that has a complete state; 0: no limit. */
     nsec_t alive_interval;
+    /* Acknowledgements of epochs cut before this moment release nothing: this process may have been
+     * frozen since, and the standby have taken over. On the receiving thread; NULL: never. */
+    nsec_t (*awake_since)(void *context);
     /* On the engine's thread, no locks held. `why` may be NULL. */
     void (*event)(void *context, enum engine_event event, const struct error *why);
     void *context;
@@ -77,8 +80,9 @@ struct engine_stats {
     uint64_t bytes_sent;  /* payloads of pages and state */
     uint64_t dirty_total; /* pages of all committed or sent epochs */
     uint64_t dirty_last;
-    uint64_t overflows; /* dirty sets that exceeded the staging memory */
-    nsec_t throttled;   /* total time parked for throttling, ns */
+    uint64_t stale_acks; /* that released nothing: see awake_since */
+    uint64_t overflows;  /* dirty sets that exceeded the staging memory */
+    nsec_t throttled;    /* total time parked for throttling, ns */
     uint64_t triggers[POLICY_TRIGGER_COUNT];
     uint64_t sync_done_pages; /* of the running or last synchronisation */
     uint64_t sync_total_pages;

@@ -222,6 +222,22 @@ static bool synchronisation_in_flight(const struct engine *e)
     return false;
 }
 
+/* P2: an acknowledgement proves that the standby was a standby when it sent it. Read after a sleep
+ * it may be old news: then the next epoch, cut after the awakening, must be acknowledged as well.
+ */
+static void release(struct engine *e, epoch_t epoch, nsec_t cut_at)
+{
+    if (!e->config.awake_since || cut_at >= e->config.awake_since(e->config.context)) {
+        outbox_release(e->outbox, epoch);
+        return;
+    }
+    pthread_mutex_lock(&e->lock);
+    e->stats.stale_acks++;
+    e->want_checkpoint = true;
+    engine_signal(e);
+    pthread_mutex_unlock(&e->lock);
+}
+
 int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err)
 {
     pthread_mutex_lock(&e->lock);
@@ -244,7 +260,7 @@ int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err)
 
     /* P1: the standby holds epoch `epoch` complete, verified and loadable; now, and only now. */
     if (oldest.commits)
-        outbox_release(e->outbox, epoch);
+        release(e, epoch, oldest.capture->cut_at);
     capture_recycle(oldest.capture, e->config.slab);
 
     pthread_mutex_lock(&e->lock);

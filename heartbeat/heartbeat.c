@@ -18,6 +18,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -58,9 +59,14 @@ struct heartbeat {
     bool want_realtime;
     bool want_memory_locked;
     int wake_fd;
+    nsec_t gap_limit; /* a shorter gap between two turns can't have made the peer suspicious */
     size_t path_count;
     bool started;
     pthread_t thread;
+
+    /* Written by the thread, read by any, in the reverse order. */
+    _Atomic nsec_t awake_since;
+    _Atomic nsec_t last_turn;
 
     pthread_mutex_t lock;
     pthread_cond_t announced_cond;
@@ -285,8 +291,24 @@ static void sleep_until_due(struct heartbeat *h)
     }
 }
 
+static void note_turn(struct heartbeat *h, nsec_t now)
+{
+    if (now - atomic_load(&h->last_turn) > h->gap_limit)
+        atomic_store(&h->awake_since, now);
+    atomic_store(&h->last_turn, now);
+}
+
+nsec_t heartbeat_awake_since(struct heartbeat *h)
+{
+    const nsec_t last = atomic_load(&h->last_turn);
+    const nsec_t since = atomic_load(&h->awake_since);
+    const nsec_t now = clock_now();
+    return now - last > h->gap_limit ? now : since;
+}
+
 static bool turn(struct heartbeat *h, bool *stop_sent)
 {
+    note_turn(h, clock_now());
     struct wishes wishes;
     take_wishes(h, &wishes);
     if (wishes.stopping && !*stop_sent) {
@@ -333,6 +355,8 @@ static void *run(void *argument)
     if (h->want_memory_locked && stack_size)
         h->memory_locked = mlock(stack, stack_size) == 0 && mlock(h, sizeof(*h)) == 0;
     h->detector.last_run = h->next_send = clock_now();
+    atomic_store(&h->awake_since, h->next_send);
+    atomic_store(&h->last_turn, h->next_send);
     bool stop_sent = false;
     while (turn(h, &stop_sent))
         ;
@@ -372,6 +396,8 @@ static int init_detector(struct heartbeat *h, const struct heartbeat_config *con
                          "heartbeat: interval must be 1 ms to 60 s and multiplier 1 to %u",
                          DETECTOR_MULTIPLIER_MAX);
     h->interval = detector.interval;
+    /* The last beat left up to one interval before the last turn. */
+    h->gap_limit = (nsec_t)(detector.multiplier > 1 ? detector.multiplier - 1 : 1) * h->interval;
     detector_init(&h->detector, &detector, clock_now());
     return 0;
 }

@@ -136,6 +136,12 @@ struct heartbeat_status {
     struct heartbeat_path_status paths[PACKET_PATH_MAX];
 };
 
+/* Since when this process has been running without a gap in which the peer could have suspected it
+ * by silence; now, when it may have been in such a gap until this very moment. What was learnt from
+ * the peer before is not to be trusted: it may have taken over meanwhile (DESIGN §6, either process
+ * frozen, then awake). Any thread, never blocks. */
+nsec_t heartbeat_awake_since(struct heartbeat *heartbeat);
+
 void heartbeat_snapshot(struct heartbeat *heartbeat, struct heartbeat_status *out);
 
 #endif

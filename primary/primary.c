@@ -119,6 +119,12 @@ static void on_engine_event(void *context, enum engine_event event, const struct
     post_event(p, open ? PRIMARY_EVENT_LOST_OPEN : PRIMARY_EVENT_LOST_HELD, text);
 }
 
+static nsec_t awake_since(void *context)
+{
+    struct primary *p = context;
+    return heartbeat_awake_since(p->config.heartbeat);
+}
+
 static void on_answer(void *owner, const struct arbiter_answer *answer)
 {
     struct primary *p = owner;
@@ -568,6 +574,7 @@ int primary_create(const struct primary_config *config, struct primary **out, st
     p->config = *config;
     p->config.engine.event = on_engine_event;
     p->config.engine.context = p;
+    p->config.engine.awake_since = config->heartbeat ? awake_since : NULL;
     p->config.engine.open = config->solo;
     p->recheck_at = INT64_MAX;
     p->ask_at = INT64_MAX;

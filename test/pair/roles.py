@@ -162,16 +162,35 @@ def a_frozen_secondary_holds_the_guest_until_it_wakes(world):
 
 
 def a_frozen_primary_wakes_to_a_higher_term(world):
+    """Many times, since what it does in its first microsecond awake depends on where it froze."""
+    primary, secondary, oracle = start(world)
+    for _ in range(8):
+        oracle.wait_answers(3)
+        primary.signal(signal.SIGSTOP)
+        secondary.wait_for("takeover", lambda status: status["takeover"]["happened"])
+        oracle.wait_answers(3)
+        frames = world.network.emitted(primary.side)
+        primary.signal(signal.SIGCONT)
+        primary.wait_for_state("stopped")
+        check(world.network.emitted(primary.side) == frames, "it emitted something after waking")
+        oracle.wait_answers(3)
+        primary.order("stop")
+        check(primary.wait_exit() == 0, "a fenced host ends in an orderly way")
+        primary.start("secondary")
+        secondary.wait_protected()
+        primary.wait_protected()
+        primary, secondary = secondary, primary
+
+
+def a_frozen_primary_waits_for_the_operator_like_a_dead_one(world):
     primary, secondary, oracle = start(world, arbiter="manual")
     primary.signal(signal.SIGSTOP)
     wait_asking(secondary)
     secondary.order("grant")
     secondary.wait_for("takeover", lambda status: status["takeover"]["happened"])
     oracle.wait_answers(3)
-    frames = world.network.emitted(primary.side)
     primary.signal(signal.SIGCONT)
     primary.wait_for_state("stopped")
-    check(world.network.emitted(primary.side) == frames, "it emitted something after waking")
     check_silenced(world, primary)
     oracle.wait_answers(3)
 
@@ -235,6 +254,7 @@ TESTS = [
     a_guest_that_switches_off_ends_both_with_its_last_words,
     a_frozen_secondary_holds_the_guest_until_it_wakes,
     a_frozen_primary_wakes_to_a_higher_term,
+    a_frozen_primary_waits_for_the_operator_like_a_dead_one,
     heartbeats_cut_while_data_flows_are_an_alarm_only,
     data_cut_while_heartbeats_flow_is_never_called_protected,
 ]
