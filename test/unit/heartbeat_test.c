@@ -504,6 +504,7 @@ static void an_owner_that_takes_its_time_does_not_silence_the_beats(void)
 struct confession {
     unsigned suspected, stalled;
     nsec_t worst_stall;
+    nsec_t awake_since;
 };
 
 /* Side A in a process of its own; reports when the parent writes a byte, then ends. */
@@ -516,7 +517,8 @@ static void run_side_a(struct pair *p, int ask_fd, int tell_fd)
         _exit(1);
     heartbeat_snapshot(p->a.heartbeat, &status);
     pthread_mutex_lock(&p->a.lock);
-    const struct confession c = {p->a.suspected, p->a.stalled, status.worst_stall};
+    const struct confession c = {p->a.suspected, p->a.stalled, status.worst_stall,
+                                 heartbeat_awake_since(p->a.heartbeat)};
     pthread_mutex_unlock(&p->a.lock);
     _exit(fd_write_all(tell_fd, &c, sizeof(c)) == 0 ? 0 : 1);
 }
@@ -536,6 +538,7 @@ static void a_frozen_side_is_suspected_and_woken_accuses_nobody(void)
     WAIT(&p->b, p->b.alive == 1 && status.paths[0].peer_hears_us);
     CU_ASSERT_EQUAL(kill(child, SIGSTOP), 0);
     WAIT(&p->b, p->b.suspected == 1);
+    const nsec_t woken = clock_now();
     CU_ASSERT_EQUAL(kill(child, SIGCONT), 0);
     WAIT(&p->b, p->b.alive == 2);
     CU_ASSERT_EQUAL(p->b.reason, DETECTOR_REASON_RESUMED);
@@ -545,6 +548,7 @@ static void a_frozen_side_is_suspected_and_woken_accuses_nobody(void)
     CU_ASSERT_EQUAL(c.suspected, 0);
     CU_ASSERT(c.stalled >= 1);
     CU_ASSERT(c.worst_stall >= 99 * INTERVAL);
+    CU_ASSERT(c.awake_since >= woken);
     CU_ASSERT_EQUAL(waitpid(child, NULL, 0), child);
     for (int i = 0; i < 2; i++) {
         fd_close(&ask[i]);
