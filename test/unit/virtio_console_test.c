@@ -1,4 +1,5 @@
 /* virtio-console: bytes out, bytes in, and what waits in between. */
+#include <linux/virtio_ring.h>
 #include <string.h>
 
 #include "test/support/runner.h"
@@ -91,6 +92,42 @@ static void input_waits_for_the_guest(void)
     stop();
 }
 
+static void the_guest_notifies_only_while_input_waits(void)
+{
+    start();
+    vd_start(&d, 0, 2, 8);
+    CU_ASSERT_EQUAL(type("ab"), 2);
+    CU_ASSERT_EQUAL(vd_get16(&m, d.queues[RX].used), 0);
+    offer_rx(1);
+    offer_rx(16);
+    vd_kick(&d, RX);
+    CU_ASSERT_EQUAL(vd_get16(&m, d.queues[RX].used), VRING_USED_F_NO_NOTIFY);
+    stop();
+}
+
+static void input_that_was_taken_leaves_no_trace_in_the_state(void)
+{
+    uint8_t saved[2][8192];
+    int size[2];
+    for (unsigned round = 0; round < 2; round++) {
+        start();
+        vd_start(&d, 0, 2, 8);
+        type(round ? "secret" : "se");
+        offer_rx(round ? 5 : 1);
+        vd_kick(&d, RX);
+        struct section_set *set = section_set_create();
+        CU_ASSERT_EQUAL(console.ops->save(console.context, 0, set, NULL), 0);
+        const struct section *s = section_set_find(set, "virtio-console", 0);
+        size[round] = (int)s->size;
+        memcpy(saved[round], section_set_data(set, s), s->size);
+        section_set_destroy(&set);
+        stop();
+    }
+    CU_ASSERT_EQUAL(size[0], size[1]);
+    saved[0][2] = saved[1][2]; /* 'e' and 't', the one byte that still waits */
+    CU_ASSERT_EQUAL(memcmp(saved[0], saved[1], (size_t)size[0]), 0);
+}
+
 static void input_beyond_the_buffer_is_refused(void)
 {
     start();
@@ -131,6 +168,9 @@ static const struct test_case cases[] = {
     {"output arrives in order", output_arrives_in_order},
     {"one buffer prints a bounded amount", one_buffer_prints_a_bounded_amount},
     {"input waits for the guest", input_waits_for_the_guest},
+    {"the guest notifies only while input waits", the_guest_notifies_only_while_input_waits},
+    {"input that was taken leaves no trace in the state",
+     input_that_was_taken_leaves_no_trace_in_the_state},
     {"input beyond the buffer is refused", input_beyond_the_buffer_is_refused},
     {"waiting input survives a change of machine", waiting_input_survives_a_change_of_machine},
 };

@@ -256,6 +256,22 @@ static void a_merged_frame_waits_until_all_its_buffers_are_there(void)
     stop();
 }
 
+static void a_waiting_frame_does_not_outlive_a_reset(void)
+{
+    start(MERGE);
+    send_frame(100, plain);
+    vd_pump(&m);
+    CU_ASSERT_TRUE(nothing_left_to_read(NULL)); /* the device has it and waits for buffers */
+    vd_start(&d, MERGE, 2, 8);
+    offer_rx(500);
+    vd_kick(&d, RX);
+    send_frame(200, plain);
+    uint32_t id, length;
+    CU_ASSERT_TRUE(vd_wait(&d, RX, &id, &length));
+    CU_ASSERT_EQUAL(length, 200);
+    stop();
+}
+
 static void a_frame_that_a_full_ring_can_not_hold_is_dropped(void)
 {
     start(MERGE);
@@ -311,7 +327,9 @@ static void short_frames_and_a_closed_backend_are_survived(void)
     CU_ASSERT_EQUAL(length, 100);
     fd_close(&wire);
     vd_pump(&m);
+    vd_kick(&d, RX);
     vd_pump(&m); /* not asked again: a level-triggered end of file would spin */
+    CU_ASSERT_EQUAL(event_base_get_num_events(m.env.events, EVENT_BASE_COUNT_ADDED), 0);
     int pair[2];
     CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
     CU_ASSERT_EQUAL(virtio_net_attach(&net, pair[1], NULL), 0);
@@ -474,6 +492,7 @@ static const struct test_case cases[] = {
      without_buffers_reading_stops_until_the_guest_refills},
     {"a merged frame waits until all its buffers are there",
      a_merged_frame_waits_until_all_its_buffers_are_there},
+    {"a waiting frame does not outlive a reset", a_waiting_frame_does_not_outlive_a_reset},
     {"a frame that a full ring can not hold is dropped",
      a_frame_that_a_full_ring_can_not_hold_is_dropped},
     {"offloads the guest declined do not reach it", offloads_the_guest_declined_do_not_reach_it},

@@ -197,9 +197,10 @@ static void the_loaded_machine_goes_on_where_the_other_stopped(void)
     load(&b, set);
     uint32_t id, length;
     vd_pump(&b.m);
+    CU_ASSERT_EQUAL(virtio_console_input(&b.devices[CONSOLE], (const uint8_t *)"x", 1), 1);
     const struct {
         unsigned device, queue, before, length;
-    } expected[] = {{RNG, 0, 3, 32}, {NET, 1, 3, 0}, {CONSOLE, 0, 0, 5}, {BLK, 0, 0, 513}};
+    } expected[] = {{RNG, 0, 3, 32}, {NET, 1, 3, 0}, {CONSOLE, 0, 0, 6}, {BLK, 0, 0, 513}};
     for (size_t i = 0; i < ARRAY_SIZE(expected); i++) {
         struct vd_driver *d = &b.drivers[expected[i].device];
         for (unsigned k = 0; k < expected[i].before; k++)
