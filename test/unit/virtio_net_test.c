@@ -327,8 +327,7 @@ static void short_frames_and_a_closed_backend_are_survived(void)
     CU_ASSERT_EQUAL(length, 100);
     fd_close(&wire);
     vd_pump(&m);
-    vd_kick(&d, RX);
-    vd_pump(&m); /* not asked again: a level-triggered end of file would spin */
+    vd_kick(&d, RX); /* not asked again: a level-triggered end of file would spin */
     CU_ASSERT_EQUAL(event_base_get_num_events(m.env.events, EVENT_BASE_COUNT_ADDED), 0);
     int pair[2];
     CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
