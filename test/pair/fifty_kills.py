@@ -15,6 +15,8 @@ import support
 from oracle import Oracle
 from support import check
 
+# Every request dirties pages, and checks that all of them are of one moment.
+GUEST = {"cmdline": f"ip={support.GUEST_IP} dirty=200"}
 STEPS = ("suspect", "grant", "load", "network", "run", "first_output")
 
 
@@ -39,7 +41,7 @@ def fail_over(number, primary, secondary, oracle, moment):
                                 lambda status: status["takeover"]["first_output_ns"])
     describe(number, primary, killed_at, status["takeover"],
              oracle.longest_silence * 1e3)
-    primary.start("secondary")
+    primary.start("secondary", **GUEST)
     secondary.wait_protected()
     primary.wait_protected()
     oracle.verify()
@@ -57,7 +59,7 @@ def main():
     def the_guest_outlives_every_death_of_its_host(world):
         print(f"seed {seed}", flush=True)
         chance = random.Random(seed)
-        primary, secondary = world.start_pair()
+        primary, secondary = world.start_pair(**GUEST)
         oracle = Oracle(world).start()
         oracle.wait_answers()
         mac = world.network.guest_mac()

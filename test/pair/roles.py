@@ -195,6 +195,39 @@ def a_frozen_primary_waits_for_the_operator_like_a_dead_one(world):
     oracle.wait_answers(3)
 
 
+def a_host_that_comes_back_as_primary_stays_silent(world):
+    primary, secondary, oracle = start(world)
+    primary.kill()
+    secondary.wait_for("takeover", lambda status: status["takeover"]["happened"])
+    oracle.wait_answers(3)
+    frames = world.network.emitted(primary.side)
+    primary.start("primary")
+    primary.wait_for_state("stopped")
+    oracle.wait_answers(3)
+    check(world.network.emitted(primary.side) == frames, "the second guest said something")
+    primary.order("stop")
+    check(primary.wait_exit() == 0, "a fenced host ends in an orderly way")
+    primary.start("secondary")
+    secondary.wait_protected()
+    oracle.wait_answers(3)
+
+
+def half_a_guest_is_never_continued(world):
+    """The first synchronisation is slow enough to be caught in the middle of it."""
+    primary, secondary = world.hosts["a"], world.hosts["b"]
+    big = {"memory": "1G"}
+    primary.start("primary", **big)
+    primary.wait_for_state("connecting")
+    secondary.start("secondary", **big)
+    secondary.wait_for_state("synchronising")
+    primary.kill()
+    status = secondary.wait_for_state("connecting")
+    check(not status["protected"], "protected by half a guest")
+    code, said = secondary.ctl("failover", "--yes")
+    check(code == 1 and "no complete state" in said, f"failover: {code}, {said}")
+    check(not secondary.status()["takeover"]["happened"], "half a guest was continued")
+
+
 def start_with_beats_apart(world):
     """Heartbeats on a wire of their own, and slow, so that only a cut silences them."""
     primary, secondary = world.hosts["a"], world.hosts["b"]
@@ -255,6 +288,8 @@ TESTS = [
     a_frozen_secondary_holds_the_guest_until_it_wakes,
     a_frozen_primary_wakes_to_a_higher_term,
     a_frozen_primary_waits_for_the_operator_like_a_dead_one,
+    a_host_that_comes_back_as_primary_stays_silent,
+    half_a_guest_is_never_continued,
     heartbeats_cut_while_data_flows_are_an_alarm_only,
     data_cut_while_heartbeats_flow_is_never_called_protected,
 ]
