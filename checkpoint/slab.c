@@ -7,6 +7,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* Fewer misses of the TLB while copying, and a faster end of the process. */
+#define HUGE_PAGE_SIZE ((size_t)2 << 20)
+
 struct slab {
     uint8_t *memory; /* set at creation */
     size_t chunks;
@@ -17,6 +20,31 @@ struct slab {
     size_t free_count;
     bool cancelled;
 };
+
+/* `size` bytes on a boundary of huge pages, all of them touched; NULL when there is not so much. */
+static uint8_t *map_touched(size_t size)
+{
+    uint8_t *area = mmap(NULL, size + HUGE_PAGE_SIZE, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (area == MAP_FAILED)
+        return NULL;
+    const size_t before = -(uintptr_t)area % HUGE_PAGE_SIZE;
+    if (before)
+        munmap(area, before);
+    munmap(area + before + size, HUGE_PAGE_SIZE - before);
+    area += before;
+    /* A kernel without huge pages refuses; ordinary ones do, too. */
+    madvise(area, size, MADV_HUGEPAGE);
+    if (madvise(area, size, MADV_POPULATE_WRITE) == 0)
+        return area;
+    const bool unknown = errno == EINVAL; /* before Linux 5.14 */
+    for (size_t at = 0; unknown && at < size; at += PAGE_SIZE)
+        ((volatile uint8_t *)area)[at] = 0;
+    if (unknown)
+        return area;
+    munmap(area, size);
+    return NULL;
+}
 
 int slab_create(size_t size, struct slab **out, struct error *err)
 {
@@ -29,13 +57,10 @@ int slab_create(size_t size, struct slab **out, struct error *err)
         return error_set(err, -ENOMEM, "staging memory: out of memory");
     slab->chunks = size / SLAB_CHUNK_SIZE;
     slab->free = calloc(slab->chunks, sizeof(*slab->free));
-    slab->memory = mmap(NULL, slab->chunks * SLAB_CHUNK_SIZE, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    slab->memory = map_touched(slab->chunks * SLAB_CHUNK_SIZE);
     pthread_mutex_init(&slab->lock, NULL);
     pthread_cond_init(&slab->given, NULL);
-    if (slab->memory == MAP_FAILED || !slab->free) {
-        if (slab->memory == MAP_FAILED)
-            slab->memory = NULL;
+    if (!slab->memory || !slab->free) {
         slab_destroy(&slab);
         return error_set(err, -ENOMEM, "staging memory: can't allocate %zu MiB", size >> 20);
     }

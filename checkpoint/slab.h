@@ -1,8 +1,9 @@
 /* Staging memory with a cap, in chunks of 1 MiB: page copies waiting to be sent on a primary, and
  * frames waiting to be applied on a secondary.
  *
- * All of it is touched at creation, so that no host page fault falls into a pause, and chunks are
- * reused last-in first-out, so that a small dirty set stays in cache.
+ * All of it is touched at creation, so that no host page fault falls into a pause, in huge pages if
+ * the host has them, and chunks are reused last-in first-out, so that a small dirty set stays in
+ * cache.
  *
  * Thread safe. */
 #ifndef KEMARI_CHECKPOINT_SLAB_H
