@@ -6,6 +6,10 @@
 #include <string.h>
 
 #include "checkpoint/page_codec.h"
+#include "checkpoint/page_copy.h"
+
+/* About what a core's own cache keeps until the sender reads it. */
+#define NEAR_PAGES 256
 
 struct capture *capture_create(size_t max_chunks)
 {
@@ -43,6 +47,7 @@ size_t capture_chunks_for(uint64_t pages)
 int capture_pages(struct capture *capture, struct gmem *memory, const struct dirty_set *set,
                   uint64_t *next, size_t max_chunks, bool running, struct slab *slab)
 {
+    int rc = 0;
     uint64_t index = dirty_set_next(set, *next);
     while (index < set->page_count) {
         const size_t slot = capture->page_count % PAGE_BATCH_MAX;
@@ -52,8 +57,8 @@ int capture_pages(struct capture *capture, struct gmem *memory, const struct dir
                 break;
             uint8_t *chunk = slab_take(slab);
             if (!chunk) {
-                *next = index;
-                return -ENOBUFS;
+                rc = -ENOBUFS;
+                break;
             }
             capture->chunks[capture->chunk_count++] = chunk;
         }
@@ -61,13 +66,16 @@ int capture_pages(struct capture *capture, struct gmem *memory, const struct dir
         uint8_t *copy = capture->chunks[capture->chunk_count - 1] + slot * PAGE_SIZE;
         if (running)
             gmem_copy_page(memory, gfn, copy);
+        else if (capture->page_count < NEAR_PAGES)
+            page_copy_near(copy, gmem_page(memory, gfn));
         else
-            memcpy(copy, gmem_page(memory, gfn), PAGE_SIZE);
+            page_copy_far(copy, gmem_page(memory, gfn));
         capture->gfns[capture->page_count++] = gfn;
         index = dirty_set_next(set, index + 1);
     }
+    page_copy_far_done();
     *next = index;
-    return 0;
+    return rc;
 }
 
 static int send_bulk(struct link *link, struct frame *frame, const struct iovec *parts, int count,
