@@ -89,7 +89,7 @@ const struct config_option config_options[] = {
      .fallback = "500ms", .min = MSEC(1), .max = SEC(60), .placeholder = "TIME",
      .help = "Longest time between two checkpoints when nothing else asks for one"},
     {"replication", "staging-cap", "staging-cap", CONFIG_KIND_BYTES, AT(staging_cap),
-     .fallback = "256M", .min = 4 * MIB, .max = TIB, .placeholder = "SIZE",
+     .fallback = "256M", .min = 8 * MIB, .max = 64 * GIB, .placeholder = "SIZE",
      .help = "Most memory for checkpoints that are not committed yet, on each host"},
     {"replication", "outbox-cap", "outbox-cap", CONFIG_KIND_BYTES, AT(outbox_cap),
      .fallback = "64M", .min = MIB, .max = 64 * GIB, .placeholder = "SIZE",

@@ -20,6 +20,9 @@ static const struct secondary_step table[SECONDARY_STATE_COUNT][SECONDARY_EVENT_
         [SECONDARY_CONNECTING] =
             {
                 [SECONDARY_EVENT_CONNECTED] = TO(SYNCHRONISING, FOLLOW),
+                /* Of a link that was given up when a higher term was seen. */
+                [SECONDARY_EVENT_COMMITTED] = STAY(CONNECTING),
+                [SECONDARY_EVENT_RESYNC] = STAY(CONNECTING),
                 [SECONDARY_EVENT_LOST] = STAY(CONNECTING),
                 [SECONDARY_EVENT_SUSPECT] = STAY(CONNECTING),
                 [SECONDARY_EVENT_ALIVE] = STAY(CONNECTING),

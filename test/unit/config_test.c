@@ -241,7 +241,7 @@ static const struct {
     {"[machine]\nvcpus = 99999999999999999999\n",
      "ini:10: vcpus: \"99999999999999999999\" is not a whole number"},
     {"staging-cap = 1.5G\n", "ini:9: staging-cap: \"1.5G\" is not a size such as 4096, 512M or 2G"},
-    {"staging-cap = 1M\n", "ini:9: staging-cap: 1M is out of range, 4M to 1T"},
+    {"staging-cap = 1M\n", "ini:9: staging-cap: 1M is out of range, 8M to 64G"},
     {"staging-cap = 99999999999T\n",
      "ini:9: staging-cap: \"99999999999T\" is not a size such as 4096, 512M or 2G"},
     {"staging-cap = 32M\n", "[replication] dirty-budget: the size is larger than staging-cap"},

@@ -118,7 +118,7 @@ static const char secondary_letters[] = "csroap";
 /* Columns: CONNECTED COMMITTED RESYNC LOST SUSPECT ALIVE WELL FAILOVER GRANTED REFUSED UNANSWERED
  * SUPERSEDED */
 static const struct row secondary_rows[] = {
-    {'c', "s--cccc----c"}, {'s', "-rscsss----c"}, {'r', "-rsoarra---c"},
+    {'c', "scccccc----c"}, {'s', "-rscsss----c"}, {'r', "-rsoarra---c"},
     {'o', "s--oaooa---c"}, {'a', "sasaaorapcac"}, {'p', "-p-ppppp----"},
 };
 
