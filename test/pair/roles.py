@@ -93,6 +93,19 @@ def a_denied_primary_is_silent_for_good(world):
     check(primary.wait_exit() == 0, "an orderly end")
 
 
+def a_denied_secondary_does_not_take_over(world):
+    primary, secondary, oracle = start(world, arbiter="manual")
+    primary.kill()
+    wait_asking(secondary)
+    check_speechless(world, secondary, oracle)
+    secondary.order("deny")
+    status = secondary.wait_for_state("connecting")
+    check(not status["takeover"]["happened"] and not status["protected"], "it took over")
+    code, said = secondary.ctl("failover", "--yes")
+    check(code == 1 and "no complete state" in said, f"failover after deny: {code}, {said}")
+    check_speechless(world, secondary, oracle)
+
+
 def an_operator_moves_the_guest(world):
     primary, secondary, oracle = start(world)
     code, said = primary.ctl("failover", "--yes")
@@ -212,6 +225,34 @@ def a_host_that_comes_back_as_primary_stays_silent(world):
     oracle.wait_answers(3)
 
 
+def a_question_without_an_answer_is_asked_again(world):
+    primary, secondary, oracle = start(world, arbiter="manual", arbiter_timeout="50ms")
+    secondary.kill()
+    wait_asking(primary)
+    check_speechless(world, primary, oracle)
+
+    def granted():
+        return primary.ctl("grant", "--term", "2")[0] == 0
+    wait_until(granted, "a grant that meets an open question")
+    primary.wait_for_state("alone")
+    oracle.wait_answers(3)
+
+
+def a_primary_without_a_pair_runs_alone_when_granted(world):
+    host = world.hosts["a"]
+    alone = {"listen": None, "peer": None, "path_0": None, "secret_file": None}
+    host.start("primary", arbiter="manual", **alone)
+    wait_asking(host)
+    oracle = Oracle(world).start()
+    check_speechless(world, host, oracle)
+    host.order("grant")
+    status = host.wait_for_state("alone")
+    check(not status["protected"], "protected by nobody")
+    oracle.wait_answers(3)
+    host.order("stop")
+    check(host.wait_exit() == 0, "an orderly end")
+
+
 def half_a_guest_is_never_continued(world):
     """The first synchronisation is slow enough to be caught in the middle of it."""
     primary, secondary = world.hosts["a"], world.hosts["b"]
@@ -280,6 +321,7 @@ TESTS = [
     a_primary_goes_on_alone_and_is_protected_again,
     output_is_held_until_the_operator_grants,
     a_denied_primary_is_silent_for_good,
+    a_denied_secondary_does_not_take_over,
     an_operator_moves_the_guest,
     a_stop_on_the_primary_ends_both,
     a_signal_is_a_stop,
@@ -289,6 +331,8 @@ TESTS = [
     a_frozen_primary_wakes_to_a_higher_term,
     a_frozen_primary_waits_for_the_operator_like_a_dead_one,
     a_host_that_comes_back_as_primary_stays_silent,
+    a_question_without_an_answer_is_asked_again,
+    a_primary_without_a_pair_runs_alone_when_granted,
     half_a_guest_is_never_continued,
     heartbeats_cut_while_data_flows_are_an_alarm_only,
     data_cut_while_heartbeats_flow_is_never_called_protected,

@@ -83,11 +83,16 @@ def run(*words, **options):
 
 def remove_leftovers():
     """Of tests that were killed before they could clean up."""
-    for line in run("ip", "netns", "list").splitlines():
-        name = line.split()[0]
+    def is_leftover(name):
         owner = name.removeprefix(PREFIX).split("-")[0]
-        if name.startswith(PREFIX) and owner.isdigit() and not Path(f"/proc/{owner}").exists():
+        return name.startswith(PREFIX) and owner.isdigit() and not Path(f"/proc/{owner}").exists()
+
+    for line in run("ip", "netns", "list").splitlines():
+        if is_leftover(name := line.split()[0]):
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if is_leftover(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def die_with_parent():
@@ -274,7 +279,7 @@ class World:
 
     def __init__(self, build):
         self.build = Path(build).resolve()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}pair-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.secret = self.folder / "secret"
         self.clients = []
         self.network = None
