@@ -10,7 +10,7 @@
  *
  * Clocks: everything that counts guest time is moved forward by `elapsed` plus the time the loading
  * itself takes. All vCPU TSCs are set by offset against one reading, so that they keep their
- * distance from each other exactly (normally none). */
+ * distance from each other exactly (normally none), and never ahead of the VM clock. */
 #include <assert.h>
 #include <errno.h>
 
@@ -149,6 +149,41 @@ int machine_check(struct machine *m, const struct section_set *set, struct error
     return rc;
 }
 
+/* A vCPU may run before KVM has renewed the clock page that it reads (Linux' vDSO reads vCPU 0's):
+ * it extrapolates the old page by the new TSC. So that time does not go back when the page is
+ * renewed, the VM clock must not be behind what the TSC says. The TSC is therefore set a little
+ * late on purpose; and a KVM whose guests see the host's TSC whatever offset is asked for (a
+ * software KVM without TSC virtualisation) has its clock follow that TSC. */
+#define CLOCK_SLACK USEC(100)
+#define CLOCK_TRIES 1000
+/* Further ahead is no progress of the same TSC, but another host's. */
+#define TSC_AHEAD_MAX SEC(10)
+
+static nsec_t passed_by_tsc(const struct machine *m, nsec_t elapsed)
+{
+    const uint64_t saved = m->scratch[0].tsc;
+    uint64_t tsc;
+    if (msr_read(vcpu_fd(m->vcpus[0]), MSR_TSC, &tsc) < 0 || tsc < saved)
+        return elapsed;
+    const unsigned __int128 passed = (unsigned __int128)(tsc - saved) * 1000000u / m->tsc_khz;
+    return passed < (unsigned __int128)(elapsed + TSC_AHEAD_MAX) ? (nsec_t)passed : elapsed;
+}
+
+/* Again, when this thread was held up in the middle of it. */
+static int load_clock(const struct machine *m, const struct vm_clock *clock, nsec_t taken,
+                      struct error *err)
+{
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < CLOCK_TRIES; i++) {
+        const nsec_t now = clock_now();
+        const nsec_t by_tsc = passed_by_tsc(m, now - taken) + CLOCK_SLACK;
+        rc = vm_clock_apply(clock, by_tsc > now - taken ? by_tsc : now - taken, m->vm_fd, err);
+        if (clock_now() - now <= CLOCK_SLACK)
+            break;
+    }
+    return rc;
+}
+
 /* Lets the TSC of vCPU 0 follow the host's without offset, reads it, and gives every vCPU the
  * offset that makes it what it was, `elapsed` later. */
 static int load_tsc(struct machine *m, uint32_t khz, nsec_t taken, struct error *err)
@@ -164,10 +199,11 @@ static int load_tsc(struct machine *m, uint32_t khz, nsec_t taken, struct error 
     int rc = vcpu_tsc_set_offset(vcpu_fd(m->vcpus[0]), 0, err);
     if (rc < 0)
         return rc;
+    const nsec_t since = clock_now() - taken - CLOCK_SLACK;
     rc = msr_read(vcpu_fd(m->vcpus[0]), MSR_TSC, &host);
     if (rc < 0)
         return error_set(err, rc, "KVM: the guest's TSC can't be read");
-    const uint64_t passed = (uint64_t)((unsigned __int128)(clock_now() - taken) * khz / 1000000u);
+    const uint64_t passed = since > 0 ? (uint64_t)((unsigned __int128)since * khz / 1000000u) : 0;
     for (unsigned i = 0; rc == 0 && i < m->config.vcpus; i++)
         rc = vcpu_tsc_set_offset(vcpu_fd(m->vcpus[i]), m->scratch[i].tsc + passed - host, err);
     return rc;
@@ -184,7 +220,7 @@ static int load_vm(struct machine *m, const struct section_set *set, nsec_t take
     if (rc == 0)
         rc = load_tsc(m, clock.tsc_khz, taken, err);
     if (rc == 0)
-        rc = vm_clock_apply(&clock, clock_now() - taken, m->vm_fd, err);
+        rc = load_clock(m, &clock, taken, err);
     return rc < 0 ? rc : vm_chips_apply(&chips, m->vm_fd, err);
 }
 
