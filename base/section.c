@@ -68,6 +68,15 @@ static bool reserve(struct section_set *set, size_t more)
     return true;
 }
 
+/* One encoding for each set: nothing hides behind a name. */
+static bool is_padded(const char name[SECTION_NAME_MAX])
+{
+    for (size_t i = strnlen(name, SECTION_NAME_MAX); i < SECTION_NAME_MAX; i++)
+        if (name[i])
+            return false;
+    return true;
+}
+
 uint8_t *section_set_add(struct section_set *set, const char *name, uint32_t instance,
                          uint32_t version, size_t size)
 {
@@ -139,13 +148,13 @@ static int validate_headers(struct wire_reader r, uint32_t count, struct error *
         const uint32_t size = wire_get_u32(&r);
         if (r.bad)
             return error_set(err, -EBADMSG, "state: %u sections announced, %u present", count, i);
-        if (!name_is_valid(name))
+        if (!name_is_valid(name) || !is_padded(name))
             return error_set(err, -EBADMSG, "state: section %u has an invalid name", i);
         if (version == 0)
             return error_set(err, -EBADMSG, "state: section %s has version 0", name);
         if (size > SECTION_SIZE_MAX || size > SECTION_SET_MAX - total)
-            return error_set(err, -EBADMSG, "state: section %s of %u bytes exceeds the limit",
-                             name, size);
+            return error_set(err, -EBADMSG, "state: section %s of %u bytes exceeds the limit", name,
+                             size);
         total += size;
     }
     if (total != r.size - r.used)

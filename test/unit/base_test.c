@@ -64,6 +64,17 @@ static void a_section_that_appears_twice_is_refused(void)
     section_set_destroy(&set);
 }
 
+static void bytes_behind_a_sections_name_are_refused(void)
+{
+    struct section_set *set = section_set_create();
+    CU_ASSERT_PTR_NOT_NULL(section_set_add(set, "rtc", 0, 1, 4));
+    uint8_t bytes[256];
+    const int size = section_set_encode(set, bytes, sizeof(bytes));
+    bytes[4 + SECTION_NAME_MAX - 1] = 0x80;
+    CU_ASSERT_EQUAL(section_set_decode(set, bytes, (size_t)size, NULL), -EBADMSG);
+    section_set_destroy(&set);
+}
+
 static void sections_keep_to_their_limits(void)
 {
     struct section_set *set = section_set_create();
@@ -109,6 +120,7 @@ static const struct test_case cases[] = {
     {"sections survive a round trip", sections_survive_a_round_trip},
     {"sections cut short at any byte are refused", sections_cut_short_at_any_byte_are_refused},
     {"a section that appears twice is refused", a_section_that_appears_twice_is_refused},
+    {"bytes behind a section's name are refused", bytes_behind_a_sections_name_are_refused},
     {"sections keep to their limits", sections_keep_to_their_limits},
     {"a reader past its end yields zero and stays bad",
      a_reader_past_its_end_yields_zero_and_stays_bad},
