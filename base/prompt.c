@@ -20,3 +20,13 @@ void prompt_thread(const char *name)
     if (setpriority(PRIO_PROCESS, 0, NICE) < 0)
         log_debug("base", "thread %s stays at ordinary priority: %s", kept, strerror(errno));
 }
+
+void prompt_raise(pid_t thread)
+{
+    setpriority(PRIO_PROCESS, (id_t)thread, NICE);
+}
+
+void prompt_lower(int nice)
+{
+    setpriority(PRIO_PROCESS, 0, nice);
+}

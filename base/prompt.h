@@ -7,8 +7,15 @@
 #ifndef KEMARI_BASE_PROMPT_H
 #define KEMARI_BASE_PROMPT_H
 
+#include <sys/types.h>
+
 /* Names the calling thread (at most 15 bytes are kept) and asks for prompt scheduling. Without the
  * privilege (CAP_SYS_NICE) the thread runs as any other. */
 void prompt_thread(const char *name);
+
+/* The same for another thread of this process for a while: from prompt_raise(), until that thread
+ * itself calls prompt_lower() with the nice value it had. For somebody who waits for it. */
+void prompt_raise(pid_t thread);
+void prompt_lower(int nice);
 
 #endif

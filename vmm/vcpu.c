@@ -3,13 +3,17 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/fd.h"
+#include "base/prompt.h"
 
 /* The kick. Its handler does nothing but make the next KVM_RUN of the thread return at once; a
  * KVM_RUN that is already under way returns because a signal is pending. */
@@ -26,6 +30,9 @@ struct vcpu {
     void *context;
     pthread_t thread;
     bool started;
+
+    _Atomic pid_t tid;   /* 0 until the thread runs */
+    _Atomic bool raised; /* kicked, and not back in the guest since */
 
     /* owned by the thread */
     bool has_pending; /* KVM completes the last exit at the next KVM_RUN */
@@ -100,8 +107,14 @@ int vcpu_fd(const struct vcpu *vcpu)
 
 void vcpu_kick(struct vcpu *vcpu)
 {
-    if (vcpu->started)
-        pthread_kill(vcpu->thread, KICK_SIGNAL);
+    if (!vcpu->started)
+        return;
+    /* On a busy host a vCPU that isn't running now would make everybody wait until its turn comes,
+     * all other vCPUs stopped. */
+    const pid_t tid = atomic_load(&vcpu->tid);
+    if (tid && !atomic_exchange(&vcpu->raised, true))
+        prompt_raise(tid);
+    pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
 static void fail(struct vcpu *v, const char *what, unsigned long long number)
@@ -221,7 +234,11 @@ static void *vcpu_main(void *argument)
     snprintf(name, sizeof(name), "vcpu-%u", v->index);
     pthread_setname_np(pthread_self(), name);
     kicked_run = v->shared;
+    const int nice = getpriority(PRIO_PROCESS, 0);
+    atomic_store(&v->tid, gettid());
     while (run_gate(v->run, v->index)) {
+        if (atomic_exchange(&v->raised, false))
+            prompt_lower(nice);
         v->event = VCPU_EVENT_NONE;
         v->wants_attention = false;
         run_guest(v);
