@@ -17,10 +17,9 @@
 #include "transport/inproc.h"
 #include "transport/transport.h"
 
-#define OUTBOX_CAP     ((size_t)16 << 20)
-#define TERM           1
-#define WAIT_S         60
-#define MEMCPY_SAMPLES 21
+#define OUTBOX_CAP ((size_t)16 << 20)
+#define TERM       1
+#define WAIT_S     60
 
 /* One side's machine and its ways out: the guest's end of the wire, and a pipe for the console. */
 struct side {
@@ -247,7 +246,8 @@ int bench_pair_wire(const struct bench_pair *pair)
     return pair->sides[0].wire;
 }
 
-nsec_t bench_pair_memcpy_time(struct bench_pair *pair, gfn_t first, size_t stride, size_t pages)
+void bench_pair_time_memcpy(struct bench_pair *pair, gfn_t first, size_t stride, size_t pages,
+                            struct histogram *times)
 {
     struct gmem *memory = bench_pair_memory(pair);
     if (!pair->copy_target)
@@ -255,17 +255,8 @@ nsec_t bench_pair_memcpy_time(struct bench_pair *pair, gfn_t first, size_t strid
                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (pair->copy_target == MAP_FAILED)
         bench_die("memory", NULL);
-    struct histogram *times = calloc(1, sizeof(*times));
-    if (!times)
-        bench_die("memory", NULL);
-    for (int sample = 0; sample < MEMCPY_SAMPLES; sample++) {
-        const nsec_t start = clock_now();
-        for (size_t i = 0; i < pages; i++)
-            memcpy(pair->copy_target + i * PAGE_SIZE, gmem_page(memory, first + i * stride),
-                   PAGE_SIZE);
-        histogram_add(times, clock_now() - start);
-    }
-    const nsec_t median = histogram_percentile(times, 0.5);
-    free(times);
-    return median;
+    const nsec_t start = clock_now();
+    for (size_t i = 0; i < pages; i++)
+        memcpy(pair->copy_target + i * PAGE_SIZE, gmem_page(memory, first + i * stride), PAGE_SIZE);
+    histogram_add(times, clock_now() - start);
 }

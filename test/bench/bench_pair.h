@@ -40,7 +40,8 @@ struct gmem *bench_pair_memory(struct bench_pair *pair);   /* the primary's; bor
 int bench_pair_wire(const struct bench_pair *pair);        /* frames with virtio-net header */
 
 /* What a memcpy of the guest's pages `first`, `first + stride`, ... costs here and now, the guest
- * running: the best effort of a cut that does nothing else. Median of some runs, ns. */
-nsec_t bench_pair_memcpy_time(struct bench_pair *pair, gfn_t first, size_t stride, size_t pages);
+ * running: the best that a cut could do. Adds one sample, ns. */
+void bench_pair_time_memcpy(struct bench_pair *pair, gfn_t first, size_t stride, size_t pages,
+                            struct histogram *times);
 
 #endif
