@@ -540,8 +540,7 @@ static void a_frozen_side_is_suspected_and_woken_accuses_nobody(void)
     WAIT(&p->b, p->b.suspected == 1);
     const nsec_t woken = clock_now();
     CU_ASSERT_EQUAL(kill(child, SIGCONT), 0);
-    WAIT(&p->b, p->b.alive == 2);
-    CU_ASSERT_EQUAL(p->b.reason, DETECTOR_REASON_RESUMED);
+    WAIT(&p->b, p->b.alive >= 2 && p->b.reason == DETECTOR_REASON_RESUMED);
     struct confession c;
     CU_ASSERT_EQUAL(fd_write_all(ask[1], "?", 1), 0);
     CU_ASSERT_EQUAL(fd_read_all(tell[0], &c, sizeof(c)), 0);

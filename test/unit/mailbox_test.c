@@ -132,24 +132,10 @@ static void the_peer_of_a_killed_process_reads_the_end(void)
     close(ends[0]);
 }
 
-static void disarming_leaves_no_process(void)
-{
-    const unsigned before = children_of(getpid());
-    struct error err = {0};
-    CU_ASSERT_EQUAL_FATAL(quick_exit_arm(&err), 0);
-    CU_ASSERT_EQUAL(children_of(getpid()), before + 1);
-    /* It is nobody's child to an ordinary wait. */
-    CU_ASSERT_EQUAL(waitpid(-1, NULL, WNOHANG), -1);
-    quick_exit_disarm();
-    CU_ASSERT_EQUAL(children_of(getpid()), before);
-    quick_exit_disarm();
-}
-
 static const struct test_case cases[] = {
     {"letters come in order, and time runs out", letters_come_in_order_and_time_runs_out},
     {"no letter of many senders is lost", no_letter_of_many_senders_is_lost},
     {"the peer of a killed process reads the end", the_peer_of_a_killed_process_reads_the_end},
-    {"disarming leaves no process", disarming_leaves_no_process},
 };
 
 TEST_MAIN("mailbox", cases)

@@ -109,5 +109,8 @@ static const struct test_case cases[] = {
 
 int main(int argc, char **argv)
 {
+#ifdef __SANITIZE_THREAD__
+    test_skip("ThreadSanitizer can't follow a process that shares memory and outlives threads");
+#endif
     return test_run(argc, argv, "quick-exit", cases, ARRAY_SIZE(cases));
 }
