@@ -78,7 +78,7 @@ void gmem_mark_dirty(struct gmem *mem, gpa_t gpa, size_t size);
 void gmem_take_marks(struct gmem *mem, uint64_t *bitmap);
 
 /* The same, but hands each word of the bitmap that has marks (`bits` is never 0) to `take`. */
-void gmem_take_marks_each(struct gmem *mem,
-                          void (*take)(void *context, size_t word, uint64_t bits), void *context);
+void gmem_take_marks_each(struct gmem *mem, void (*take)(void *context, size_t word, uint64_t bits),
+                          void *context);
 
 #endif

@@ -15,7 +15,7 @@
 #include "test/support/runner.h"
 
 #define MEMORY      ((uint64_t)32 << 20)
-#define GENERATIONS 12
+#define GENERATIONS 51
 #define LATER       5 /* an epoch after the first commit */
 #define REPLY_MS    50
 
