@@ -249,10 +249,7 @@ static void fill_arbiter(struct node *node, const struct snapshots *s, struct co
 {
     struct control_arbiter *a = &out->arbiter;
     snprintf(a->kind, sizeof(a->kind), "%s", arbiter_kind_name(node->arbiter));
-    const bool answered = s->is_primary ? s->primary.answered : s->secondary.answered;
-    const enum arbiter_result last =
-        s->is_primary ? s->primary.last_answer : s->secondary.last_answer;
-    const char *text = s->is_primary ? s->primary.answer_text : s->secondary.answer_text;
+    const struct claim_status *claim = s->is_primary ? &s->primary.claim : &s->secondary.claim;
     struct arbiter_pending pending;
     if (arbiter_pending(node->arbiter, &pending)) {
         a->state = CONTROL_ARBITER_ASKING;
@@ -261,12 +258,12 @@ static void fill_arbiter(struct node *node, const struct snapshots *s, struct co
                  ARBITER_TEXT_MAX, pending.why);
         return;
     }
-    if (!answered)
+    if (!claim->answered)
         return;
-    a->state = last == ARBITER_GRANTED   ? CONTROL_ARBITER_GRANTED
-               : last == ARBITER_REFUSED ? CONTROL_ARBITER_DENIED
-                                         : CONTROL_ARBITER_UNREACHABLE;
-    snprintf(a->detail, sizeof(a->detail), "%.*s", CONTROL_TEXT_MAX - 1, text);
+    a->state = claim->result == ARBITER_GRANTED   ? CONTROL_ARBITER_GRANTED
+               : claim->result == ARBITER_REFUSED ? CONTROL_ARBITER_DENIED
+                                                  : CONTROL_ARBITER_UNREACHABLE;
+    snprintf(a->detail, sizeof(a->detail), "%.*s", CONTROL_TEXT_MAX - 1, claim->text);
 }
 
 static uint64_t since(nsec_t start, nsec_t at)

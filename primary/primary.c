@@ -39,9 +39,9 @@ struct letter {
         } visitor;
         enum primary_event event;
         struct {
+            uint64_t number;
             enum arbiter_result result;
             term_t term;
-            uint64_t request;
         } answer;
         bool failed;
         bool certain;
@@ -54,8 +54,9 @@ struct primary {
     struct primary_config config;
     struct mailbox *mailbox;
     struct engine *engine;
-    uint64_t life;    /* of the guest, see transport/session.h */
-    pthread_t porter; /* waits at the door */
+    struct claim *claim; /* to the next term */
+    uint64_t life;       /* of the guest, see transport/session.h */
+    pthread_t porter;    /* waits at the door */
     bool porter_started;
 
     /* role's thread */
@@ -74,8 +75,6 @@ struct primary {
     enum primary_end end;
 
     pthread_mutex_t lock; /* protects all below */
-    uint64_t request;     /* number of the arbiter request whose answer counts; 0: none */
-    uint64_t last_request;
     struct primary_status status;
 };
 
@@ -125,16 +124,13 @@ static nsec_t awake_since(void *context)
     return heartbeat_awake_since(p->config.heartbeat);
 }
 
-static void on_answer(void *owner, const struct arbiter_answer *answer)
+static void on_answer(void *context, uint64_t number, enum arbiter_result result, term_t term,
+                      const char *text)
 {
-    struct primary *p = owner;
     struct letter letter = {.kind = LETTER_ANSWER,
-                            .answer = {.result = answer->result, .term = answer->term}};
-    snprintf(letter.text, sizeof(letter.text), "%s", answer->text);
-    pthread_mutex_lock(&p->lock);
-    letter.answer.request = p->request;
-    pthread_mutex_unlock(&p->lock);
-    post(p, &letter);
+                            .answer = {.number = number, .result = result, .term = term}};
+    snprintf(letter.text, sizeof(letter.text), "%s", text);
+    post(context, &letter);
 }
 
 static void *porter_main(void *context)
@@ -256,22 +252,12 @@ static enum detector_state peer_state(const struct primary *p)
 
 static void act_ask(struct primary *p, const char *why)
 {
+    struct error err = {0};
     p->ask_at = INT64_MAX;
     pthread_mutex_lock(&p->lock);
-    p->request = ++p->last_request;
     const term_t term = p->status.term;
     pthread_mutex_unlock(&p->lock);
-    const struct arbiter_request request = {
-        .vm = p->config.vm,
-        .who = p->config.who,
-        .purpose = ARBITER_SOLO,
-        .expected = term,
-        .next = term + 1,
-        .why = why,
-        .timeout = p->config.arbiter_timeout,
-    };
-    struct error err = {0};
-    if (arbiter_request(p->config.arbiter, &request, on_answer, p, &err) == 0)
+    if (claim_ask(p->claim, term, why, &err) == 0)
         return;
     log_error("primary", "can't ask the arbiter: %s", err.text);
     note(p, true, "arbiter.error", err.text);
@@ -291,10 +277,7 @@ static void ask_or_wait(struct primary *p, const char *why)
 static void act_cancel(struct primary *p)
 {
     p->ask_at = INT64_MAX;
-    pthread_mutex_lock(&p->lock);
-    p->request = 0;
-    pthread_mutex_unlock(&p->lock);
-    arbiter_cancel(p->config.arbiter);
+    claim_cancel(p->claim);
 }
 
 /* Who we are, for standbys that come from now on. A fenced host is no primary: they are refused. */
@@ -391,10 +374,9 @@ static void feed(struct primary *p, enum primary_event event, const char *why)
         p->status.since = clock_now();
         snprintf(p->status.why, sizeof(p->status.why), "%s", why);
     }
-    /* What the arbiter said, or failed to say, is of the time before. */
-    if (step.state == PRIMARY_PROTECTED)
-        p->status.answered = false;
     pthread_mutex_unlock(&p->lock);
+    if (step.state == PRIMARY_PROTECTED)
+        claim_forget(p->claim);
     if (step.state != before) {
         log_info("primary", "%s -> %s: %s%s%s", primary_state_name(before),
                  primary_state_name(step.state), primary_event_name(event), *why ? ": " : "", why);
@@ -408,35 +390,27 @@ static void feed(struct primary *p, enum primary_event event, const char *why)
     publish_local(p, step.state != before);
 }
 
-/* A grant counts once it is on disk; until then it is no answer. */
 static void handle_answer(struct primary *p, const struct letter *letter)
 {
-    pthread_mutex_lock(&p->lock);
-    const bool current = letter->answer.request != 0 && letter->answer.request == p->request;
-    if (current) {
-        p->request = 0;
-        p->status.answered = true;
-        p->status.last_answer = letter->answer.result;
-        snprintf(p->status.answer_text, sizeof(p->status.answer_text), "%s", letter->text);
-    }
-    pthread_mutex_unlock(&p->lock);
-    if (!current)
-        return;
-    if (letter->answer.result == ARBITER_REFUSED) {
-        feed(p, PRIMARY_EVENT_REFUSED, letter->text);
-        return;
-    }
     struct error err = {0};
-    if (letter->answer.result == ARBITER_UNKNOWN ||
-        term_store_advance(p->config.terms, letter->answer.term, TERM_OWNER, &err) < 0) {
+    switch (claim_settle(p->claim, letter->answer.number, letter->answer.result,
+                         letter->answer.term, letter->text, &err)) {
+    case CLAIM_GRANTED:
+        pthread_mutex_lock(&p->lock);
+        p->status.term = letter->answer.term;
+        pthread_mutex_unlock(&p->lock);
+        introduce(p);
+        feed(p, PRIMARY_EVENT_GRANTED, letter->text);
+        break;
+    case CLAIM_REFUSED:
+        feed(p, PRIMARY_EVENT_REFUSED, letter->text);
+        break;
+    case CLAIM_UNANSWERED:
         feed(p, PRIMARY_EVENT_UNANSWERED, err.code ? err.text : letter->text);
-        return;
+        break;
+    case CLAIM_STALE:
+        break;
     }
-    pthread_mutex_lock(&p->lock);
-    p->status.term = letter->answer.term;
-    pthread_mutex_unlock(&p->lock);
-    introduce(p);
-    feed(p, PRIMARY_EVENT_GRANTED, letter->text);
 }
 
 /* Silence of the heartbeat alone is not death while data keeps coming (DESIGN §6: heartbeat paths
@@ -580,7 +554,17 @@ int primary_create(const struct primary_config *config, struct primary **out, st
     p->ask_at = INT64_MAX;
     p->status.state = config->solo ? PRIMARY_SOLO : PRIMARY_WAITING;
     pthread_mutex_init(&p->lock, NULL);
+    const struct claim_config claim = {.vm = config->vm,
+                                       .who = config->who,
+                                       .purpose = ARBITER_SOLO,
+                                       .timeout = config->arbiter_timeout,
+                                       .arbiter = config->arbiter,
+                                       .terms = config->terms,
+                                       .answered = on_answer,
+                                       .context = p};
     int rc = mailbox_create(sizeof(struct letter), &p->mailbox, err);
+    if (rc == 0)
+        rc = claim_create(&claim, &p->claim, err);
     if (rc == 0)
         rc = begin_life(p, err);
     if (rc == 0)
@@ -604,13 +588,14 @@ void primary_destroy(struct primary **primary)
         door_shut(p->config.door);
         pthread_join(p->porter, NULL);
     }
-    if (p->mailbox)
-        act_cancel(p);
+    if (p->claim)
+        claim_cancel(p->claim);
     engine_destroy(&p->engine);
     struct letter letter;
     while (p->mailbox && mailbox_wait(p->mailbox, &letter, 0))
         if (letter.kind == LETTER_VISITOR)
             link_destroy(&letter.visitor.link);
+    claim_destroy(&p->claim);
     mailbox_destroy(&p->mailbox);
     pthread_mutex_destroy(&p->lock);
     free(p);
@@ -672,4 +657,5 @@ void primary_snapshot(struct primary *primary, struct primary_status *out)
     pthread_mutex_lock(&primary->lock);
     *out = primary->status;
     pthread_mutex_unlock(&primary->lock);
+    claim_snapshot(primary->claim, &out->claim);
 }

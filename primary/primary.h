@@ -10,7 +10,7 @@
 #define KEMARI_PRIMARY_PRIMARY_H
 
 #include "checkpoint/engine.h"
-#include "heartbeat/arbiter.h"
+#include "heartbeat/claim.h"
 #include "heartbeat/heartbeat.h"
 #include "heartbeat/term.h"
 #include "primary/fsm.h"
@@ -71,12 +71,10 @@ void primary_stop(struct primary *primary);
 struct primary_status {
     enum primary_state state;
     term_t term;
-    nsec_t since;                    /* of the state, clock_now() */
-    char why[ERROR_TEXT_MAX];        /* what led to the state */
-    char peer[LINK_PEER_MAX];        /* the standby, "" when there is none */
-    enum arbiter_result last_answer; /* valid when `answered` */
-    bool answered;
-    char answer_text[ERROR_TEXT_MAX];
+    nsec_t since;              /* of the state, clock_now() */
+    char why[ERROR_TEXT_MAX];  /* what led to the state */
+    char peer[LINK_PEER_MAX];  /* the standby, "" when there is none */
+    struct claim_status claim; /* the arbiter's last answer */
 };
 
 bool primary_is_fenced(struct primary *primary);

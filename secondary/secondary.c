@@ -40,9 +40,9 @@ struct letter {
         enum secondary_event event;
         bool certain;
         struct {
+            uint64_t number;
             enum arbiter_result result;
             term_t term;
-            uint64_t request;
         } answer;
         term_t term;
     };
@@ -55,6 +55,7 @@ struct secondary {
     struct secondary_config config;
     struct mailbox *mailbox;
     struct standby *standby;
+    struct claim *claim; /* to the next term */
     struct connector *connector;
 
     /* role's thread */
@@ -69,8 +70,6 @@ struct secondary {
     struct secondary_takeover takeover;
 
     pthread_mutex_t lock; /* protects all below */
-    uint64_t request;     /* number of the arbiter request whose answer counts; 0: none */
-    uint64_t last_request;
     struct secondary_status status;
 };
 
@@ -139,15 +138,12 @@ static void on_standby_event(void *context, enum standby_event event, const stru
     post(s, &letter, why ? why->text : "");
 }
 
-static void on_answer(void *owner, const struct arbiter_answer *answer)
+static void on_answer(void *context, uint64_t number, enum arbiter_result result, term_t term,
+                      const char *text)
 {
-    struct secondary *s = owner;
     struct letter letter = {.kind = LETTER_ANSWER,
-                            .answer = {.result = answer->result, .term = answer->term}};
-    pthread_mutex_lock(&s->lock);
-    letter.answer.request = s->request;
-    pthread_mutex_unlock(&s->lock);
-    post(s, &letter, answer->text);
+                            .answer = {.number = number, .result = result, .term = term}};
+    post(context, &letter, text);
 }
 
 void secondary_suspect(struct secondary *secondary, const char *why, bool certain)
@@ -232,32 +228,11 @@ static void act_follow(struct secondary *s)
 
 static void act_ask(struct secondary *s, const char *why)
 {
-    pthread_mutex_lock(&s->lock);
-    s->request = ++s->last_request;
-    const term_t term = s->status.term;
-    pthread_mutex_unlock(&s->lock);
-    const struct arbiter_request request = {
-        .vm = s->config.vm,
-        .who = s->config.who,
-        .purpose = ARBITER_PROMOTE,
-        .expected = term,
-        .next = term + 1,
-        .why = why,
-        .timeout = s->config.arbiter_timeout,
-    };
     struct error err = {0};
-    if (arbiter_request(s->config.arbiter, &request, on_answer, s, &err) == 0)
+    if (claim_ask(s->claim, known_term(s), why, &err) == 0)
         return;
     log_error("secondary", "can't ask the arbiter: %s", err.text);
     note(s, true, "arbiter.error", err.text);
-}
-
-static void act_cancel(struct secondary *s)
-{
-    pthread_mutex_lock(&s->lock);
-    s->request = 0;
-    pthread_mutex_unlock(&s->lock);
-    arbiter_cancel(s->config.arbiter);
 }
 
 static void end_with(struct secondary *s, enum secondary_end end)
@@ -299,7 +274,7 @@ static void act_promote(struct secondary *s)
 static void carry_out(struct secondary *s, unsigned actions, const char *why)
 {
     if (actions & SECONDARY_ACT_CANCEL)
-        act_cancel(s);
+        claim_cancel(s->claim);
     if (actions & SECONDARY_ACT_FOLLOW)
         act_follow(s);
     if (actions & SECONDARY_ACT_UNFOLLOW)
@@ -347,10 +322,9 @@ static void feed(struct secondary *s, enum secondary_event event, const char *wh
         s->status.since = clock_now();
         snprintf(s->status.why, sizeof(s->status.why), "%s", why);
     }
-    /* What the arbiter said, or failed to say, is of the time before. */
-    if (step.state == SECONDARY_READY)
-        s->status.answered = false;
     pthread_mutex_unlock(&s->lock);
+    if (step.state == SECONDARY_READY)
+        claim_forget(s->claim);
     /* The grant is already recorded; nothing may delay what follows it. */
     carry_out(s, step.actions, why);
     publish_local(s);
@@ -466,34 +440,27 @@ static void handle_standby(struct secondary *s, const struct letter *letter)
     }
 }
 
-/* A grant counts once it is on disk; until then it is no answer. */
 static void handle_answer(struct secondary *s, const struct letter *letter)
 {
-    pthread_mutex_lock(&s->lock);
-    const bool current = letter->answer.request != 0 && letter->answer.request == s->request;
-    if (current) {
-        s->request = 0;
-        s->status.answered = true;
-        s->status.last_answer = letter->answer.result;
-        snprintf(s->status.answer_text, sizeof(s->status.answer_text), "%s", letter->text);
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (!current)
-        return;
-    if (letter->answer.result == ARBITER_REFUSED) {
-        feed(s, SECONDARY_EVENT_REFUSED, letter->text);
-        return;
-    }
     struct error err = {0};
-    if (letter->answer.result == ARBITER_UNKNOWN ||
-        term_store_advance(s->config.terms, letter->answer.term, TERM_OWNER, &err) < 0) {
+    switch (claim_settle(s->claim, letter->answer.number, letter->answer.result,
+                         letter->answer.term, letter->text, &err)) {
+    case CLAIM_GRANTED:
+        pthread_mutex_lock(&s->lock);
+        s->status.term = letter->answer.term;
+        pthread_mutex_unlock(&s->lock);
+
+        feed(s, SECONDARY_EVENT_GRANTED, letter->text);
+        break;
+    case CLAIM_REFUSED:
+        feed(s, SECONDARY_EVENT_REFUSED, letter->text);
+        break;
+    case CLAIM_UNANSWERED:
         feed(s, SECONDARY_EVENT_UNANSWERED, err.code ? err.text : letter->text);
-        return;
+        break;
+    case CLAIM_STALE:
+        break;
     }
-    pthread_mutex_lock(&s->lock);
-    s->status.term = letter->answer.term;
-    pthread_mutex_unlock(&s->lock);
-    feed(s, SECONDARY_EVENT_GRANTED, letter->text);
 }
 
 static void handle(struct secondary *s, const struct letter *letter)
@@ -560,7 +527,17 @@ int secondary_create(const struct secondary_config *config, struct secondary **o
                                                .connected = on_connected,
                                                .failed = on_connect_failed,
                                                .context = s};
+    const struct claim_config claim = {.vm = config->vm,
+                                       .who = config->who,
+                                       .purpose = ARBITER_PROMOTE,
+                                       .timeout = config->arbiter_timeout,
+                                       .arbiter = config->arbiter,
+                                       .terms = config->terms,
+                                       .answered = on_answer,
+                                       .context = s};
     int rc = mailbox_create(sizeof(struct letter), &s->mailbox, err);
+    if (rc == 0)
+        rc = claim_create(&claim, &s->claim, err);
     if (rc == 0)
         rc = standby_create(&standby, &s->standby, err);
     if (rc == 0)
@@ -579,13 +556,14 @@ void secondary_destroy(struct secondary **secondary)
     if (!s)
         return;
     connector_destroy(&s->connector);
-    if (s->mailbox)
-        act_cancel(s);
+    if (s->claim)
+        claim_cancel(s->claim);
     standby_destroy(&s->standby);
     struct letter letter;
     while (s->mailbox && mailbox_wait(s->mailbox, &letter, 0))
         if (letter.kind == LETTER_LINK)
             link_destroy(&letter.link.link);
+    claim_destroy(&s->claim);
     mailbox_destroy(&s->mailbox);
     pthread_mutex_destroy(&s->lock);
     free(s);
@@ -621,6 +599,7 @@ void secondary_snapshot(struct secondary *secondary, struct secondary_status *ou
     pthread_mutex_lock(&secondary->lock);
     *out = secondary->status;
     pthread_mutex_unlock(&secondary->lock);
+    claim_snapshot(secondary->claim, &out->claim);
 }
 
 void secondary_standby_stats(struct secondary *secondary, struct standby_stats *out)

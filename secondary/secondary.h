@@ -5,7 +5,7 @@
 #ifndef KEMARI_SECONDARY_SECONDARY_H
 #define KEMARI_SECONDARY_SECONDARY_H
 
-#include "heartbeat/arbiter.h"
+#include "heartbeat/claim.h"
 #include "heartbeat/heartbeat.h"
 #include "heartbeat/term.h"
 #include "secondary/fsm.h"
@@ -82,9 +82,7 @@ struct secondary_status {
     char why[ERROR_TEXT_MAX];     /* what led to the state */
     char trouble[ERROR_TEXT_MAX]; /* why the last attempt to connect failed, "" after success */
     char peer[LINK_PEER_MAX];
-    enum arbiter_result last_answer; /* valid when `answered` */
-    bool answered;
-    char answer_text[ERROR_TEXT_MAX];
+    struct claim_status claim; /* the arbiter's last answer */
 };
 
 void secondary_snapshot(struct secondary *secondary, struct secondary_status *out);

@@ -15,6 +15,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "vmm/machine_internal.h"
 #include "vmm/state.h"
 
@@ -209,6 +210,15 @@ static int load_tsc(struct machine *m, uint32_t khz, nsec_t taken, struct error 
     return rc;
 }
 
+/* There are KVMs that give every guest the host's TSC whatever offset is set. kvmclock is right
+ * there all the same, but who reads the TSC itself should know. */
+static void warn_of_fixed_tsc(const struct machine *m)
+{
+    uint64_t now;
+    if (msr_read(vcpu_fd(m->vcpus[0]), MSR_TSC, &now) == 0 && now < m->scratch[0].tsc)
+        log_warning("machine", "this host's KVM can't shift the TSC: the guest sees it go back");
+}
+
 static int load_vm(struct machine *m, const struct section_set *set, nsec_t taken,
                    struct error *err)
 {
@@ -219,6 +229,8 @@ static int load_vm(struct machine *m, const struct section_set *set, nsec_t take
         rc = vm_chips_decode(&chips, set, err);
     if (rc == 0)
         rc = load_tsc(m, clock.tsc_khz, taken, err);
+    if (rc == 0)
+        warn_of_fixed_tsc(m);
     if (rc == 0)
         rc = load_clock(m, &clock, taken, err);
     return rc < 0 ? rc : vm_chips_apply(&chips, m->vm_fd, err);

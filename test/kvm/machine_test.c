@@ -49,6 +49,12 @@ static void write_kernel(const uint8_t *code, size_t size)
 static const uint8_t counting[] = {0x48, 0xff, 0x04, 0x25, 0x00, 0x00, 0x30, 0x00, 0xeb, 0xf6};
 #define COUNTER 0x300000u
 
+/* mov ecx, 0x10; mov edx, 0x1000; xor eax, eax; wrmsr (TSC = 2^44); then as above */
+static const uint8_t setting_tsc[] = {0xb9, 0x10, 0x00, 0x00, 0x00, 0xba, 0x00, 0x10,
+                                      0x00, 0x00, 0x31, 0xc0, 0x0f, 0x30, 0x48, 0xff,
+                                      0x04, 0x25, 0x00, 0x00, 0x30, 0x00, 0xeb, 0xf6};
+#define TSC_SET ((uint64_t)1 << 44)
+
 /* mov eax, 0xd0000000; jmp rax: executes from where nothing is */
 static const uint8_t derailing[] = {0xb8, 0x00, 0x00, 0x00, 0xd0, 0xff, 0xe0};
 
@@ -363,6 +369,59 @@ static void a_parked_guest_does_not_move(void)
     tear_down(&s);
 }
 
+/* The guest TSC of a vCPU: the end of its section "vcpu.run". */
+static uint64_t tsc_of(const struct section_set *set, uint32_t vcpu)
+{
+    const struct section *s = section_set_find(set, "vcpu.run", vcpu);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(s);
+    struct wire_reader r = {.bytes = section_set_data(set, s) + s->size - 8, .size = 8};
+    return wire_get_u64(&r);
+}
+
+static uint32_t tsc_khz_of(const struct section_set *set)
+{
+    const struct section *s = section_set_find(set, "vm.clock", 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(s);
+    struct wire_reader r = {.bytes = section_set_data(set, s) + 8, .size = 4};
+    return wire_get_u32(&r);
+}
+
+static void save_parked(struct setup *s, struct section_set *set)
+{
+    machine_park(s->machine);
+    section_set_reset(set);
+    CU_ASSERT_EQUAL_FATAL(machine_save(s->machine, set, NULL), 0);
+}
+
+static void tscs_keep_their_distance_and_move_on(void)
+{
+    struct setup a = set_up(setting_tsc, sizeof(setting_tsc), 3), b = set_up(NULL, 0, 3);
+    struct section_set *before = section_set_create(), *after = section_set_create();
+    struct error err = {0};
+    start(&a);
+    CU_ASSERT_TRUE(counts(&a));
+    save_parked(&a, before);
+    /* The software KVM gives every guest the host's TSC and lets nobody set it. Elsewhere vCPU 0
+     * has set its own; the others, which never ran, are equal. */
+    const bool own = tsc_of(before, 0) >= TSC_SET;
+    CU_ASSERT_TRUE(own || tsc_of(before, 0) == tsc_of(before, 1));
+    CU_ASSERT_EQUAL(tsc_of(before, 1), tsc_of(before, 2));
+
+    CU_ASSERT_EQUAL(machine_boot(b.machine, &err), 0);
+    CU_ASSERT_EQUAL_FATAL(machine_load(b.machine, before, SEC(5), &err), 0);
+    machine_resume(b.machine);
+    save_parked(&b, after);
+    const uint64_t passed = tsc_of(after, 0) - tsc_of(before, 0);
+    CU_ASSERT(passed >= (own ? (uint64_t)4999 * tsc_khz_of(before) : 0));
+    CU_ASSERT(passed < (uint64_t)3600 * 1000 * tsc_khz_of(before));
+    for (uint32_t i = 1; i < 3; i++)
+        CU_ASSERT_EQUAL(tsc_of(after, i) - tsc_of(before, i), passed);
+    section_set_destroy(&before);
+    section_set_destroy(&after);
+    tear_down(&a);
+    tear_down(&b);
+}
+
 /* A copy of a set with section `victim` left out, shortened by a byte, or of another version. */
 enum damage { DAMAGE_MISSING, DAMAGE_SHORT, DAMAGE_VERSION, DAMAGES };
 
@@ -462,6 +521,7 @@ static const struct test_case cases[] = {
      a_guest_that_resets_all_the_time_can_be_parked},
     {"park and resume may be on different threads", park_and_resume_may_be_on_different_threads},
     {"a parked guest does not move", a_parked_guest_does_not_move},
+    {"TSCs keep their distance and move on", tscs_keep_their_distance_and_move_on},
     {"damaged state is refused section by section", damaged_state_is_refused_section_by_section},
     {"tampered state hurts the guest only", tampered_state_hurts_the_guest_only},
 };

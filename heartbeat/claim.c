@@ -1,0 +1,107 @@
+#include "heartbeat/claim.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct claim {
+    struct claim_config config; /* set at creation */
+
+    pthread_mutex_t lock; /* protects all below */
+    uint64_t open;        /* number of the question whose answer counts; 0: none */
+    uint64_t last;        /* number of the last question */
+    struct claim_status status;
+};
+
+int claim_create(const struct claim_config *config, struct claim **out, struct error *err)
+{
+    struct claim *claim = calloc(1, sizeof(*claim));
+    *out = claim;
+    if (!claim)
+        return error_set(err, -ENOMEM, "claim: out of memory");
+    claim->config = *config;
+    pthread_mutex_init(&claim->lock, NULL);
+    return 0;
+}
+
+void claim_destroy(struct claim **claim)
+{
+    if (!*claim)
+        return;
+    claim_cancel(*claim);
+    pthread_mutex_destroy(&(*claim)->lock);
+    free(*claim);
+    *claim = NULL;
+}
+
+static void on_answer(void *owner, const struct arbiter_answer *answer)
+{
+    struct claim *claim = owner;
+    pthread_mutex_lock(&claim->lock);
+    const uint64_t number = claim->open;
+    pthread_mutex_unlock(&claim->lock);
+    claim->config.answered(claim->config.context, number, answer->result, answer->term,
+                           answer->text);
+}
+
+int claim_ask(struct claim *claim, term_t term, const char *why, struct error *err)
+{
+    pthread_mutex_lock(&claim->lock);
+    claim->open = ++claim->last;
+    pthread_mutex_unlock(&claim->lock);
+    const struct arbiter_request request = {
+        .vm = claim->config.vm,
+        .who = claim->config.who,
+        .purpose = claim->config.purpose,
+        .expected = term,
+        .next = term + 1,
+        .why = why,
+        .timeout = claim->config.timeout,
+    };
+    return arbiter_request(claim->config.arbiter, &request, on_answer, claim, err);
+}
+
+void claim_cancel(struct claim *claim)
+{
+    pthread_mutex_lock(&claim->lock);
+    claim->open = 0;
+    pthread_mutex_unlock(&claim->lock);
+    arbiter_cancel(claim->config.arbiter);
+}
+
+enum claim_outcome claim_settle(struct claim *claim, uint64_t number, enum arbiter_result result,
+                                term_t term, const char *text, struct error *err)
+{
+    pthread_mutex_lock(&claim->lock);
+    const bool current = number != 0 && number == claim->open;
+    if (current) {
+        claim->open = 0;
+        claim->status.answered = true;
+        claim->status.result = result;
+        snprintf(claim->status.text, sizeof(claim->status.text), "%s", text);
+    }
+    pthread_mutex_unlock(&claim->lock);
+    if (!current)
+        return CLAIM_STALE;
+    if (result == ARBITER_REFUSED)
+        return CLAIM_REFUSED;
+    if (result == ARBITER_UNKNOWN ||
+        term_store_advance(claim->config.terms, term, TERM_OWNER, err) < 0)
+        return CLAIM_UNANSWERED;
+    return CLAIM_GRANTED;
+}
+
+void claim_forget(struct claim *claim)
+{
+    pthread_mutex_lock(&claim->lock);
+    claim->status.answered = false;
+    pthread_mutex_unlock(&claim->lock);
+}
+
+void claim_snapshot(struct claim *claim, struct claim_status *out)
+{
+    pthread_mutex_lock(&claim->lock);
+    *out = claim->status;
+    pthread_mutex_unlock(&claim->lock);
+}
