@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -36,6 +37,7 @@ struct boot_image {
     int fd;
     uint64_t size;
     struct timespec modified; /* when `digest` was taken */
+    bool settled;             /* `modified` was long past then: another write would show in it */
     char digest[33];
 };
 
@@ -83,6 +85,13 @@ static int digest_file(struct boot_image *image, struct error *err)
     return rc;
 }
 
+/* File times move in steps of some milliseconds: two writes may leave the same one. */
+static void note_modified(struct boot_image *image, const struct stat *st)
+{
+    image->modified = st->st_mtim;
+    image->settled = time(NULL) > st->st_mtim.tv_sec + 1;
+}
+
 int boot_image_open(const char *role, const char *path, struct boot_image **out, struct error *err)
 {
     struct boot_image *image = calloc(1, sizeof(*image));
@@ -100,7 +109,7 @@ int boot_image_open(const char *role, const char *path, struct boot_image **out,
         rc = error_set(err, -EINVAL, "%s %s: not a regular file of 1 byte to 2 GiB", role, path);
     if (rc == 0) {
         image->size = (uint64_t)st.st_size;
-        image->modified = st.st_mtim;
+        note_modified(image, &st);
         rc = digest_file(image, err);
     }
     if (rc < 0) {
@@ -132,7 +141,8 @@ static int check_unchanged(struct boot_image *image, struct error *err)
     struct stat st;
     if (fstat(image->fd, &st) < 0)
         return error_set(err, -errno, "%s %s: %s", image->role, image->path, strerror(errno));
-    if ((uint64_t)st.st_size == image->size && st.st_mtim.tv_sec == image->modified.tv_sec &&
+    if (image->settled && (uint64_t)st.st_size == image->size &&
+        st.st_mtim.tv_sec == image->modified.tv_sec &&
         st.st_mtim.tv_nsec == image->modified.tv_nsec)
         return 0;
     char before[sizeof(image->digest)];
@@ -145,7 +155,7 @@ static int check_unchanged(struct boot_image *image, struct error *err)
     if (!same)
         return error_set(err, -ESTALE, "%s %s: was overwritten after the machine was made",
                          image->role, image->path);
-    image->modified = st.st_mtim;
+    note_modified(image, &st);
     return 0;
 }
 
