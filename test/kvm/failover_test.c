@@ -76,7 +76,7 @@ static void survive_every_step(const struct failover_pair_config *config, const 
 
 static void page_writers_survive_every_step(void)
 {
-    static const struct failover_pair_config configs[] = {
+    const struct failover_pair_config configs[] = {
         {"pagewriter", "pages=200 static=100 rate=300 report=3", MEMORY, 1, false, pipelined},
         {"pagewriter", "pages=200 vcpus=2 rate=300 report=3", MEMORY, 2, false, pipelined},
         {"pagewriter", "pages=200 vcpus=4 rate=100 report=3", MEMORY, 4, false, pipelined},
@@ -87,7 +87,7 @@ static void page_writers_survive_every_step(void)
 
 static void timers_survive_every_step(void)
 {
-    static const struct failover_pair_config configs[] = {
+    const struct failover_pair_config configs[] = {
         {"timer", "hz=300 report=5", MEMORY, 1, false, pipelined},
         {"timer", "hz=100 vcpus=4 report=5", MEMORY, 4, false, pipelined},
     };
@@ -97,7 +97,7 @@ static void timers_survive_every_step(void)
 
 static void registers_survive_every_step(void)
 {
-    static const struct failover_pair_config configs[] = {
+    const struct failover_pair_config configs[] = {
         {"state", "report=20", MEMORY, 1, false, pipelined},
         {"state", "vcpus=2 report=20", MEMORY, 2, false, pipelined},
     };
