@@ -475,6 +475,19 @@ static void finish(struct primary *p, enum primary_end end, const char *why)
     p->end = end;
 }
 
+/* A first commit releases output before its event is handled, and a link that fails right then
+ * takes that event with it. */
+static bool has_spoken(struct primary *p)
+{
+    struct engine_stats *stats = malloc(sizeof(*stats));
+    if (!stats)
+        abort();
+    engine_snapshot(p->engine, stats);
+    p->spoke = p->spoke || stats->epochs_committed > 0;
+    free(stats);
+    return p->spoke;
+}
+
 static void handle(struct primary *p, struct letter *letter)
 {
     switch (letter->kind) {
@@ -485,7 +498,7 @@ static void handle(struct primary *p, struct letter *letter)
         feed(p, PRIMARY_EVENT_CONNECTED, letter->text);
         break;
     case LETTER_FSM:
-        if (letter->event == PRIMARY_EVENT_LOST_HELD && !p->spoke) {
+        if (letter->event == PRIMARY_EVENT_LOST_HELD && !has_spoken(p)) {
             letter->event = PRIMARY_EVENT_LOST_NEW;
             p->wait_until = wait_end(p);
         }

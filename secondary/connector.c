@@ -58,6 +58,10 @@ static int attempt(struct connector *c, struct session *session)
     if (rc == 0)
         rc = session_connect(link, &c->config.session, session, &err);
     if (rc == 0) {
+        /* Whatever was asked for until now is done; what follows asks for another link. */
+        pthread_mutex_lock(&c->lock);
+        c->go = false;
+        pthread_mutex_unlock(&c->lock);
         c->config.connected(c->config.context, link, session);
         return 0;
     }

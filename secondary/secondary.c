@@ -22,6 +22,7 @@ enum letter_kind {
     LETTER_STANDBY, /* an event of the standby */
     LETTER_FSM,     /* an event for the table */
     LETTER_SUSPECT,
+    LETTER_ALIVE, /* that was wrong */
     LETTER_ANSWER,
     LETTER_TERM,
     LETTER_FAILED, /* for good */
@@ -154,9 +155,8 @@ void secondary_suspect(struct secondary *secondary, const char *why, bool certai
 
 void secondary_alive(struct secondary *secondary)
 {
-    struct standby_stats stats;
-    standby_snapshot(secondary->standby, &stats);
-    post_event(secondary, stats.following ? SECONDARY_EVENT_WELL : SECONDARY_EVENT_ALIVE, "");
+    struct letter letter = {.kind = LETTER_ALIVE};
+    post(secondary, &letter, "");
 }
 
 void secondary_superseded(struct secondary *secondary, term_t term)
@@ -378,6 +378,15 @@ static void recheck_doubt(struct secondary *s)
     }
 }
 
+/* Whether the link is up is looked up here, after all letters that came before: a link lost since
+ * tells so in the next one. */
+static void handle_alive(struct secondary *s, const struct letter *letter)
+{
+    struct standby_stats stats;
+    standby_snapshot(s->standby, &stats);
+    feed(s, stats.following ? SECONDARY_EVENT_WELL : SECONDARY_EVENT_ALIVE, letter->text);
+}
+
 /* Could the guest continue from what this side holds? */
 static bool holds_guest(const struct secondary *s)
 {
@@ -398,6 +407,14 @@ static void meet_stranger(struct secondary *s, const struct letter *letter)
 static void handle_link(struct secondary *s, const struct letter *letter)
 {
     struct error err = {0};
+    /* Before anything of it is taken over: the term and life known are those of the state held. */
+    if (!secondary_fsm_step(s->status.state, SECONDARY_EVENT_CONNECTED).legal) {
+        struct link *link = letter->link.link;
+        link_destroy(&link);
+        log_info("secondary", "a second link in state %s is closed",
+                 secondary_state_name(s->status.state));
+        return;
+    }
     if (holds_guest(s) && letter->link.life != s->life) {
         meet_stranger(s, letter);
         return;
@@ -440,16 +457,24 @@ static void handle_standby(struct secondary *s, const struct letter *letter)
     }
 }
 
+/* A grant is worth nothing while a full synchronisation overwrites what is held: the letter that
+ * says so is on its way then, and takes the question back. */
 static void handle_answer(struct secondary *s, const struct letter *letter)
 {
     struct error err = {0};
-    switch (claim_settle(s->claim, letter->answer.number, letter->answer.result,
-                         letter->answer.term, letter->text, &err)) {
+    enum arbiter_result result = letter->answer.result;
+    const bool kept = result == ARBITER_GRANTED && standby_keep(s->standby);
+    if (result == ARBITER_GRANTED && !kept)
+        result = ARBITER_UNKNOWN;
+    const enum claim_outcome outcome = claim_settle(s->claim, letter->answer.number, result,
+                                                    letter->answer.term, letter->text, &err);
+    if (kept && outcome != CLAIM_GRANTED)
+        standby_let_go(s->standby);
+    switch (outcome) {
     case CLAIM_GRANTED:
         pthread_mutex_lock(&s->lock);
         s->status.term = letter->answer.term;
         pthread_mutex_unlock(&s->lock);
-
         feed(s, SECONDARY_EVENT_GRANTED, letter->text);
         break;
     case CLAIM_REFUSED:
@@ -482,6 +507,9 @@ static void handle(struct secondary *s, const struct letter *letter)
         break;
     case LETTER_SUSPECT:
         handle_suspect(s, letter);
+        break;
+    case LETTER_ALIVE:
+        handle_alive(s, letter);
         break;
     case LETTER_ANSWER:
         handle_answer(s, letter);

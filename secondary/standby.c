@@ -38,6 +38,7 @@ struct standby {
     pthread_mutex_t lock; /* protects all below */
     pthread_cond_t changed;
     bool stop;
+    bool kept;                            /* see standby_keep() */
     struct staged_epoch queue[QUEUE_MAX]; /* oldest first */
     size_t queue_count;
     bool applying;
@@ -126,6 +127,10 @@ static int begin(struct standby *s, epoch_t epoch, enum message_epoch_kind kind,
      * from now on there is no consistent state to continue from. */
     pthread_mutex_lock(&s->lock);
     wait_applied(s);
+    if (s->kept) {
+        pthread_mutex_unlock(&s->lock);
+        return error_set(err, -ECANCELED, "the state held is about to be promoted");
+    }
     const bool was_promotable = s->stats.promotable;
     s->stats.promotable = false;
     s->stats.synchronising = true;
@@ -373,6 +378,22 @@ void standby_say_goodbye(struct standby *standby, const char *text)
 void standby_supersede(struct standby *standby)
 {
     last_words(standby, MESSAGE_GOODBYE_SUPERSEDED, "the standby was granted the guest");
+}
+
+bool standby_keep(struct standby *standby)
+{
+    pthread_mutex_lock(&standby->lock);
+    standby->kept = standby->stats.promotable;
+    const bool kept = standby->kept;
+    pthread_mutex_unlock(&standby->lock);
+    return kept;
+}
+
+void standby_let_go(struct standby *standby)
+{
+    pthread_mutex_lock(&standby->lock);
+    standby->kept = false;
+    pthread_mutex_unlock(&standby->lock);
 }
 
 int standby_promote(struct standby *standby, struct standby_takeover *out, struct error *err)

@@ -76,6 +76,13 @@ void standby_unfollow(struct standby *standby);
 void standby_say_goodbye(struct standby *standby, const char *text);
 void standby_supersede(struct standby *standby);
 
+/* Before a grant is used: from now on what is held stays. A full synchronisation that begins is
+ * refused (its link ends), so that the grant is never spent on a memory that is being overwritten.
+ * False when there is nothing to keep, now. Idempotent. */
+bool standby_keep(struct standby *standby);
+/* The grant came to nothing: synchronisations are welcome again. */
+void standby_let_go(struct standby *standby);
+
 /* Turns the standby into the guest as of its last committed epoch: unfollow, apply what is
  * committed, load the state. The caller holds the grant, already durable (DESIGN §6); the guest
  * does not run yet. -ENODATA when not promotable. After another error the machine is unusable. */

@@ -529,7 +529,7 @@ inline promote(h)
     :: else
     fi;
     if
-#ifdef MUTANT_CLAIM_UNCHECKED
+#ifdef MUTANT_STATE_NOT_KEPT
     :: !me.promotable ->
         printf("host %d: promotion failed\n", h);
         forget(h);
@@ -680,12 +680,12 @@ inline tidy()
     next_state = 0; actions = 0; legal = false
 }
 
-/* standby_claim(): a standby whose memory is being overwritten by a full synchronisation (the letter
+/* standby_keep(): a standby whose memory is being overwritten by a full synchronisation (the letter
  * that says so is still on its way) does not use a grant. */
-#if defined(MUTANT_CLAIM_UNCHECKED) || defined(MUTANT_PROMOTE_SYNCHRONISING)
-#define CLAIMED true
+#if defined(MUTANT_STATE_NOT_KEPT) || defined(MUTANT_PROMOTE_SYNCHRONISING)
+#define KEPT true
 #else
-#define CLAIMED (me.primary || me.promotable)
+#define KEPT (me.primary || me.promotable)
 #endif
 
 /* handle_answer(): a grant counts once it is on disk. The process may die in between. */
@@ -694,15 +694,15 @@ inline record_grant(h, event)
     legal = true;
 #ifndef MUTANT_GRANT_VOLATILE
     if
-    :: CLAIMED -> record(h, me.asked + 1, TERM_OWNER)
+    :: KEPT -> record(h, me.asked + 1, TERM_OWNER)
     :: else
     fi;
 #endif
     if
-    :: !CLAIMED -> ask(h); ev = NOBODY
-    :: CLAIMED && !legal -> ask(h); ev = NOBODY
-    :: CLAIMED && legal && crashes > 0 -> printf("host %d: crashes\n", h); die(h); ev = NOBODY
-    :: CLAIMED && legal ->
+    :: !KEPT -> ask(h); ev = NOBODY
+    :: KEPT && !legal -> ask(h); ev = NOBODY
+    :: KEPT && legal && crashes > 0 -> printf("host %d: crashes\n", h); die(h); ev = NOBODY
+    :: KEPT && legal ->
         me.term = me.asked + 1; me.request = REQUEST_NONE; me.asked = 0;
         used = me.term;
         ev = event

@@ -244,6 +244,32 @@ static void a_standby_that_lost_its_link_synchronises_again(void)
     pair_end(&p);
 }
 
+static void a_state_that_a_grant_was_taken_for_is_not_overwritten(void)
+{
+    struct pair p;
+    pair_start(&p, &default_policy, 1);
+    CU_ASSERT_FALSE(standby_keep(p.standby));
+    pair_connect(&p);
+    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], 1));
+    engine_drop_link(p.engine, "cut by the test");
+    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_LINK_LOST], 1));
+    standby_unfollow(p.standby);
+    CU_ASSERT_TRUE(standby_keep(p.standby));
+
+    pair_connect(&p);
+    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_LINK_LOST], 2));
+    standby_unfollow(p.standby);
+    CU_ASSERT_EQUAL(p.standby_events[STANDBY_EVENT_NOT_READY], 0);
+    CU_ASSERT_TRUE(standby_keep(p.standby));
+
+    standby_let_go(p.standby);
+    pair_connect(&p);
+    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], 2));
+    CU_ASSERT_EQUAL(p.standby_events[STANDBY_EVENT_NOT_READY], 1);
+    fail_over_and_judge(&p);
+    pair_end(&p);
+}
+
 static void alone_output_flows_until_the_next_standby_commits(void)
 {
     struct pair p;
@@ -344,6 +370,8 @@ static const struct test_case cases[] = {
     {"what was seen is never lost under any policy", what_was_seen_is_never_lost_under_any_policy},
     {"a standby that lost its link synchronises again",
      a_standby_that_lost_its_link_synchronises_again},
+    {"a state that a grant was taken for is not overwritten",
+     a_state_that_a_grant_was_taken_for_is_not_overwritten},
     {"alone, output flows until the next standby commits",
      alone_output_flows_until_the_next_standby_commits},
     {"a dirty set beyond the staging memory is survived",
