@@ -101,14 +101,13 @@ static int save_devices(struct machine *m, struct section_set *set, struct error
     return rc;
 }
 
-/* Every vCPU's state is read by its own thread, the first one's and all others by the caller: an
- * ioctl of a vCPU takes some microseconds, and it takes a dozen of them. */
+/* An ioctl of a vCPU takes some microseconds, and reading its state takes a dozen of them: several
+ * vCPUs are read on several threads. */
 int machine_save(struct machine *m, struct section_set *set, struct error *err)
 {
     assert(!m->running);
     const struct machine_section section = {.vcpus = m->config.vcpus, .ended = (uint8_t)m->ended};
     run_begin_job(m->run, capture_vcpu);
-    capture_vcpu(m, 0);
     int rc = state_save(&machine_table, 0, &section, set, err);
     if (rc == 0)
         rc = save_vm(m, set, err);

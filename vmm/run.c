@@ -3,22 +3,23 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* One vCPU thread, as the gate sees it. Protected by the lock. */
 struct gate {
-    pthread_cond_t go; /* `reasons`, `quit` or `job_waits` changed */
+    pthread_cond_t go; /* `reasons` or `quit` changed, or there is a job */
     bool is_parked;
-    bool job_waits;
 };
 
 struct run {
     /* set at creation */
     unsigned vcpus;
+    unsigned helpers; /* vCPU threads to wake for a job */
     void (*kick)(void *context, unsigned index);
     void *context;
 
     pthread_mutex_t lock;
-    pthread_cond_t parked_changed; /* `parked` or `jobs_left` */
+    pthread_cond_t parked_changed; /* `parked` or `job_done` */
 
     /* protected by `lock`; `reasons` and `quit` are read without it, too */
     unsigned reasons;
@@ -26,9 +27,18 @@ struct run {
     unsigned parked;
     bool in_transition;
     void (*job)(void *context, unsigned index);
-    unsigned jobs_left;
+    unsigned job_next; /* first vCPU that nobody has taken; `vcpus` when there is none */
+    unsigned job_done;
     struct gate gates[]; /* per vCPU */
 };
+
+/* The caller works, too; more threads than processors would only get in each other's way. */
+static unsigned helpers_for(unsigned vcpus)
+{
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    const unsigned others = processors > 1 ? (unsigned)processors - 1 : 0;
+    return others < vcpus - 1 ? others : vcpus - 1;
+}
 
 struct run *run_create(unsigned vcpus, void (*kick)(void *context, unsigned index), void *context)
 {
@@ -39,6 +49,8 @@ struct run *run_create(unsigned vcpus, void (*kick)(void *context, unsigned inde
     run->kick = kick;
     run->context = context;
     run->reasons = 1;
+    run->job_next = vcpus;
+    run->helpers = helpers_for(vcpus);
     pthread_mutex_init(&run->lock, NULL);
     pthread_cond_init(&run->parked_changed, NULL);
     for (unsigned i = 0; i < vcpus; i++)
@@ -70,15 +82,17 @@ static void wake_all(struct run *run)
         pthread_cond_signal(&run->gates[i].go);
 }
 
-/* Holding `lock`, which is given up while the job runs. */
-static void do_job(struct run *run, unsigned index)
+/* Holding `lock`, which is given up while the job runs: works until everything is taken. */
+static void work(struct run *run)
 {
-    run->gates[index].job_waits = false;
-    pthread_mutex_unlock(&run->lock);
-    run->job(run->context, index);
-    pthread_mutex_lock(&run->lock);
-    if (--run->jobs_left == 0)
-        pthread_cond_broadcast(&run->parked_changed);
+    while (run->job_next < run->vcpus) {
+        const unsigned index = run->job_next++;
+        pthread_mutex_unlock(&run->lock);
+        run->job(run->context, index);
+        pthread_mutex_lock(&run->lock);
+        if (++run->job_done == run->vcpus)
+            pthread_cond_broadcast(&run->parked_changed);
+    }
 }
 
 bool run_gate(struct run *run, unsigned index)
@@ -89,8 +103,8 @@ bool run_gate(struct run *run, unsigned index)
     run->parked++;
     pthread_cond_broadcast(&run->parked_changed);
     while (run->reasons > 0 && !run->quit)
-        if (gate->job_waits)
-            do_job(run, index);
+        if (run->job_next < run->vcpus)
+            work(run);
         else
             pthread_cond_wait(&gate->go, &run->lock);
     gate->is_parked = false;
@@ -167,20 +181,20 @@ void run_begin_job(struct run *run, void (*job)(void *context, unsigned index))
     /* Before the first stop a thread may still be on its way to the gate. */
     while (run->parked < run->vcpus)
         pthread_cond_wait(&run->parked_changed, &run->lock);
-    assert(run->reasons > 0 && run->jobs_left == 0);
+    assert(run->reasons > 0 && run->job_next == run->vcpus);
     run->job = job;
-    run->jobs_left = run->vcpus - 1;
-    for (unsigned i = 1; i < run->vcpus; i++) {
-        run->gates[i].job_waits = true;
+    run->job_next = 0;
+    run->job_done = 0;
+    for (unsigned i = 0; i < run->helpers; i++)
         pthread_cond_signal(&run->gates[i].go);
-    }
     pthread_mutex_unlock(&run->lock);
 }
 
 void run_finish_job(struct run *run)
 {
     pthread_mutex_lock(&run->lock);
-    while (run->jobs_left > 0)
+    work(run);
+    while (run->job_done < run->vcpus)
         pthread_cond_wait(&run->parked_changed, &run->lock);
     pthread_mutex_unlock(&run->lock);
 }

@@ -37,9 +37,10 @@ void run_end_transition(struct run *run, bool stay_stopped);
 /* Takes one reason to stop away. */
 void run_resume(struct run *run);
 
-/* Has the threads of all vCPUs but the first call `job` once, all at the same time; the caller can
- * do the first one's share and other work until run_finish_job() waits for them. All are parked:
- * between run_stop() and run_resume(), or before the first run_resume(). */
+/* Calls `job` once for every vCPU: on vCPU threads, as many as the host has processors for, and on
+ * the caller's thread once it is in run_finish_job(), which returns when all is done. In between
+ * the caller may do other work. A thread may get any vCPU. All are parked: between run_stop() and
+ * run_resume(), or before the first run_resume(). */
 void run_begin_job(struct run *run, void (*job)(void *context, unsigned index));
 void run_finish_job(struct run *run);
 

@@ -149,7 +149,7 @@ static void count_job(void *context, unsigned index)
     ((struct fleet *)context)->jobs[index]++;
 }
 
-static void every_thread_but_the_first_does_a_job_once(void)
+static void a_job_is_done_once_for_every_vcpu(void)
 {
     struct fleet *f = fleet_create();
     run_resume(f->run);
@@ -157,8 +157,7 @@ static void every_thread_but_the_first_does_a_job_once(void)
         run_stop(f->run);
         run_begin_job(f->run, count_job);
         run_finish_job(f->run);
-        CU_ASSERT_EQUAL(f->jobs[0], 0);
-        for (unsigned i = 1; i < VCPUS; i++)
+        for (unsigned i = 0; i < VCPUS; i++)
             CU_ASSERT_EQUAL(f->jobs[i], round);
         run_resume(f->run);
     }
@@ -232,7 +231,7 @@ static const struct test_case cases[] = {
     {"nobody runs before the first resume", nobody_runs_before_the_first_resume},
     {"a thousand stops all hold", a_thousand_stops_all_hold},
     {"two reasons need two resumes", two_reasons_need_two_resumes},
-    {"every thread but the first does a job once", every_thread_but_the_first_does_a_job_once},
+    {"a job is done once for every vCPU", a_job_is_done_once_for_every_vcpu},
     {"transitions and stops do not wait for each other for ever",
      transitions_and_stops_do_not_wait_for_each_other_for_ever},
     {"a transition can stop for good", a_transition_can_stop_for_good},
