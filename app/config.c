@@ -123,6 +123,12 @@ int config_read(int argc, char **argv, FILE *out, struct config *config, enum co
     return rc;
 }
 
+static void free_words(struct config_words *words)
+{
+    free(words->text);
+    free(words->words);
+}
+
 static void free_address(struct config_address *address)
 {
     free(address->text);
@@ -141,6 +147,14 @@ void config_free(struct config *config)
     free(config->cmdline);
     free(config->console_log);
     free(config->secret_file);
+    free(config->arbiter_key_prefix);
+    free(config->arbiter_ca_file);
+    free(config->arbiter_cert_file);
+    free(config->arbiter_key_file);
+    free(config->arbiter_user);
+    free(config->arbiter_password_file);
+    free_words(&config->arbiter_command);
+    free_words(&config->arbiter_endpoints);
     for (size_t i = 0; i < CONFIG_NETS_MAX; i++)
         free(config->nets[i].tap);
     for (size_t i = 0; i < CONFIG_DISKS_MAX; i++)

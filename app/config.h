@@ -19,18 +19,25 @@
 #include "base/log.h"
 #include "base/types.h"
 
-#define CONFIG_NETS_MAX   8
-#define CONFIG_DISKS_MAX  16
-#define CONFIG_PATHS_MAX  8
-#define CONFIG_NAME_MAX   32 /* VM name, with the zero */
-#define CONFIG_SECRET_MIN 16 /* bytes of a secret file */
-#define CONFIG_SECRET_MAX 4096
+#define CONFIG_NETS_MAX     8
+#define CONFIG_DISKS_MAX    16
+#define CONFIG_PATHS_MAX    8
+#define CONFIG_NAME_MAX     32 /* VM name, with the zero */
+#define CONFIG_WORDS_MAX    32
+#define CONFIG_PASSWORD_MAX 256 /* bytes of a password, with the zero */
+#define CONFIG_SECRET_MIN   16  /* bytes of a secret file */
+#define CONFIG_SECRET_MAX   4096
 
 enum config_role { CONFIG_ROLE_PRIMARY, CONFIG_ROLE_SECONDARY };
 enum config_machine { CONFIG_MACHINE_KVM };
 enum config_serial { CONFIG_SERIAL_HELD, CONFIG_SERIAL_FREE };
 enum config_policy { CONFIG_POLICY_PIPELINED, CONFIG_POLICY_KEMARI, CONFIG_POLICY_INTERVAL };
-enum config_arbiter { CONFIG_ARBITER_NONE, CONFIG_ARBITER_MANUAL };
+enum config_arbiter {
+    CONFIG_ARBITER_NONE,
+    CONFIG_ARBITER_MANUAL,
+    CONFIG_ARBITER_COMMAND,
+    CONFIG_ARBITER_ETCD,
+};
 
 /* Every `char *` is owned by the config and NULL when the option was not given and has no default.
  */
@@ -48,6 +55,12 @@ struct config_net {
 struct config_disk {
     char *path;
     bool read_only;
+};
+
+struct config_words {
+    char *text;                       /* as written; NULL when not given */
+    char *list[CONFIG_WORDS_MAX + 1]; /* ends with NULL; points into `words` */
+    char *words;                      /* owned */
 };
 
 struct config_path { /* of the heartbeat: UDP, both ends of one family */
@@ -106,7 +119,18 @@ struct config {
 
     /* [arbiter] */
     enum config_arbiter arbiter;
-    nsec_t arbiter_timeout; /* after which an unanswered question counts as "unreachable" */
+    nsec_t arbiter_timeout;         /* after which an unanswered question counts as "unreachable" */
+    nsec_t arbiter_attempt_timeout; /* 0: the kind's own */
+    nsec_t arbiter_probe_interval;  /* 0: never */
+    struct config_words arbiter_command;
+    struct config_words arbiter_endpoints;
+    char *arbiter_key_prefix;
+    char *arbiter_ca_file;
+    char *arbiter_cert_file;
+    char *arbiter_key_file;
+    char *arbiter_user;
+    char *arbiter_password_file;
+    char arbiter_password[CONFIG_PASSWORD_MAX]; /* content of the file without a final newline */
 };
 
 enum config_action {

@@ -98,6 +98,8 @@ static int parse_value(const struct check *check, const struct config_option *op
         return config_parse_enum(text, option->names, member, check->err);
     case CONFIG_KIND_ADDRESS:
         return config_parse_address(text, "tcp://", member, check->err);
+    case CONFIG_KIND_WORDS:
+        return config_parse_words(text, member, check->err);
     case CONFIG_KIND_GROUP:
         return parse_group(text, member, check->err);
     case CONFIG_KIND_NET:
@@ -251,6 +253,53 @@ static int check_heartbeat(const struct check *check)
     return 0;
 }
 
+static bool is_endpoint(const char *url)
+{
+    const char *host = strncmp(url, "http://", 7) == 0    ? url + 7
+                       : strncmp(url, "https://", 8) == 0 ? url + 8
+                                                          : "";
+    return *host && !strpbrk(host, "/?#@");
+}
+
+static int check_etcd(const struct check *check)
+{
+    const struct config *config = check->config;
+    if (!config->arbiter_endpoints.text)
+        return FAIL(check, arbiter_endpoints, 0, -EINVAL,
+                    "this option is needed with arbiter type etcd");
+    for (size_t i = 0; config->arbiter_endpoints.list[i]; i++)
+        if (!is_endpoint(config->arbiter_endpoints.list[i]))
+            return FAIL(check, arbiter_endpoints, 0, -EINVAL,
+                        "\"%.100s\" is not http://HOST:PORT or https://HOST:PORT",
+                        config->arbiter_endpoints.list[i]);
+    if (config->arbiter_cert_file && !config->arbiter_key_file)
+        return FAIL(check, arbiter_key_file, 0, -EINVAL, "this option is needed with cert-file");
+    if (config->arbiter_key_file && !config->arbiter_cert_file)
+        return FAIL(check, arbiter_cert_file, 0, -EINVAL, "this option is needed with key-file");
+    if (config->arbiter_user && !config->arbiter_password_file)
+        return FAIL(check, arbiter_password_file, 0, -EINVAL, "this option is needed with user");
+    if (config->arbiter_password_file && !config->arbiter_user)
+        return FAIL(check, arbiter_user, 0, -EINVAL, "this option is needed with password-file");
+    return 0;
+}
+
+static int check_arbiter(const struct check *check)
+{
+    const struct config *config = check->config;
+    if (config->arbiter == CONFIG_ARBITER_ETCD)
+        return check_etcd(check);
+    if (config->arbiter != CONFIG_ARBITER_COMMAND)
+        return 0;
+    const char *program = config->arbiter_command.list[0];
+    if (!program)
+        return FAIL(check, arbiter_command, 0, -EINVAL,
+                    "this option is needed with arbiter type command");
+    if (*program != '/')
+        return FAIL(check, arbiter_command, 0, -EINVAL, "%.100s is not the whole path of a program",
+                    program);
+    return 0;
+}
+
 static int check_relations(const struct check *check)
 {
     const struct config *config = check->config;
@@ -261,7 +310,9 @@ static int check_relations(const struct check *check)
     int rc = check_pair(check);
     if (rc == 0)
         rc = check_devices(check);
-    return rc < 0 ? rc : check_heartbeat(check);
+    if (rc == 0)
+        rc = check_heartbeat(check);
+    return rc < 0 ? rc : check_arbiter(check);
 }
 
 int config_apply(const struct config_settings *settings, struct config *config, struct error *err)
@@ -316,43 +367,90 @@ static int check_console_log(const struct check *check)
     return rc;
 }
 
-static int read_secret(const struct check *check, int fd)
+/* What nobody else may know: `min` to `max` bytes, a final newline not counted. */
+struct secret_file {
+    const char *path;
+    void *bytes;
+    size_t min, max;
+    size_t size; /* as read */
+};
+
+static int read_secret(const struct check *check, int fd, struct secret_file *secret)
 {
-    struct config *config = check->config;
     struct stat st;
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-        return error_set(check->err, -EINVAL, "%s: not a regular file", config->secret_file);
+        return error_set(check->err, -EINVAL, "%s: not a regular file", secret->path);
     if (st.st_mode & 077)
         return error_set(check->err, -EPERM,
                          "%s: mode %04o lets others read or change it, set it to 0600",
-                         config->secret_file, st.st_mode & 07777);
+                         secret->path, st.st_mode & 07777);
     if (st.st_uid != 0 && st.st_uid != geteuid())
         return error_set(check->err, -EPERM, "%s: it belongs to user %u, not to root or us",
-                         config->secret_file, st.st_uid);
-    if (st.st_size > CONFIG_SECRET_MAX)
-        return error_set(check->err, -EINVAL, "%s: longer than %d bytes", config->secret_file,
-                         CONFIG_SECRET_MAX);
+                         secret->path, st.st_uid);
+    if ((uint64_t)st.st_size > secret->max)
+        return error_set(check->err, -EINVAL, "%s: longer than %zu bytes", secret->path,
+                         secret->max);
     const size_t size = (size_t)st.st_size;
-    const int rc = fd_read_all(fd, config->secret, size);
+    const int rc = fd_read_all(fd, secret->bytes, size);
     if (rc < 0)
-        return error_set(check->err, rc, "%s: %s", config->secret_file, strerror(-rc));
-    config->secret_size = size && config->secret[size - 1] == '\n' ? size - 1 : size;
-    if (config->secret_size < CONFIG_SECRET_MIN)
-        return error_set(check->err, -EINVAL, "%s: shorter than %d bytes", config->secret_file,
-                         CONFIG_SECRET_MIN);
+        return error_set(check->err, rc, "%s: %s", secret->path, strerror(-rc));
+    secret->size = size && ((char *)secret->bytes)[size - 1] == '\n' ? size - 1 : size;
+    if (secret->size < secret->min)
+        return error_set(check->err, -EINVAL, "%s: shorter than %zu bytes", secret->path,
+                         secret->min);
     return 0;
 }
 
-static int check_secret(const struct check *check)
+static int check_secret(const struct check *check, const struct config_option *option,
+                        struct secret_file *secret)
 {
-    const char *path = check->config->secret_file;
-    if (!path)
+    if (!secret->path)
         return 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    int rc = fd < 0 ? error_set(check->err, -errno, "%s: %s", path, strerror(errno))
-                    : read_secret(check, fd);
+    int fd = open(secret->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int rc = fd < 0 ? error_set(check->err, -errno, "%s: %s", secret->path, strerror(errno))
+                    : read_secret(check, fd, secret);
     fd_close(&fd);
-    return rc < 0 ? fail_at(check, OPTION(secret_file), 0) : 0;
+    return rc < 0 ? fail_at(check, option, 0) : 0;
+}
+
+static int check_secrets(const struct check *check)
+{
+    struct config *config = check->config;
+    struct secret_file secret = {.path = config->secret_file,
+                                 .bytes = config->secret,
+                                 .min = CONFIG_SECRET_MIN,
+                                 .max = CONFIG_SECRET_MAX};
+    int rc = check_secret(check, OPTION(secret_file), &secret);
+    if (rc < 0)
+        return rc;
+    config->secret_size = secret.size;
+    struct secret_file password = {.path = config->arbiter_password_file,
+                                   .bytes = config->arbiter_password,
+                                   .min = 1,
+                                   .max = CONFIG_PASSWORD_MAX - 1};
+    rc = check_secret(check, OPTION(arbiter_password_file), &password);
+    config->arbiter_password[password.size] = '\0';
+    return rc;
+}
+
+/* Files of the arbiter's own; those of TLS are read when it is used. */
+static int check_arbiter_files(const struct check *check)
+{
+    const struct config *config = check->config;
+    const struct {
+        const char *path;
+        const struct config_option *option;
+    } files[] = {{config->arbiter_ca_file, OPTION(arbiter_ca_file)},
+                 {config->arbiter_cert_file, OPTION(arbiter_cert_file)},
+                 {config->arbiter_key_file, OPTION(arbiter_key_file)}};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(files); i++)
+        if (files[i].path)
+            rc = check_file(check, files[i].option, 0, files[i].path, O_RDONLY, false);
+    const char *program = config->arbiter_command.list[0];
+    if (rc == 0 && program && access(program, X_OK) < 0)
+        rc = FAIL(check, arbiter_command, 0, -errno, "%s: %s", program, strerror(errno));
+    return rc;
 }
 
 int config_check_files(const struct config_settings *settings, struct config *config,
@@ -368,5 +466,7 @@ int config_check_files(const struct config_settings *settings, struct config *co
                         config->disks[i].read_only ? O_RDONLY : O_RDWR, true);
     if (rc == 0)
         rc = check_console_log(&check);
-    return rc == 0 ? check_secret(&check) : rc;
+    if (rc == 0)
+        rc = check_arbiter_files(&check);
+    return rc == 0 ? check_secrets(&check) : rc;
 }

@@ -14,7 +14,7 @@ static const char *const log_names[] = {"error", "warning", "info", "debug", NUL
 static const char *const machine_names[] = {"kvm", NULL};
 static const char *const serial_names[] = {"held", "free", NULL};
 static const char *const policy_names[] = {"pipelined", "kemari", "interval", NULL};
-static const char *const arbiter_names[] = {"none", "manual", NULL};
+static const char *const arbiter_names[] = {"none", "manual", "command", "etcd", NULL};
 
 #define AT(member)    .offset = offsetof(struct config, member)
 #define COUNT(member) .count_offset = offsetof(struct config, member)
@@ -123,12 +123,46 @@ const struct config_option config_options[] = {
 
     {"arbiter", "type", "arbiter", CONFIG_KIND_ENUM, AT(arbiter), .fallback = "manual",
      .names = arbiter_names, .placeholder = "TYPE",
-     .help = "Who decides which host goes on alone: an operator (manual), or nobody (none), which "
-             "does not prevent split brain and is for drills on one machine"},
+     .help = "Who decides which host goes on alone: a key in etcd, a command that fences the other "
+             "host, an operator (manual), or nobody (none), which does not prevent split brain and "
+             "is for drills on one machine"},
     {"arbiter", "timeout", "arbiter-timeout", CONFIG_KIND_DURATION, AT(arbiter_timeout),
      .fallback = "10s", .min = MSEC(10), .max = SEC(3600), .placeholder = "TIME",
      .help = "After this long without an answer the arbiter counts as unreachable; the question "
              "stays open"},
+    {"arbiter", "attempt-timeout", "arbiter-attempt-timeout", CONFIG_KIND_DURATION,
+     AT(arbiter_attempt_timeout), .fallback = "0", .min = 0, .max = SEC(600), .placeholder = "TIME",
+     .help = "One attempt to get an answer ends after this long and is repeated; a command is "
+             "killed then; 0: 2s with etcd, 1min with command"},
+    {"arbiter", "command", "arbiter-command", CONFIG_KIND_WORDS, AT(arbiter_command),
+     .placeholder = "PROGRAM [WORD]...",
+     .help = "With type command: the agent that fences the other host, whole path and arguments, "
+             "separated by blanks, \"quoted\" where a word has some"},
+    {"arbiter", "endpoints", "arbiter-endpoints", CONFIG_KIND_WORDS, AT(arbiter_endpoints),
+     .placeholder = "URL [URL]...",
+     .help = "With type etcd: members of one etcd cluster, each http://HOST:PORT or "
+             "https://HOST:PORT, the same cluster on both hosts"},
+    {"arbiter", "key-prefix", "arbiter-key-prefix", CONFIG_KIND_STRING, AT(arbiter_key_prefix),
+     .fallback = "/kemari/", .placeholder = "TEXT",
+     .help = "With type etcd: the key is this and the VM's name, equal on both hosts"},
+    {"arbiter", "ca-file", "arbiter-ca-file", CONFIG_KIND_STRING, AT(arbiter_ca_file),
+     .placeholder = "FILE", .fallback_text = "the system's authorities",
+     .help = "With type etcd: PEM file of the authorities that etcd's certificates are checked "
+             "against"},
+    {"arbiter", "cert-file", "arbiter-cert-file", CONFIG_KIND_STRING, AT(arbiter_cert_file),
+     .placeholder = "FILE", .help = "With type etcd: PEM file of this host's certificate"},
+    {"arbiter", "key-file", "arbiter-key-file", CONFIG_KIND_STRING, AT(arbiter_key_file),
+     .placeholder = "FILE", .help = "With type etcd: PEM file of that certificate's key"},
+    {"arbiter", "user", "arbiter-user", CONFIG_KIND_STRING, AT(arbiter_user), .placeholder = "NAME",
+     .help = "With type etcd: whom to log in as, where etcd asks for that"},
+    {"arbiter", "password-file", "arbiter-password-file", CONFIG_KIND_STRING,
+     AT(arbiter_password_file), .placeholder = "FILE",
+     .help = "With type etcd: password of that user, readable by its owner only"},
+    {"arbiter", "probe-interval", "arbiter-probe-interval", CONFIG_KIND_DURATION,
+     AT(arbiter_probe_interval), .fallback = "2s", .min = 0, .max = SEC(3600),
+     .placeholder = "TIME",
+     .help = "With type etcd: how often it is tried whether the arbiter would answer, so that "
+             "status can warn; 0: never"},
 };
 const size_t config_option_count = ARRAY_SIZE(config_options);
 
@@ -221,6 +255,8 @@ bool config_option_format(const struct config_option *option, unsigned instance,
         return format_string(*(char *const *)member, out, size);
     case CONFIG_KIND_ADDRESS:
         return format_string(((const struct config_address *)member)->text, out, size);
+    case CONFIG_KIND_WORDS:
+        return format_string(((const struct config_words *)member)->text, out, size);
     case CONFIG_KIND_UINT:
         snprintf(out, size, "%u", *(const unsigned *)member);
         return true;

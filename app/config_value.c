@@ -270,6 +270,52 @@ int config_parse_disk(const char *text, struct config_disk *out, struct error *e
     return out->path ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
 
+/* Ends the word at *p in place; what follows it, or NULL when a quote is left open. */
+static char *cut_word(char *p)
+{
+    char *to = p;
+    bool quoted = false;
+    for (; *p && (quoted || *p != ' '); p++) {
+        if (*p == '"')
+            quoted = !quoted;
+        else
+            *to++ = *p;
+    }
+    char *next = *p ? p + 1 : p;
+    *to = '\0';
+    return quoted ? NULL : next;
+}
+
+int config_parse_words(const char *text, struct config_words *out, struct error *err)
+{
+    *out = (struct config_words){.text = strdup(text), .words = strdup(text)};
+    size_t count = 0;
+    int rc = out->text && out->words ? 0 : error_set(err, -ENOMEM, "out of memory");
+    for (char *p = rc == 0 ? out->words : NULL; p && *p;) {
+        if (*p == ' ') {
+            p++;
+            continue;
+        }
+        char *word = p;
+        p = cut_word(word);
+        if (!p || !*word || count == CONFIG_WORDS_MAX)
+            rc = error_set(err, -EINVAL, "\"%.100s\" is not 1 to %d words, each quote closed", text,
+                           CONFIG_WORDS_MAX);
+        else
+            out->list[count++] = word;
+        if (rc < 0)
+            break;
+    }
+    if (rc == 0 && !count)
+        rc = error_set(err, -EINVAL, "\"%.100s\" has no word", text);
+    if (rc < 0) {
+        free(out->text);
+        free(out->words);
+        *out = (struct config_words){0};
+    }
+    return rc;
+}
+
 int config_parse_path(const char *text, struct config_path *out, struct error *err)
 {
     *out = (struct config_path){0};

@@ -36,6 +36,10 @@ int config_parse_net(const char *text, struct config_net *out, bool *has_mac, st
 /* PATH[,read-only]. Owns out->path. */
 int config_parse_disk(const char *text, struct config_disk *out, struct error *err);
 
+/* Words between blanks; double quotes keep blanks together and stand for themselves nowhere. 1 to
+ * CONFIG_WORDS_MAX of them, none empty. Owns out->text and out->words. */
+int config_parse_words(const char *text, struct config_words *out, struct error *err);
+
 /* LOCAL,REMOTE, each HOST:PORT, of one address family. Owns both texts. */
 int config_parse_path(const char *text, struct config_path *out, struct error *err);
 

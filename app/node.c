@@ -122,16 +122,44 @@ static int build_machine(struct node *node, struct error *err)
     return slab_create(c->staging_cap, &node->slab, err);
 }
 
+/* On the arbiter's thread. Nothing stops, but a failure now would find nobody to ask (DESIGN §6,
+ * arbiter only). */
+static void on_arbiter_reachable(void *context, bool reachable, const char *text)
+{
+    node_note(context, !reachable, reachable ? "arbiter.reachable" : "arbiter.unreachable", text);
+}
+
 static int build_arbiter(struct node *node, struct error *err)
 {
+    static const char *const kinds[] = {
+        [CONFIG_ARBITER_NONE] = "none",
+        [CONFIG_ARBITER_MANUAL] = "manual",
+        [CONFIG_ARBITER_COMMAND] = "command",
+        [CONFIG_ARBITER_ETCD] = "etcd",
+    };
     const char *directory = node->config->state_dir;
     int rc = make_directory(node, "state-dir", directory, 0700, err);
     if (rc == 0)
         rc = term_store_open(directory, node->config->name, &node->terms, err);
     if (rc < 0)
         return rc;
+    const struct config *c = node->config;
     const struct arbiter_config config = {
-        .kind = node->config->arbiter == CONFIG_ARBITER_NONE ? "none" : "manual"};
+        .kind = kinds[c->arbiter],
+        .command = (const char *const *)c->arbiter_command.list,
+        .etcd = {.endpoints = (const char *const *)c->arbiter_endpoints.list,
+                 .key_prefix = c->arbiter_key_prefix,
+                 .ca_file = c->arbiter_ca_file,
+                 .cert_file = c->arbiter_cert_file,
+                 .key_file = c->arbiter_key_file,
+                 .user = c->arbiter_user,
+                 .password = c->arbiter_user ? c->arbiter_password : NULL},
+        .attempt_timeout = c->arbiter_attempt_timeout,
+        .probe_interval = c->arbiter_probe_interval,
+        .vm = c->name,
+        .reachable = on_arbiter_reachable,
+        .context = node,
+    };
     return arbiter_create(&config, &node->arbiter, err);
 }
 

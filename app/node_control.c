@@ -250,12 +250,19 @@ static void fill_arbiter(struct node *node, const struct snapshots *s, struct co
     struct control_arbiter *a = &out->arbiter;
     snprintf(a->kind, sizeof(a->kind), "%s", arbiter_kind_name(node->arbiter));
     const struct claim_status *claim = s->is_primary ? &s->primary.claim : &s->secondary.claim;
+    char unreachable[ERROR_TEXT_MAX];
     struct arbiter_pending pending;
     if (arbiter_pending(node->arbiter, &pending)) {
         a->state = CONTROL_ARBITER_ASKING;
         a->asked_term = pending.next;
         snprintf(a->detail, sizeof(a->detail), "%s: %.*s", arbiter_purpose_name(pending.purpose),
                  ARBITER_TEXT_MAX, pending.why);
+        return;
+    }
+    if (!arbiter_reachable(node->arbiter, unreachable)) {
+        a->state = CONTROL_ARBITER_UNREACHABLE;
+        snprintf(a->detail, sizeof(a->detail), "%.*s", CONTROL_TEXT_MAX - 1, unreachable);
+        control_status_warn(out, "the arbiter can't be reached: a failure now would not fail over");
         return;
     }
     if (!claim->answered)

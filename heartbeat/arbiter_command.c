@@ -189,6 +189,7 @@ static void command_ask(void *state, const struct arbiter_attempt *attempt,
 
 const struct arbiter_kind arbiter_kind_command = {
     .name = "command",
+    .attempt_timeout = SEC(60),
     .create = command_create,
     .ask = command_ask,
     .destroy = command_destroy,

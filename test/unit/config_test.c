@@ -226,10 +226,58 @@ static void both_hosts_derive_the_same_mac(void)
 
 #define PAIR "listen = tcp://10.0.0.1:7000\npeer = tcp://10.0.0.2:7000\n"
 
+static void arbiters_get_their_words_and_passwords(void)
+{
+    struct config c;
+    enum config_action action;
+    struct error err = {0};
+    write_ini("[arbiter]\ntype = command\ncommand = /bin/sh  -c \"exit 10\" x\"\" \n"
+              "attempt-timeout = 30s\n");
+    CU_ASSERT_EQUAL_FATAL(read_words("-c ini", stdout, &c, &action, &err), 0);
+    CU_ASSERT_EQUAL(c.arbiter, CONFIG_ARBITER_COMMAND);
+    CU_ASSERT_STRING_EQUAL(c.arbiter_command.list[0], "/bin/sh");
+    CU_ASSERT_STRING_EQUAL(c.arbiter_command.list[2], "exit 10");
+    CU_ASSERT_STRING_EQUAL(c.arbiter_command.list[3], "x");
+    CU_ASSERT_PTR_NULL(c.arbiter_command.list[4]);
+    CU_ASSERT_EQUAL(c.arbiter_attempt_timeout, SEC(30));
+    config_free(&c);
+    write_ini("[arbiter]\ntype = etcd\nendpoints = http://10.0.0.1:2379 https://[::1]:2379\n"
+              "user = kemari\npassword-file = secret\nca-file = disk\n");
+    CU_ASSERT_EQUAL_FATAL(read_words("-c ini", stdout, &c, &action, &err), 0);
+    CU_ASSERT_EQUAL(c.arbiter, CONFIG_ARBITER_ETCD);
+    CU_ASSERT_STRING_EQUAL(c.arbiter_endpoints.list[1], "https://[::1]:2379");
+    CU_ASSERT_PTR_NULL(c.arbiter_endpoints.list[2]);
+    CU_ASSERT_STRING_EQUAL(c.arbiter_password, "0123456789abcdef");
+    CU_ASSERT_STRING_EQUAL(c.arbiter_key_prefix, "/kemari/");
+    config_free(&c);
+}
+
 static const struct {
     const char *more; /* from line 9 of the file on */
     const char *sentence;
 } ini_errors[] = {
+    {"[arbiter]\ntype = etcd\n",
+     "[arbiter] endpoints: this option is needed with arbiter type etcd"},
+    {"[arbiter]\ntype = etcd\nendpoints = 10.0.0.1:2379\n",
+     "ini:11: endpoints: \"10.0.0.1:2379\" is not http://HOST:PORT or https://HOST:PORT"},
+    {"[arbiter]\ntype = etcd\nendpoints = http://a:1\nuser = me\n",
+     "[arbiter] password-file: this option is needed with user"},
+    {"[arbiter]\ntype = etcd\nendpoints = http://a:1\npassword-file = secret\n",
+     "[arbiter] user: this option is needed with password-file"},
+    {"[arbiter]\ntype = etcd\nendpoints = http://a:1\ncert-file = disk\n",
+     "[arbiter] key-file: this option is needed with cert-file"},
+    {"[arbiter]\ntype = etcd\nendpoints = http://a:1\nca-file = gone\n",
+     "ini:12: ca-file: gone: No such file or directory"},
+    {"[arbiter]\ntype = etcd\nendpoints = http://a:1\nuser = me\npassword-file = open-secret\n",
+     "ini:13: password-file: open-secret: mode 0644 lets others read or change it, set it to 0600"},
+    {"[arbiter]\ntype = command\n",
+     "[arbiter] command: this option is needed with arbiter type command"},
+    {"[arbiter]\ntype = command\ncommand = fence_it\n",
+     "ini:11: command: fence_it is not the whole path of a program"},
+    {"[arbiter]\ntype = command\ncommand = /no/such agent\n",
+     "ini:11: command: /no/such: No such file or directory"},
+    {"[arbiter]\ncommand = /bin/true \"a b\n",
+     "ini:10: command: \"/bin/true \"a b\" is not 1 to 32 words, each quote closed"},
     {"gibberish\n", "ini:9: neither \"[section]\" nor \"key = value\""},
     {"colour = blue\n", "ini:9: there is no option colour in section [replication]"},
     {"[machin]\nvcpus = 2\n", "ini:10: there is no option vcpus in section [machin]"},
@@ -509,6 +557,7 @@ static const struct test_case cases[] = {
     {"every option of the file arrives", every_option_of_the_file_arrives},
     {"flags win over the file and suffice without one",
      flags_win_over_the_file_and_suffice_without_one},
+    {"arbiters get their words and passwords", arbiters_get_their_words_and_passwords},
     {"both hosts derive the same MAC", both_hosts_derive_the_same_mac},
     {"what is wrong in a file is told with its line",
      what_is_wrong_in_a_file_is_told_with_its_line},
