@@ -42,8 +42,12 @@ boot() {
         "$@" >"$work/console" 2>"$work/messages" || status=$?
     cat "$work/messages"
     if [ "$status" != 0 ]; then
-        printf 'FAILED: boot-linux exit status %s, console:\n' "$status"
-        tail -n 40 "$work/console"
+        printf 'FAILED: boot-linux exit status %s\n' "$status"
+        failures=$((failures + 1))
+    fi
+    # panic=-1 turns a panic of the guest into a reset, and a second boot would hide it.
+    if [ "$mode" = selftest ] && grep -q 'event reset' "$work/messages"; then
+        printf 'FAILED: the guest reset itself\n'
         failures=$((failures + 1))
     fi
 }
@@ -112,4 +116,9 @@ reboot)
     ;;
 *) die "unknown test '$what'" ;;
 esac
-[ "$failures" = 0 ] && echo "passed"
+if [ "$failures" != 0 ]; then
+    printf 'last console:\n'
+    tail -n 200 "$work/console"
+    exit 1
+fi
+echo "passed"

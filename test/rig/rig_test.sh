@@ -46,8 +46,10 @@ check "writes stay inside" no "$([ -e "$work/leaks" ] && echo yes || echo no)"
 # Two hosts: they reach each other, and b survives the power failure of a.
 status=0
 # shellcheck disable=SC2016
-"$rig" --two --a 'echo "$KEMARI_RIG_HOST up"; sleep 1000' --b '
-    busybox ping -c 1 -W 5 "$KEMARI_RIG_PEER" >/dev/null || exit 3
+"$rig" --two --a '
+    echo "$KEMARI_RIG_HOST up"
+    while :; do busybox nc -l -p 9999 </dev/null >/dev/null; done' --b '
+    until busybox nc -w 1 "$KEMARI_RIG_PEER" 9999 </dev/null >/dev/null 2>&1; do :; done
     rig-power-off a
     ! busybox ping -c 2 -W 1 "$KEMARI_RIG_PEER" >/dev/null || exit 4
     echo "$KEMARI_RIG_HOST alone"; exit 5' >"$work/two" 2>&1 || status=$?
