@@ -11,6 +11,7 @@ struct claim {
     pthread_mutex_t lock; /* protects all below */
     uint64_t open;        /* number of the question whose answer counts; 0: none */
     uint64_t last;        /* number of the last question */
+    term_t expected;      /* of the last question */
     struct claim_status status;
 };
 
@@ -49,6 +50,7 @@ int claim_ask(struct claim *claim, term_t term, const char *why, struct error *e
 {
     pthread_mutex_lock(&claim->lock);
     claim->open = ++claim->last;
+    claim->expected = term;
     pthread_mutex_unlock(&claim->lock);
     const struct arbiter_request request = {
         .vm = claim->config.vm,
@@ -65,9 +67,22 @@ int claim_ask(struct claim *claim, term_t term, const char *why, struct error *e
 void claim_cancel(struct claim *claim)
 {
     pthread_mutex_lock(&claim->lock);
+    const bool open = claim->open != 0;
+    const term_t expected = claim->expected;
     claim->open = 0;
     pthread_mutex_unlock(&claim->lock);
     arbiter_cancel(claim->config.arbiter);
+    if (!open)
+        return;
+    /* Granted unheard, it would be refused to the peer, should we die. */
+    const struct arbiter_request request = {
+        .vm = claim->config.vm,
+        .who = claim->config.who,
+        .purpose = claim->config.purpose,
+        .expected = expected,
+        .next = expected + 1,
+    };
+    arbiter_give_back(claim->config.arbiter, &request);
 }
 
 enum claim_outcome claim_settle(struct claim *claim, uint64_t number, enum arbiter_result result,

@@ -47,7 +47,8 @@ void claim_destroy(struct claim **claim);
 /* Asks for the term after `term`. Errors as arbiter_request(). */
 int claim_ask(struct claim *claim, term_t term, const char *why, struct error *err);
 
-/* Takes the question back: an answer that is under way will be STALE. */
+/* Takes the question back: an answer that is under way will be STALE, and a term that was granted
+ * unheard is handed back. */
 void claim_cancel(struct claim *claim);
 
 /* Judges an answer; a grant is made durable first. `err` says why when UNANSWERED for want of a

@@ -76,6 +76,8 @@ typedef host {
     byte request;
     byte asked;     /* expected term of the question */
 
+    byte returning; /* expected term of a question taken back, until it is handed back */
+
     byte life;      /* of the guest that runs here, or is followed */
     bool end_open;  /* this side's end of the link */
     byte link_term;
@@ -136,6 +138,7 @@ byte shared[6]; /* how much of a line that is no longer `cur` is history; 255: n
 byte complete[6]; /* of each line, what a standby has held whole */
 byte used = 1;  /* highest term somebody went on alone with */
 bool gone;      /* lost by more than P3 speaks of */
+bool early;     /* a question was refused in favour of a term that was then handed back */
 bool counted;   /* the one crash that P3 speaks of came while both sides said protected */
 
 byte kind, arg1, arg2, arg3, ev, word, was;
@@ -200,11 +203,14 @@ inline release(h, upto)
 }
 
 /* Somebody gave up: P3 with no crash, or with one that came while both said protected. A term granted
- * and not used by its owner (the question was taken back) is the known exception. */
+ * to a question that was taken back is the known exception, until it is handed back; and for good, if
+ * the peer asked in between and was refused. */
 #ifdef LIMIT_UNUSED_GRANT
 #define EXCUSED false
-#else
+#elif defined(LIMIT_EARLY_REFUSAL)
 #define EXCUSED (arbiter_term > used)
+#else
+#define EXCUSED (arbiter_term > used || early)
 #endif
 #define AT_MOST_ONE_CRASH (died == 0 || (died == 1 && counted))
 inline check_not_lost()
@@ -288,12 +294,14 @@ inline ask(h)
 {
     me.request = REQUEST_ASKED;
     me.asked = me.term;
+    me.returning = 0;
     printf("host %d: asks for term %d\n", h, me.term + 1)
 }
 
-/* Its answer will not be heard; the arbiter may have granted it. */
+/* claim_cancel(): its answer will not be heard; the arbiter may have granted it. */
 inline cancel(h)
 {
+    me.returning = me.asked;
     me.request = REQUEST_NONE;
     me.asked = 0
 }
@@ -304,7 +312,7 @@ inline forget(h)
 {
     close_end(h);
     clear_mail(h);
-    me.request = REQUEST_NONE; me.asked = 0;
+    me.request = REQUEST_NONE; me.asked = 0; me.returning = 0;
     me.life = 0; me.link_term = 0;
     me.lin = 0; me.said = 0; me.told = 0; me.engine = 0; me.outbox = 0;
     me.in_flight = 0; me.oldest = 0; me.newest = 0; me.sending = false; me.last_cut = 0;
@@ -886,7 +894,7 @@ proctype node(byte h)
         :: arbiter_term == me.asked ->
             arbiter_term = me.asked + 1; arbiter_who = WHO(h); ev = REQUEST_GRANTED
         :: arbiter_term == me.asked + 1 && arbiter_who == WHO(h) -> ev = REQUEST_GRANTED
-        :: else -> ev = REQUEST_REFUSED
+        :: else -> ev = REQUEST_REFUSED; early = (early || arbiter_term > used)
 #endif
         fi;
         printf("arbiter: asked by host %d, answer %d, its term is %d\n", h, ev, arbiter_term);
@@ -896,6 +904,19 @@ proctype node(byte h)
         fi;
         tidy()
     }
+    /* arbiter_give_back() */
+    :: atomic { me.up && me.returning > 0 ->
+        if
+        :: arbiter_term == me.returning + 1 && arbiter_who == WHO(h) ->
+            arbiter_term = me.returning;
+            arbiter_who = NOBODY;
+            printf("arbiter: host %d hands term %d back\n", h, arbiter_term + 1)
+        :: else
+        fi;
+        me.returning = 0;
+        tidy()
+    }
+
     /* The connector: handshake with the primary's door. */
     :: atomic { me.up && !me.primary && me.connecting && !me.end_open &&
         peer.up && peer.primary && !peer.end_open && !peer.taken && meetings > 0 ->
