@@ -99,8 +99,10 @@ static void fill_primary_state(const struct snapshots *s, struct control_status 
     out->protected = p->state == PRIMARY_PROTECTED && s->engine.state == ENGINE_REPLICATING;
     switch (p->state) {
     case PRIMARY_WAITING:
-        snprintf(out->reason, sizeof(out->reason),
-                 "no secondary has connected yet; output is held");
+        snprintf(out->reason, sizeof(out->reason), "%s",
+                 p->beginning ? "the guest has not begun: the arbiter must first say that no other "
+                                "host owns it"
+                              : "no secondary has connected yet; output is held");
         break;
     case PRIMARY_SYNCHRONISING:
         snprintf(out->reason, sizeof(out->reason), "memory is being copied to the secondary");
@@ -320,6 +322,7 @@ static void on_status(void *context, struct control_status *out)
                  node->config->peer.text);
     out->guest = (struct control_guest){
         .state = !s->is_primary                     ? CONTROL_GUEST_NONE
+                 : s->primary.beginning             ? CONTROL_GUEST_PARKED
                  : s->guest_off                     ? CONTROL_GUEST_OFF
                  : s->engine.parked                 ? CONTROL_GUEST_PARKED
                  : s->engine.state == ENGINE_FENCED ? CONTROL_GUEST_PARKED

@@ -155,8 +155,19 @@ void node_stop_role(struct node *node)
 
 static int run_primary(struct node *node, struct error *err)
 {
-    if (primary_run(node->primary) == PRIMARY_END_FAILED)
+    struct primary_status status;
+    switch (primary_run(node->primary)) {
+    case PRIMARY_END_FAILED:
         return error_set(err, -EIO, "the guest can't go on: see the log");
+    case PRIMARY_END_REFUSED:
+        primary_snapshot(node->primary, &status);
+        return error_set(err, -EPERM,
+                         "another host owns the guest (%.200s): start this one with role = "
+                         "secondary",
+                         status.claim.answered ? status.claim.text : "its heartbeat says so");
+    case PRIMARY_END_STOPPED:
+        break;
+    }
     return 0;
 }
 

@@ -8,10 +8,10 @@
 struct claim {
     struct claim_config config; /* set at creation */
 
-    pthread_mutex_t lock; /* protects all below */
-    uint64_t open;        /* number of the question whose answer counts; 0: none */
-    uint64_t last;        /* number of the last question */
-    term_t expected;      /* of the last question */
+    pthread_mutex_t lock;         /* protects all below */
+    uint64_t open;                /* number of the question whose answer counts; 0: none */
+    uint64_t last;                /* number of the last question */
+    struct arbiter_request asked; /* the last question; only terms and purpose are valid */
     struct claim_status status;
 };
 
@@ -46,43 +46,46 @@ static void on_answer(void *owner, const struct arbiter_answer *answer)
                            answer->text);
 }
 
-int claim_ask(struct claim *claim, term_t term, const char *why, struct error *err)
+static int ask(struct claim *claim, struct arbiter_request request, const char *why,
+               struct error *err)
 {
+    request.vm = claim->config.vm;
+    request.who = claim->config.who;
+    request.timeout = claim->config.timeout;
     pthread_mutex_lock(&claim->lock);
     claim->open = ++claim->last;
-    claim->expected = term;
+    claim->asked = request;
     pthread_mutex_unlock(&claim->lock);
-    const struct arbiter_request request = {
-        .vm = claim->config.vm,
-        .who = claim->config.who,
-        .purpose = claim->config.purpose,
-        .expected = term,
-        .next = term + 1,
-        .why = why,
-        .timeout = claim->config.timeout,
-    };
+    request.why = why;
     return arbiter_request(claim->config.arbiter, &request, on_answer, claim, err);
+}
+
+int claim_ask(struct claim *claim, term_t term, const char *why, struct error *err)
+{
+    const struct arbiter_request request = {
+        .purpose = claim->config.purpose, .expected = term, .next = term + 1};
+    return ask(claim, request, why, err);
+}
+
+int claim_begin(struct claim *claim, term_t recorded, struct error *err)
+{
+    const term_t next = recorded ? recorded : 1;
+    const struct arbiter_request request = {
+        .purpose = ARBITER_START, .expected = next - 1, .next = next, .held = recorded != 0};
+    return ask(claim, request, "the primary begins", err);
 }
 
 void claim_cancel(struct claim *claim)
 {
     pthread_mutex_lock(&claim->lock);
-    const bool open = claim->open != 0;
-    const term_t expected = claim->expected;
+    const bool had = claim->open != 0;
+    const struct arbiter_request asked = claim->asked;
     claim->open = 0;
     pthread_mutex_unlock(&claim->lock);
     arbiter_cancel(claim->config.arbiter);
-    if (!open)
-        return;
-    /* Granted unheard, it would be refused to the peer, should we die. */
-    const struct arbiter_request request = {
-        .vm = claim->config.vm,
-        .who = claim->config.who,
-        .purpose = claim->config.purpose,
-        .expected = expected,
-        .next = expected + 1,
-    };
-    arbiter_give_back(claim->config.arbiter, &request);
+    /* A term that was claimed to begin stays with this host: nobody needs it back. */
+    if (had && asked.purpose != ARBITER_START)
+        arbiter_give_back(claim->config.arbiter, &asked);
 }
 
 enum claim_outcome claim_settle(struct claim *claim, uint64_t number, enum arbiter_result result,

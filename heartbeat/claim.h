@@ -47,8 +47,12 @@ void claim_destroy(struct claim **claim);
 /* Asks for the term after `term`. Errors as arbiter_request(). */
 int claim_ask(struct claim *claim, term_t term, const char *why, struct error *err);
 
-/* Takes the question back: an answer that is under way will be STALE, and a term that was granted
- * unheard is handed back. */
+/* For a primary that is about to begin, with an arbiter that remembers: asks for term 1 (`recorded`
+ * 0), or whether `recorded`, which is on disk as this host's own, is still the current term. */
+int claim_begin(struct claim *claim, term_t recorded, struct error *err);
+
+/* Takes the question back: an answer that is under way will be STALE, and what the arbiter has
+ * granted meanwhile is handed back to it (arbiter_give_back()), or the peer would be refused. */
 void claim_cancel(struct claim *claim);
 
 /* Judges an answer; a grant is made durable first. `err` says why when UNANSWERED for want of a

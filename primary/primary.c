@@ -548,7 +548,12 @@ static int take_term(struct primary *p, struct error *err)
                          "this host was the secondary in term %llu: another host owns the guest; "
                          "start it with role = secondary",
                          (unsigned long long)record.term);
-    p->status.term = record.term ? record.term : 1;
+    p->status.term = record.term;
+    p->status.beginning = arbiter_remembers(p->config.arbiter) && !p->config.solo;
+    if (p->status.beginning)
+        return 0; /* the arbiter is asked by begin_term() */
+    if (!record.term)
+        p->status.term = 1;
     return term_store_advance(p->config.terms, p->status.term, TERM_OWNER, err);
 }
 
@@ -615,11 +620,81 @@ void primary_destroy(struct primary **primary)
     *primary = NULL;
 }
 
+/* Another host owns the guest. */
+static bool end_refused(struct primary *p, const char *why)
+{
+    struct error err = {0};
+    const struct term_record record = term_store_current(p->config.terms);
+    if (record.ownership == TERM_OWNER &&
+        term_store_advance(p->config.terms, record.term, TERM_LOST, &err) < 0)
+        log_error("primary", "can't record that term %llu is lost: %s",
+                  (unsigned long long)record.term, err.text);
+    note(p, true, "primary.refused", why);
+    p->ended = true;
+    p->end = PRIMARY_END_REFUSED;
+    return false;
+}
+
+static bool ask_to_begin(struct primary *p)
+{
+    struct error err = {0};
+    if (claim_begin(p->claim, term_store_current(p->config.terms).term, &err) == 0)
+        return true;
+    log_error("primary", "can't ask the arbiter: %s", err.text);
+    p->ended = true;
+    p->end = PRIMARY_END_FAILED;
+    return false;
+}
+
+/* True when the guest may begin. While an arbiter with a memory has not said that this host owns
+ * the guest, it does not even run: what it would do could not be committed in any term. Nobody
+ * waits at the door yet, and the only news that count are the answer, a peer that owns a higher
+ * term, and the operator. */
+static bool begin_term(struct primary *p)
+{
+    struct error err = {0};
+    if (!ask_to_begin(p))
+        return false;
+    for (;;) {
+        struct letter letter;
+        if (!mailbox_wait(p->mailbox, &letter, INT64_MAX))
+            continue;
+        if (letter.kind == LETTER_STOP) {
+            p->ended = true;
+            p->end = PRIMARY_END_STOPPED;
+            return false;
+        }
+        if (letter.kind == LETTER_FSM && letter.event == PRIMARY_EVENT_SUPERSEDED)
+            return end_refused(p, letter.text);
+        if (letter.kind != LETTER_ANSWER)
+            continue;
+        switch (claim_settle(p->claim, letter.answer.number, letter.answer.result,
+                             letter.answer.term, letter.text, &err)) {
+        case CLAIM_GRANTED:
+            pthread_mutex_lock(&p->lock);
+            p->status.term = letter.answer.term;
+            p->status.beginning = false;
+            pthread_mutex_unlock(&p->lock);
+            return true;
+        case CLAIM_REFUSED:
+            return end_refused(p, letter.text);
+        case CLAIM_UNANSWERED:
+            if (!ask_to_begin(p))
+                return false;
+            break;
+        case CLAIM_STALE:
+            break;
+        }
+    }
+}
+
 enum primary_end primary_run(struct primary *primary)
 {
     struct primary *p = primary;
-    introduce(p);
     p->status.since = clock_now();
+    if (p->status.beginning && !begin_term(p))
+        return p->end;
+    introduce(p);
     p->wait_until = wait_end(p);
     p->spoke = p->config.solo;
     engine_start_guest(p->engine);

@@ -46,6 +46,7 @@ struct primary_config {
 enum primary_end {
     PRIMARY_END_STOPPED, /* by the operator, or the guest switched itself off */
     PRIMARY_END_FAILED,  /* the guest can't go on */
+    PRIMARY_END_REFUSED, /* the guest never began: the arbiter says that another host owns it */
 };
 
 /* Takes the term: a store that says OWNER, or one that has never been used (term 1 then). -EPERM
@@ -74,6 +75,7 @@ struct primary_status {
     nsec_t since;              /* of the state, clock_now() */
     char why[ERROR_TEXT_MAX];  /* what led to the state */
     char peer[LINK_PEER_MAX];  /* the standby, "" when there is none */
+    bool beginning;            /* the guest waits for the arbiter's word that nobody else owns it */
     struct claim_status claim; /* the arbiter's last answer */
 };
 

@@ -478,7 +478,12 @@ static void handle_answer(struct secondary *s, const struct letter *letter)
         feed(s, SECONDARY_EVENT_GRANTED, letter->text);
         break;
     case CLAIM_REFUSED:
-        feed(s, SECONDARY_EVENT_REFUSED, letter->text);
+        /* Denied, though nobody else has won: the primary is said to live, and what is held may
+         * still be needed. An operator may ask again (failover). */
+        if (letter->answer.term <= known_term(s))
+            handle_alive(s, letter);
+        else
+            feed(s, SECONDARY_EVENT_REFUSED, letter->text);
         break;
     case CLAIM_UNANSWERED:
         feed(s, SECONDARY_EVENT_UNANSWERED, err.code ? err.text : letter->text);
