@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""usage: etcd.py BUILD
+
+A pair whose arbiter is a real etcd on the network between the hosts: terms are claimed, won and
+refused there, and its absence stops nothing but is told.
+"""
+
+import shutil
+import signal
+import subprocess
+import sys
+
+import support
+from oracle import Oracle
+from support import check, wait_until
+
+ADDRESS = "10.99.0.100"
+URL = f"http://{ADDRESS}:2379"
+ARBITER = {"arbiter": "etcd", "arbiter_endpoints": URL, "arbiter_probe_interval": "100ms",
+           "arbiter_attempt_timeout": "500ms"}
+
+
+class Etcd:
+    """Runs in the namespace of the switches. Use as a context."""
+
+    def __init__(self, world):
+        self.inside = ["ip", "netns", "exec", world.network.names["c"]]
+        self.folder = world.folder / "etcd"
+        world.network.ip("c", "addr", "add", f"{ADDRESS}/24", "dev", "data")
+        self.server = None
+
+    def __enter__(self):
+        peer = f"http://{ADDRESS}:2380"
+        self.server = subprocess.Popen(
+            [*self.inside, "etcd", "--data-dir", self.folder, "--unsafe-no-fsync",
+             "--listen-client-urls", URL, "--advertise-client-urls", URL,
+             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+             "--initial-cluster", f"default={peer}"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=support.die_with_parent)
+        wait_until(lambda: self.ctl("endpoint", "health")[0] == 0, "etcd comes up")
+        return self
+
+    def __exit__(self, *unused):
+        self.server.send_signal(signal.SIGCONT)
+        self.server.kill()
+        self.server.wait()
+
+    def ctl(self, *words):
+        done = subprocess.run([*self.inside, "etcdctl", f"--endpoints={URL}", *words],
+                              env={"ETCDCTL_API": "3", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                              capture_output=True, text=True, timeout=30)
+        return done.returncode, done.stdout.strip()
+
+    def freeze(self):
+        self.server.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.server.send_signal(signal.SIGCONT)
+
+    def key(self):
+        return self.ctl("get", "--print-value-only", "/kemari/pair")[1]
+
+
+def start(world):
+    primary, secondary = world.start_pair(**ARBITER)
+    oracle = Oracle(world).start()
+    oracle.wait_answers(3)
+    return primary, secondary, oracle
+
+
+def arbiter_is(state):
+    return lambda status: status["arbiter"]["state"] == state
+
+
+def the_next_term_is_won_at_etcd(world):
+    with Etcd(world) as etcd:
+        primary, secondary, oracle = start(world)
+        check(etcd.key().startswith("term 1 owner "), f"the key says {etcd.key()}")
+        primary.kill()
+        status = secondary.wait_for_state("alone")
+        check(status["term"] == 2, f"term {status['term']}")
+        check(etcd.key().startswith("term 2 owner "), f"the key says {etcd.key()}")
+        oracle.wait_answers(3)
+        # The one that comes back as primary is told who owns the guest, and that is final.
+        primary.start("primary", **ARBITER)
+        check(primary.wait_exit() == 1, "a second primary runs")
+        check("another host owns the guest" in primary.log.read_text(), "it doesn't say why")
+        primary.start("secondary", **ARBITER)
+        secondary.wait_protected()
+        oracle.wait_answers(3)
+
+
+def without_etcd_nothing_stops_but_nothing_fails_over(world):
+    with Etcd(world) as etcd:
+        primary, secondary, oracle = start(world)
+        etcd.freeze()
+        for host in (primary, secondary):
+            status = host.wait_for("an unreachable arbiter", arbiter_is("unreachable"))
+            check(any("would not fail over" in text for text in status["warnings"]),
+                  "no warning of it")
+            check(host.has_event("arbiter.unreachable"), "no event of it")
+        oracle.wait_answers(3)
+        etcd.thaw()
+        for host in (primary, secondary):
+            host.wait_for("the arbiter again", lambda s: s["arbiter"]["state"] != "unreachable")
+            check(host.has_event("arbiter.reachable"), "no event of it")
+        etcd.freeze()
+        primary.kill()
+        secondary.wait_for("asking", arbiter_is("asking"))
+        replies = oracle.replies
+        check(secondary.status()["state"] == "holding", "it went on without a grant")
+        check(oracle.replies == replies, "somebody answered")
+        etcd.thaw()
+        secondary.wait_for_state("alone")
+        oracle.wait_answers(3)
+
+
+def a_guest_does_not_begin_before_etcd_has_said_so(world):
+    with Etcd(world) as etcd:
+        etcd.freeze()
+        host = world.hosts["a"]
+        host.start("primary", **ARBITER)
+        status = host.wait_for("asking", arbiter_is("asking"))
+        check(status["guest"]["state"] == "parked" and "not begun" in status["reason"],
+              f"{status['guest']['state']}: {status['reason']}")
+        etcd.thaw()
+        host.wait_for("the guest runs", lambda s: s["guest"]["state"] == "running")
+        check(etcd.key().startswith("term 1 owner "), f"the key says {etcd.key()}")
+        # A crash and a new start keep the term; a stranger's term ends it.
+        host.kill()
+        host.start("primary", **ARBITER)
+        status = host.wait_for("the guest runs", lambda s: s["guest"]["state"] == "running")
+        check(status["term"] == 1, f"term {status['term']}")
+        host.kill()
+        etcd.ctl("put", "/kemari/pair", "term 2 owner somebody")
+        host.start("primary", **ARBITER)
+        check(host.wait_exit() == 1, "it began in a term that is over")
+
+
+TESTS = [
+    the_next_term_is_won_at_etcd,
+    without_etcd_nothing_stops_but_nothing_fails_over,
+    a_guest_does_not_begin_before_etcd_has_said_so,
+]
+
+if __name__ == "__main__":
+    if not shutil.which("etcd") or not shutil.which("etcdctl"):
+        print("SKIP: no etcd (packages etcd-server and etcd-client) on this machine")
+        sys.exit(support.SKIPPED)
+    sys.exit(support.main(sys.argv[1], TESTS))
