@@ -897,10 +897,14 @@ proctype node(byte h)
         :: else -> ev = REQUEST_REFUSED; early = (early || arbiter_term > used)
 #endif
         fi;
-        printf("arbiter: asked by host %d, answer %d, its term is %d\n", h, ev, arbiter_term);
         if
-        :: me.request = ev
-        :: skip /* lost */
+        :: me.request = ev;
+            if
+            :: ev == REQUEST_GRANTED ->
+                printf("arbiter: grants host %d term %d\n", h, arbiter_term)
+            :: else -> printf("arbiter: refuses host %d, the term is %d\n", h, arbiter_term)
+            fi
+        :: printf("arbiter: its answer to host %d is lost, the term is %d\n", h, arbiter_term)
         fi;
         tidy()
     }
