@@ -407,6 +407,7 @@ int node_run(struct node *node, struct error *err)
                   node->primary ? "started as primary" : "started as secondary");
         event_base_dispatch(node->base);
         pthread_join(node->role_thread, NULL);
+        node_finish_dump(node);
         rc = node->result;
         if (rc < 0 && err)
             *err = node->failure;

@@ -2,9 +2,9 @@
  * answers the operator.
  *
  * Order of building (undone in reverse): machine and its memory with the guest's kernel in it,
- * staging memory, networks, listener and door, heartbeat, control socket, term store, arbiter. Files
- * and directories made on the way are removed again when a later step fails, so that what can't
- * work leaves nothing half-started.
+ * staging memory, networks, listener and door, heartbeat, control socket, term store, arbiter.
+ * Files and directories made on the way are removed again when a later step fails, so that what
+ * can't work leaves nothing half-started.
  *
  * Threads: the main thread runs the event loop (control socket, signals, the sampling timer); the
  * role's thread runs secondary_run() and primary_run(); everybody else posts to one of the two. */

@@ -410,4 +410,5 @@ const struct control_ops node_control_ops = {
     .stop = on_stop,
     .grant = on_grant,
     .deny = on_deny,
+    .dump = node_dump,
 };

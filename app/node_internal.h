@@ -57,6 +57,16 @@ struct node {
         double sync_per_second;
     } sample;
 
+    struct node_dump {
+        pthread_t thread;
+        bool started; /* `thread` is to be joined; main thread */
+        bool active;  /* under the lock */
+        /* set before the thread starts */
+        struct engine *engine;
+        control_token_t token;
+        char name[CONTROL_NAME_MAX];
+    } dump;
+
     pthread_t role_thread;
 
     pthread_mutex_t lock;        /* protects all below */
@@ -81,6 +91,11 @@ void node_note(void *context, bool warning, const char *kind, const char *text);
 struct primary_config node_primary_config(struct node *node);
 /* Ends the role in an orderly way. Any thread. */
 void node_stop_role(struct node *node);
+
+/* node_dump.c */
+void node_dump(void *context, control_token_t token, const char *name); /* context is the node */
+/* Waits for a dump that is being written: before the role or the server goes. Main thread. */
+void node_finish_dump(struct node *node);
 
 /* node_control.c */
 extern const struct control_ops node_control_ops; /* context is the node */

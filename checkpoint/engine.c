@@ -388,6 +388,10 @@ static void idle_step(struct engine *e)
     else
         set_throttled(e, outbox_is_full(e->outbox));
     pthread_mutex_lock(&e->lock);
+    if (e->stats.state == ENGINE_FENCED && stay_parked && !e->still) {
+        e->still = true;
+        pthread_cond_broadcast(&e->changed);
+    }
     if (e->generation == seen)
         wait_until(e, INT64_MAX);
     pthread_mutex_unlock(&e->lock);
@@ -577,6 +581,21 @@ void engine_fence(struct engine *engine)
         link_shutdown(engine->link);
     pthread_mutex_unlock(&engine->lock);
     outbox_discard(engine->outbox);
+}
+
+int engine_save_fenced(struct engine *engine, struct section_set *set, nsec_t deadline,
+                       struct error *err)
+{
+    const struct timespec until = clock_to_timespec(deadline);
+    int rc = 0;
+    pthread_mutex_lock(&engine->lock);
+    if (engine->stats.state != ENGINE_FENCED)
+        rc = error_set(err, -EBUSY, "the guest may still run here");
+    while (rc == 0 && !engine->still)
+        if (pthread_cond_timedwait(&engine->changed, &engine->lock, &until) == ETIMEDOUT)
+            rc = error_set(err, -ETIMEDOUT, "the guest has not stopped in time");
+    pthread_mutex_unlock(&engine->lock);
+    return rc < 0 ? rc : engine->ops->save(engine->machine, set, err);
 }
 
 void engine_request_checkpoint(struct engine *engine)

@@ -123,6 +123,12 @@ int engine_open(struct engine *engine, struct error *err);
 /* This side lost the term. When it returns no further output leaves; the guest is parked soon. */
 void engine_fence(struct engine *engine);
 
+/* The state of a fenced guest, for post-mortem: waits until it is parked for good. -EBUSY when it
+ * is not fenced, -ETIMEDOUT. From then on guest memory is still. One caller at a time; any thread.
+ */
+int engine_save_fenced(struct engine *engine, struct section_set *set, nsec_t deadline,
+                       struct error *err);
+
 /* Asks for a checkpoint now. */
 void engine_request_checkpoint(struct engine *engine);
 

@@ -49,6 +49,7 @@ struct engine {
     uint64_t generation; /* counts everything that may change what the thread would do */
     bool stop;
     bool want_start;
+    bool still;  /* fenced, and the guest has been parked: nobody touches the machine any more */
     bool halted; /* the guest stays parked: an operator stopped it */
     bool want_open;
     bool want_checkpoint;

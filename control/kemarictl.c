@@ -225,7 +225,9 @@ static enum kemarictl_exit run_status(struct invocation *inv)
 static bool confirmed(const struct invocation *inv)
 {
     char line[16] = "";
-    fprintf(inv->err, "The guest will go on at this host, and stop for good at the other. Fail over now? [y/N] ");
+    fprintf(
+        inv->err,
+        "The guest will go on at this host, and stop for good at the other. Fail over now? [y/N] ");
     fflush(inv->err);
     return fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y');
 }
@@ -254,6 +256,15 @@ static enum kemarictl_exit run_grant(struct invocation *inv)
 static enum kemarictl_exit run_deny(struct invocation *inv)
 {
     return command(inv, &(struct control_request){.verb = CONTROL_VERB_DENY, .term = inv->term});
+}
+
+static enum kemarictl_exit run_dump(struct invocation *inv)
+{
+    struct control_request request = {.verb = CONTROL_VERB_DUMP};
+    if (strlen(inv->file) >= sizeof(request.file))
+        return complain(inv, KEMARICTL_USAGE, "the name of the file is too long");
+    strcpy(request.file, inv->file);
+    return command(inv, &request);
 }
 
 /* Prints one event and says when some before it are gone. */
@@ -370,7 +381,10 @@ static const struct verb verbs[] = {
      "Answers the manual arbiter: this host may go on alone. Make sure first that the other host "
      "does not run the guest."},
     {"deny", TAKES_TERM, run_deny,
-     "Answers the manual arbiter: this host must not go on; it stops its guest for good."},
+     "Answers the manual arbiter: this host must not go on. A primary stops its guest for good."},
+    {"dump", TAKES_FILE, run_dump,
+     "Writes the memory of a guest that was stopped for good to a new file FILE in the daemon's "
+     "state directory, as an ELF core."},
     {"list", TAKES_JSON, run_list, "Shows all machines of this host, one per line."},
     {"version", 0, run_version, "Shows the version of kemarictl, and with -m or -s of the daemon."},
 };

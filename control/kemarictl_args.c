@@ -49,9 +49,11 @@ void kemarictl_print_help(const struct invocation *inv, const struct verb *verbs
     const struct verb *verb = inv->verb;
     FILE *out = inv->out;
     if (verb) {
-        fprintf(out, "usage: kemarictl [-s SOCKET | -m NAME] %s%s\n\n%s\n", verb->name,
-                verb->takes ? " [OPTION]..." : "", verb->help);
-        if (verb->takes) {
+        const bool options_taken = verb->takes & ~(unsigned)TAKES_FILE;
+        fprintf(out, "usage: kemarictl [-s SOCKET | -m NAME] %s%s%s\n\n%s\n", verb->name,
+                options_taken ? " [OPTION]..." : "", verb->takes & TAKES_FILE ? " FILE" : "",
+                verb->help);
+        if (options_taken) {
             fputs("\nOptions:\n", out);
             print_options(verb->takes, out);
         }
@@ -147,6 +149,10 @@ static bool parse_option(struct invocation *inv, int argc, char **argv, int *ind
 static bool parse_verb(struct invocation *inv, const struct verb *verbs, size_t verb_count,
                        const char *word)
 {
+    if (inv->verb && inv->verb->takes & TAKES_FILE && !inv->file) {
+        inv->file = word;
+        return true;
+    }
     if (inv->verb)
         return usage_error(inv, "one verb is enough", word);
     for (size_t i = 0; i < verb_count && !inv->verb; i++)
@@ -173,6 +179,8 @@ bool kemarictl_parse(struct invocation *inv, const struct verb *verbs, size_t ve
     for (size_t i = 0; i < ARRAY_SIZE(options); i++)
         if (options[i].takes & given & ~inv->verb->takes)
             return usage_error(inv, "this verb does not take the option", options[i].name);
+    if (inv->verb->takes & TAKES_FILE && !inv->file)
+        return usage_error(inv, "the file is missing", inv->verb->name);
     if (inv->socket && inv->machine)
         return usage_error(inv, "only one of the two can be meant", "--socket and --machine");
     return true;

@@ -18,6 +18,7 @@ enum {
     TAKES_FOLLOW = 1 << 3,
     TAKES_SINCE = 1 << 4,
     TAKES_TERM = 1 << 5,
+    TAKES_FILE = 1 << 6, /* a word, not an option */
 };
 
 struct verb;
@@ -35,6 +36,7 @@ struct invocation {
     bool follow;
     uint64_t since;
     uint64_t term;
+    const char *file;
     FILE *out;
     FILE *err;
     bool colour;

@@ -38,7 +38,9 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     Kemari__Control__StopRequest stop = KEMARI__CONTROL__STOP_REQUEST__INIT;
     Kemari__Control__EventsRequest events = KEMARI__CONTROL__EVENTS_REQUEST__INIT;
     Kemari__Control__Verdict verdict = KEMARI__CONTROL__VERDICT__INIT;
+    Kemari__Control__DumpRequest dump = KEMARI__CONTROL__DUMP_REQUEST__INIT;
     message.version = CONTROL_PROTOCOL_VERSION;
+    dump.file = (char *)request->file;
     events.since = request->since;
     events.follow = request->follow;
     verdict.term = request->term;
@@ -73,6 +75,10 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
         message.body_case = KEMARI__CONTROL__REQUEST__BODY_DENY;
         message.deny = &verdict;
         break;
+    case CONTROL_VERB_DUMP:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_DUMP;
+        message.dump = &dump;
+        break;
     }
     return pack_frame(&message.base, frame, size);
 }
@@ -104,6 +110,12 @@ static void take_request(const Kemari__Control__Request *message, struct control
     case KEMARI__CONTROL__REQUEST__BODY_DENY:
         request->verb = CONTROL_VERB_DENY;
         request->term = message->deny->term;
+        break;
+    case KEMARI__CONTROL__REQUEST__BODY_DUMP:
+        request->verb = CONTROL_VERB_DUMP;
+        /* One that is too long is none, not another one. */
+        if (strlen(message->dump->file) < sizeof(request->file))
+            strcpy(request->file, message->dump->file);
         break;
     default:
         request->verb = CONTROL_VERB_UNKNOWN;

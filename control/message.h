@@ -23,13 +23,15 @@ enum control_verb {
     CONTROL_VERB_EVENTS,
     CONTROL_VERB_GRANT,
     CONTROL_VERB_DENY,
+    CONTROL_VERB_DUMP,
 };
 
 struct control_request {
     enum control_verb verb;
-    uint64_t since; /* events */
-    bool follow;    /* events */
-    term_t term;    /* grant, deny; 0: whichever is asked */
+    uint64_t since;              /* events */
+    bool follow;                 /* events */
+    term_t term;                 /* grant, deny; 0: whichever is asked */
+    char file[CONTROL_NAME_MAX]; /* dump: a name, to be judged by who makes the file */
 };
 
 enum control_reply_kind {

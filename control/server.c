@@ -241,6 +241,9 @@ static void start_request(struct client *client, const struct control_request *r
     case CONTROL_VERB_GRANT:
         ops->grant(server->context, token, request->term);
         break;
+    case CONTROL_VERB_DUMP:
+        ops->dump(server->context, token, request->file);
+        break;
     default:
         ops->deny(server->context, token, request->term);
         break;
@@ -266,6 +269,7 @@ static void answer(struct client *client, const struct control_request *request)
     case CONTROL_VERB_STOP:
     case CONTROL_VERB_GRANT:
     case CONTROL_VERB_DENY:
+    case CONTROL_VERB_DUMP:
         start_request(client, request);
         break;
     }

@@ -48,6 +48,10 @@ struct control_ops {
      */
     void (*grant)(void *context, control_token_t token, term_t term);
     void (*deny)(void *context, control_token_t token, term_t term);
+
+    /* Writes the memory of a guest that was stopped for good to a new file of that name. -EBUSY
+     * while the guest runs. */
+    void (*dump)(void *context, control_token_t token, const char *name);
 };
 
 struct control_server_config {

@@ -93,6 +93,31 @@ def a_denied_primary_is_silent_for_good(world):
     check(primary.wait_exit() == 0, "an orderly end")
 
 
+def a_guest_stopped_for_good_can_be_dumped(world):
+    primary, secondary, _ = start(world, arbiter="manual")
+    code, said = primary.ctl("dump", "core")
+    check(code == 1 and "stopped for good" in said, f"dump of a running guest: {code}, {said}")
+    secondary.kill()
+    wait_asking(primary)
+    primary.order("deny")
+    primary.wait_for_state("stopped")
+    core = primary.folder / "state" / "core"
+    said = primary.order("dump", "core")
+    check(str(core) in said, f"it doesn't say where: {said}")
+    headers = support.run("readelf", "-lnW", str(core))
+    check("CORE (Core file)" in headers, headers)
+    check("LOAD" in headers and "0x4000000 0x4000000" in headers, f"64 MiB of memory: {headers}")
+    check(headers.count("NT_PRSTATUS") == 1, f"a note per vCPU: {headers}")
+    kernel = (world.build / "test" / "guest" / "echo").read_bytes()
+    check(core.read_bytes().find(kernel[0x1000:0x1400]) > 0, "the guest's code is not in it")
+    check(core.stat().st_blocks * 512 < core.stat().st_size, "it is not sparse")
+    check(core.stat().st_mode & 0o777 == 0o600, "others may read it")
+    for name in ("core", "../x", "/tmp/x", ".x"):
+        check(primary.ctl("dump", name)[0] == 1, f"dump {name} was accepted")
+    primary.order("stop")
+    check(primary.wait_exit() == 0, "an orderly end")
+
+
 def a_denied_secondary_does_not_take_over(world):
     primary, secondary, oracle = start(world, arbiter="manual")
     primary.kill()
@@ -326,6 +351,7 @@ TESTS = [
     a_primary_goes_on_alone_and_is_protected_again,
     output_is_held_until_the_operator_grants,
     a_denied_primary_is_silent_for_good,
+    a_guest_stopped_for_good_can_be_dumped,
     a_denied_secondary_does_not_take_over,
     an_operator_moves_the_guest,
     a_stop_on_the_primary_ends_both,

@@ -48,12 +48,20 @@ static void fake_deny(void *context, control_token_t token, term_t term)
     control_server_complete(f->server, token, -ENOENT, "nothing is asked");
 }
 
+static void fake_dump(void *context, control_token_t token, const char *name)
+{
+    struct control_fixture *f = context;
+    (void)name;
+    control_server_complete(f->server, token, -EBUSY, "the guest runs");
+}
+
 static const struct control_ops fake_ops = {
     .status = fake_status,
     .failover = fake_failover,
     .stop = fake_stop,
     .grant = fake_grant,
     .deny = fake_deny,
+    .dump = fake_dump,
 };
 
 static void *run_loop(void *context)

@@ -122,13 +122,15 @@ static void every_reply_survives_a_round_trip(void)
 
 static void every_request_survives_a_round_trip(void)
 {
-    for (int verb = CONTROL_VERB_UNKNOWN; verb <= CONTROL_VERB_DENY; verb++) {
+    for (int verb = CONTROL_VERB_UNKNOWN; verb <= CONTROL_VERB_DUMP; verb++) {
         struct control_request request = {.verb = (enum control_verb)verb}, copy;
         if (verb == CONTROL_VERB_EVENTS) {
             request.since = 17;
             request.follow = true;
         }
-        if (verb >= CONTROL_VERB_GRANT)
+        if (verb == CONTROL_VERB_DUMP)
+            strcpy(request.file, "core.1");
+        if (verb == CONTROL_VERB_GRANT || verb == CONTROL_VERB_DENY)
             request.term = 5;
         uint8_t *frame;
         size_t size;
@@ -140,6 +142,7 @@ static void every_request_survives_a_round_trip(void)
         CU_ASSERT_EQUAL(copy.since, request.since);
         CU_ASSERT_EQUAL(copy.follow, request.follow);
         CU_ASSERT_EQUAL(copy.term, request.term);
+        CU_ASSERT_STRING_EQUAL(copy.file, request.file);
         free(frame);
     }
 }

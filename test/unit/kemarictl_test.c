@@ -266,8 +266,8 @@ static void a_wrong_command_line_exits_with_2(void)
 
 static void help_is_everywhere(void)
 {
-    static const char *const verbs[] = {"status", "failover", "stop", "events",
-                                        "grant",  "deny",     "list", "version"};
+    static const char *const verbs[] = {"status", "failover", "stop", "events", "grant",
+                                        "deny",   "dump",     "list", "version"};
     char *out, *err;
     char *manual = read_whole(SOURCE_DIR "/docs/man/kemarictl.1");
     CU_ASSERT_EQUAL(run("--help", &out, &err), 0);
