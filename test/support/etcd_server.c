@@ -23,6 +23,7 @@ struct etcd_server {
     char url[64];
     char peer_url[64];
     pid_t pid;
+    bool tls;
 };
 
 static void require(bool condition, const char *what)
@@ -46,7 +47,8 @@ static void choose_ports(struct etcd_server *s)
         require(fds[i] >= 0 && bind(fds[i], (struct sockaddr *)&address, size) == 0 &&
                     getsockname(fds[i], (struct sockaddr *)&address, &size) == 0,
                 "no port");
-        snprintf(urls[i], sizeof(s->url), "http://127.0.0.1:%u", ntohs(address.sin_port));
+        snprintf(urls[i], sizeof(s->url), "%s://127.0.0.1:%u", s->tls && i == 0 ? "https" : "http",
+                 ntohs(address.sin_port));
     }
     close(fds[0]);
     close(fds[1]);
@@ -60,21 +62,41 @@ static void execute(const struct etcd_server *s)
     const int null = open("/dev/null", O_RDWR);
     dup2(null, STDOUT_FILENO);
     dup2(null, STDERR_FILENO);
-    execl(PROGRAM, "etcd", "--data-dir", s->folder, "--listen-client-urls", s->url,
+    require(chdir(s->folder) == 0, "chdir");
+    execl(PROGRAM, "etcd", "--data-dir", "data", "--listen-client-urls", s->url,
           "--advertise-client-urls", s->url, "--listen-peer-urls", s->peer_url,
           "--initial-advertise-peer-urls", s->peer_url, "--initial-cluster", cluster,
-          "--unsafe-no-fsync", (char *)NULL);
+          "--unsafe-no-fsync", s->tls ? "--client-cert-auth" : (char *)NULL, "--trusted-ca-file",
+          "ca.pem", "--cert-file", "host.pem", "--key-file", "host.key", (char *)NULL);
     _exit(127);
 }
 
-struct etcd_server *etcd_server_start(void)
+static void make_certificates(const struct etcd_server *s)
+{
+    char command[1024];
+    snprintf(command, sizeof(command),
+             "cd %s && exec 2>/dev/null && "
+             "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 "
+             "-subj /CN=authority && "
+             "openssl req -newkey rsa:2048 -nodes -keyout host.key -out host.csr -subj /CN=host && "
+             "echo subjectAltName=IP:127.0.0.1 >names && "
+             "openssl x509 -req -in host.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 "
+             "-extfile names -out host.pem",
+             s->folder);
+    require(system(command) == 0, "no certificates");
+}
+
+static struct etcd_server *start(bool tls)
 {
     if (access(PROGRAM, X_OK) < 0 || access("/usr/bin/etcdctl", X_OK) < 0)
         return NULL;
     struct etcd_server *s = calloc(1, sizeof(*s));
     require(s != NULL, "memory");
+    s->tls = tls;
     snprintf(s->folder, sizeof(s->folder), "/tmp/kemari-etcd-XXXXXX");
     require(mkdtemp(s->folder) != NULL, "no folder");
+    if (tls)
+        make_certificates(s);
     choose_ports(s);
     s->pid = fork();
     require(s->pid >= 0, "no process");
@@ -87,6 +109,21 @@ struct etcd_server *etcd_server_start(void)
         poll(NULL, 0, 50);
     }
     return s;
+}
+
+struct etcd_server *etcd_server_start(void)
+{
+    return start(false);
+}
+
+struct etcd_server *etcd_server_start_tls(void)
+{
+    return start(true);
+}
+
+const char *etcd_server_folder(const struct etcd_server *server)
+{
+    return server->folder;
 }
 
 void etcd_server_stop(struct etcd_server **server)
@@ -117,7 +154,9 @@ bool etcd_server_ctl(struct etcd_server *server, const char *words, char *out, s
 {
     char command[512];
     snprintf(command, sizeof(command),
-             "ETCDCTL_API=3 /usr/bin/etcdctl --endpoints=%s %s 2>/dev/null", server->url, words);
+             "cd %s && ETCDCTL_API=3 /usr/bin/etcdctl --endpoints=%s %s %s 2>/dev/null",
+             server->folder, server->url,
+             server->tls ? "--cacert=ca.pem --cert=host.pem --key=host.key" : "", words);
     FILE *pipe = popen(command, "re");
     require(pipe != NULL, "can't run etcdctl");
     out[0] = '\0';

@@ -8,6 +8,10 @@ struct etcd_server;
 
 /* NULL when there is no etcd on this machine; aborts when it does not come up. */
 struct etcd_server *etcd_server_start(void);
+/* Serves https only, and asks clients for a certificate: a fresh authority made "ca.pem",
+ * "host.pem" and "host.key", good for either end, in etcd_server_folder(). Needs openssl(1). */
+struct etcd_server *etcd_server_start_tls(void);
+const char *etcd_server_folder(const struct etcd_server *server);
 void etcd_server_stop(struct etcd_server **server);
 
 const char *etcd_server_url(const struct etcd_server *server);

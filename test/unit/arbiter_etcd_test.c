@@ -352,6 +352,39 @@ static void without_the_right_password_there_is_no_answer(void)
     CU_ASSERT_TRUE(etcd_server_ctl(server, "--user root:secret auth disable", line, sizeof(line)));
 }
 
+static struct arbiter_answer ask_by_tls(const struct etcd_server *tls, const char *ca,
+                                        const char *cert, nsec_t timeout)
+{
+    char files[3][128];
+    snprintf(files[0], sizeof(files[0]), "%s/%s", etcd_server_folder(tls), ca);
+    snprintf(files[1], sizeof(files[1]), "%s/%s", etcd_server_folder(tls), cert);
+    snprintf(files[2], sizeof(files[2]), "%s/host.key", etcd_server_folder(tls));
+    const char *const endpoints[] = {etcd_server_url(tls), NULL};
+    struct arbiter *a = NULL;
+    const struct arbiter_config config = {.kind = "etcd",
+                                          .etcd = {.endpoints = endpoints,
+                                                   .ca_file = *ca ? files[0] : NULL,
+                                                   .cert_file = *cert ? files[1] : NULL,
+                                                   .key_file = *cert ? files[2] : NULL},
+                                          .retry_delay = MSEC(5)};
+    CU_ASSERT_EQUAL_FATAL(arbiter_create(&config, &a, NULL), 0);
+    struct arbiter_request r = request(ARBITER_START, "host-a/1", 0);
+    r.timeout = timeout;
+    const struct arbiter_answer answer = ask_for(a, &r);
+    arbiter_destroy(&a);
+    return answer;
+}
+
+static void by_tls_both_ends_must_prove_who_they_are(void)
+{
+    new_vm();
+    struct etcd_server *tls = etcd_server_start_tls();
+    CU_ASSERT_EQUAL(ask_by_tls(tls, "", "host.pem", MSEC(50)).result, ARBITER_UNKNOWN);
+    CU_ASSERT_EQUAL(ask_by_tls(tls, "ca.pem", "", MSEC(50)).result, ARBITER_UNKNOWN);
+    CU_ASSERT_EQUAL(ask_by_tls(tls, "ca.pem", "host.pem", SEC(20)).result, ARBITER_GRANTED);
+    etcd_server_stop(&tls);
+}
+
 static void wrong_settings_are_refused_with_a_sentence(void)
 {
     static const char *const bad[][2] = {{"127.0.0.1:2379", NULL},  {"ftp://127.0.0.1:2379", NULL},
@@ -390,6 +423,7 @@ int main(int argc, char **argv)
         {"a key that disappears is an alarm", a_key_that_disappears_is_an_alarm},
         {"without the right password there is no answer",
          without_the_right_password_there_is_no_answer},
+        {"by tls both ends must prove who they are", by_tls_both_ends_must_prove_who_they_are},
         {"wrong settings are refused with a sentence", wrong_settings_are_refused_with_a_sentence},
     };
     const int status = test_run(argc, argv, "arbiter-etcd", tests, ARRAY_SIZE(tests));
