@@ -102,9 +102,8 @@ full)
     expect_machine 2 4096
     ;;
 carry)
-    # Often enough to fall into every phase of the boot. Many more moves belong to a run by hand: see
-    # "A guest that stands still" in docs/rig.md.
-    boot selftest --vcpus 2 --memory 256 --move-every 1000
+    # Should this fail: "A guest that stands still" in docs/rig.md.
+    boot selftest --vcpus 2 --memory 256 --move-every 250
     expect_machine 2 256
     ;;
 reboot)
