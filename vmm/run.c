@@ -107,9 +107,11 @@ bool run_gate(struct run *run, unsigned index)
             work(run);
         else
             pthread_cond_wait(&gate->go, &run->lock);
-    gate->is_parked = false;
-    run->parked--;
     const bool go_on = !run->quit;
+    if (go_on) {
+        gate->is_parked = false;
+        run->parked--;
+    } /* else the thread ends: parked for ever, for a transition that waits for it */
     pthread_mutex_unlock(&run->lock);
     return go_on;
 }

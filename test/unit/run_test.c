@@ -180,6 +180,20 @@ static void transitions_and_stops_do_not_wait_for_each_other_for_ever(void)
     fleet_destroy(f);
 }
 
+static void a_quit_in_a_transition_ends_it(void)
+{
+    for (unsigned i = 0; i < 300; i++) {
+        struct fleet *f = fleet_create();
+        run_resume(f->run);
+        wait_for_progress(f);
+        for (unsigned k = 0; k < VCPUS; k++)
+            __atomic_store_n(&f->wants_transition[k], true, __ATOMIC_SEQ_CST);
+        for (unsigned k = i % 4; k > 0; k--) /* meets it at its beginning, or further on */
+            sched_yield();
+        fleet_destroy(f);
+    }
+}
+
 static void a_transition_can_stop_for_good(void)
 {
     struct fleet *f = fleet_create();
@@ -234,6 +248,7 @@ static const struct test_case cases[] = {
     {"a job is done once for every vCPU", a_job_is_done_once_for_every_vcpu},
     {"transitions and stops do not wait for each other for ever",
      transitions_and_stops_do_not_wait_for_each_other_for_ever},
+    {"a quit in a transition ends it", a_quit_in_a_transition_ends_it},
     {"a transition can stop for good", a_transition_can_stop_for_good},
     {"the device lock may be released by another thread",
      the_device_lock_may_be_released_by_another_thread},
