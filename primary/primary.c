@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/mailbox.h"
+#include "primary/primary_internal.h"
 
 /* How long an orderly end waits for the last checkpoint. */
 #define FLUSH_TIMEOUT SEC(5)
@@ -20,65 +19,7 @@
  * the arbiter is asked (DESIGN §6, data path only). */
 #define RETURN_LIMIT SEC(3)
 
-enum letter_kind {
-    LETTER_VISITOR, /* a standby at the door */
-    LETTER_FSM,     /* an event for the table */
-    LETTER_SUSPECT,
-    LETTER_ANSWER,
-    LETTER_GUEST_ENDED,
-    LETTER_STOP,
-};
-
-struct letter {
-    enum letter_kind kind;
-    union {
-        struct {
-            struct link *link;
-            term_t peer_term;
-            uint64_t staging_cap;
-        } visitor;
-        enum primary_event event;
-        struct {
-            uint64_t number;
-            enum arbiter_result result;
-            term_t term;
-        } answer;
-        bool failed;
-        bool certain;
-    };
-    char text[ERROR_TEXT_MAX];
-};
-
-struct primary {
-    /* set at creation */
-    struct primary_config config;
-    struct mailbox *mailbox;
-    struct engine *engine;
-    struct claim *claim; /* to the next term */
-    uint64_t life;       /* of the guest, see transport/session.h */
-    pthread_t porter;    /* waits at the door */
-    bool porter_started;
-
-    /* role's thread */
-    struct link *visitor; /* of the event being handled */
-    uint64_t visitor_staging;
-    bool peer_known; /* the door is taken */
-    bool spoke;      /* this guest has been protected or alone: it may have been heard */
-    nsec_t wait_until;
-    nsec_t recheck_at; /* when a doubted suspicion is looked at again; INT64_MAX: none */
-    uint64_t heard;    /* bytes from the standby when the doubt began */
-    char doubt[ERROR_TEXT_MAX];
-    bool alarmed;  /* the operator knows of the doubt */
-    nsec_t ask_at; /* ASKING, but the standby may still return; INT64_MAX: asked, or no need */
-    char ask_why[ERROR_TEXT_MAX];
-    bool ended;
-    enum primary_end end;
-
-    pthread_mutex_t lock; /* protects all below */
-    struct primary_status status;
-};
-
-static void note(struct primary *p, bool warning, const char *kind, const char *text)
+void primary_note(struct primary *p, bool warning, const char *kind, const char *text)
 {
     p->config.note(p->config.context, warning, kind, text);
 }
@@ -237,19 +178,6 @@ static void act_protect(struct primary *p)
     post_event(p, PRIMARY_EVENT_LOST_HELD, err.text);
 }
 
-static enum detector_state peer_state(const struct primary *p)
-{
-    if (!p->config.heartbeat)
-        return DETECTOR_UNHEARD;
-    struct heartbeat_status *status = malloc(sizeof(*status));
-    if (!status)
-        abort();
-    heartbeat_snapshot(p->config.heartbeat, status);
-    const enum detector_state state = status->state;
-    free(status);
-    return state;
-}
-
 static void act_ask(struct primary *p, const char *why)
 {
     struct error err = {0};
@@ -260,13 +188,13 @@ static void act_ask(struct primary *p, const char *why)
     if (claim_ask(p->claim, term, why, &err) == 0)
         return;
     log_error("primary", "can't ask the arbiter: %s", err.text);
-    note(p, true, "arbiter.error", err.text);
+    primary_note(p, true, "arbiter.error", err.text);
 }
 
 /* The link is gone. The heartbeat may know that the standby is not. */
 static void ask_or_wait(struct primary *p, const char *why)
 {
-    if (peer_state(p) != DETECTOR_ALIVE) {
+    if (primary_peer_state(p) != DETECTOR_ALIVE) {
         act_ask(p, why);
         return;
     }
@@ -350,7 +278,7 @@ static const char *event_kind_of(enum primary_state state)
 }
 
 /* The one place where the state changes. */
-static void feed(struct primary *p, enum primary_event event, const char *why)
+void primary_feed(struct primary *p, enum primary_event event, const char *why)
 {
     const enum primary_state before = p->status.state;
     const struct primary_step step = primary_fsm_step(before, event);
@@ -380,8 +308,8 @@ static void feed(struct primary *p, enum primary_event event, const char *why)
     if (step.state != before) {
         log_info("primary", "%s -> %s: %s%s%s", primary_state_name(before),
                  primary_state_name(step.state), primary_event_name(event), *why ? ": " : "", why);
-        note(p, step.state != PRIMARY_PROTECTED && step.state != PRIMARY_SYNCHRONISING,
-             event_kind_of(step.state), *why ? why : primary_event_name(event));
+        primary_note(p, step.state != PRIMARY_PROTECTED && step.state != PRIMARY_SYNCHRONISING,
+                     event_kind_of(step.state), *why ? why : primary_event_name(event));
     }
     /* Whose address it is may have changed since the network last heard of it. */
     if (step.state != before && (step.state == PRIMARY_PROTECTED || step.state == PRIMARY_SOLO))
@@ -400,57 +328,24 @@ static void handle_answer(struct primary *p, const struct letter *letter)
         p->status.term = letter->answer.term;
         pthread_mutex_unlock(&p->lock);
         introduce(p);
-        feed(p, PRIMARY_EVENT_GRANTED, letter->text);
+        primary_feed(p, PRIMARY_EVENT_GRANTED, letter->text);
         break;
     case CLAIM_REFUSED:
-        feed(p, PRIMARY_EVENT_REFUSED, letter->text);
+        primary_feed(p, PRIMARY_EVENT_REFUSED, letter->text);
         break;
     case CLAIM_UNANSWERED:
-        feed(p, PRIMARY_EVENT_UNANSWERED, err.code ? err.text : letter->text);
+        primary_feed(p, PRIMARY_EVENT_UNANSWERED, err.code ? err.text : letter->text);
         break;
     case CLAIM_STALE:
         break;
     }
 }
 
-/* Silence of the heartbeat alone is not death while data keeps coming (DESIGN §6: heartbeat paths
- * only). A checkpoint is the question, its acknowledgement within the detection time the answer. */
-static void doubt(struct primary *p, const char *why)
-{
-    p->heard = engine_bytes_received(p->engine);
-    p->recheck_at = clock_now() + p->config.detection_time;
-    snprintf(p->doubt, sizeof(p->doubt), "%s", why);
-    engine_request_checkpoint(p->engine);
-}
-
 static void handle_suspect(struct primary *p, const struct letter *letter)
 {
-    if (letter->certain || p->status.state != PRIMARY_PROTECTED)
-        feed(p, PRIMARY_EVENT_SUSPECT, letter->text);
-    else
-        doubt(p, letter->text);
+    primary_weigh_suspicion(p, letter);
     if (p->ask_at != INT64_MAX)
         act_ask(p, letter->text);
-}
-
-static void recheck_doubt(struct primary *p)
-{
-    p->recheck_at = INT64_MAX;
-    if (peer_state(p) != DETECTOR_SUSPECT) {
-        if (p->alarmed)
-            note(p, false, "heartbeat.back", "the heartbeat is heard again");
-        p->alarmed = false;
-        return;
-    }
-    if (engine_bytes_received(p->engine) == p->heard) {
-        feed(p, PRIMARY_EVENT_SUSPECT, p->doubt);
-        return;
-    }
-    if (!p->alarmed)
-        note(p, true, "heartbeat.silent",
-             "the heartbeat is silent on every path while data keeps coming");
-    p->alarmed = true;
-    doubt(p, p->doubt);
 }
 
 /* When a primary that waits for its first standby has waited long enough. */
@@ -468,7 +363,7 @@ static void finish(struct primary *p, enum primary_end end, const char *why)
     const int rc = engine_flush(p->engine, clock_now() + FLUSH_TIMEOUT);
     if (rc < 0 && p->status.state != PRIMARY_FENCED) {
         error_set(&err, rc, "output that was still held is lost: %s", strerror(-rc));
-        note(p, true, "primary.unsaid", err.text);
+        primary_note(p, true, "primary.unsaid", err.text);
     }
     engine_say_goodbye(p->engine, why);
     p->ended = true;
@@ -495,14 +390,14 @@ static void handle(struct primary *p, struct letter *letter)
         p->visitor = letter->visitor.link;
         p->visitor_staging = letter->visitor.staging_cap;
         p->peer_known = true;
-        feed(p, PRIMARY_EVENT_CONNECTED, letter->text);
+        primary_feed(p, PRIMARY_EVENT_CONNECTED, letter->text);
         break;
     case LETTER_FSM:
         if (letter->event == PRIMARY_EVENT_LOST_HELD && !has_spoken(p)) {
             letter->event = PRIMARY_EVENT_LOST_NEW;
             p->wait_until = wait_end(p);
         }
-        feed(p, letter->event, letter->text);
+        primary_feed(p, letter->event, letter->text);
         break;
     case LETTER_SUSPECT:
         handle_suspect(p, letter);
@@ -511,11 +406,12 @@ static void handle(struct primary *p, struct letter *letter)
         handle_answer(p, letter);
         break;
     case LETTER_GUEST_ENDED:
-        note(p, letter->failed, letter->failed ? "guest.failed" : "guest.off", letter->text);
+        primary_note(p, letter->failed, letter->failed ? "guest.failed" : "guest.off",
+                     letter->text);
         finish(p, letter->failed ? PRIMARY_END_FAILED : PRIMARY_END_STOPPED, letter->text);
         break;
     case LETTER_STOP:
-        note(p, false, "primary.stopped", "stopped by the operator");
+        primary_note(p, false, "primary.stopped", "stopped by the operator");
         engine_stop_guest(p->engine);
         finish(p, PRIMARY_END_STOPPED, "stopped by the operator");
         break;
@@ -551,7 +447,7 @@ static int take_term(struct primary *p, struct error *err)
     p->status.term = record.term;
     p->status.beginning = arbiter_remembers(p->config.arbiter) && !p->config.solo;
     if (p->status.beginning)
-        return 0; /* the arbiter is asked by begin_term() */
+        return 0; /* the arbiter is asked by primary_begin_term() */
     if (!record.term)
         p->status.term = 1;
     return term_store_advance(p->config.terms, p->status.term, TERM_OWNER, err);
@@ -620,79 +516,11 @@ void primary_destroy(struct primary **primary)
     *primary = NULL;
 }
 
-/* Another host owns the guest. */
-static bool end_refused(struct primary *p, const char *why)
-{
-    struct error err = {0};
-    const struct term_record record = term_store_current(p->config.terms);
-    if (record.ownership == TERM_OWNER &&
-        term_store_advance(p->config.terms, record.term, TERM_LOST, &err) < 0)
-        log_error("primary", "can't record that term %llu is lost: %s",
-                  (unsigned long long)record.term, err.text);
-    note(p, true, "primary.refused", why);
-    p->ended = true;
-    p->end = PRIMARY_END_REFUSED;
-    return false;
-}
-
-static bool ask_to_begin(struct primary *p)
-{
-    struct error err = {0};
-    if (claim_begin(p->claim, term_store_current(p->config.terms).term, &err) == 0)
-        return true;
-    log_error("primary", "can't ask the arbiter: %s", err.text);
-    p->ended = true;
-    p->end = PRIMARY_END_FAILED;
-    return false;
-}
-
-/* True when the guest may begin. While an arbiter with a memory has not said that this host owns
- * the guest, it does not even run: what it would do could not be committed in any term. Nobody
- * waits at the door yet, and the only news that count are the answer, a peer that owns a higher
- * term, and the operator. */
-static bool begin_term(struct primary *p)
-{
-    struct error err = {0};
-    if (!ask_to_begin(p))
-        return false;
-    for (;;) {
-        struct letter letter;
-        if (!mailbox_wait(p->mailbox, &letter, INT64_MAX))
-            continue;
-        if (letter.kind == LETTER_STOP) {
-            p->ended = true;
-            p->end = PRIMARY_END_STOPPED;
-            return false;
-        }
-        if (letter.kind == LETTER_FSM && letter.event == PRIMARY_EVENT_SUPERSEDED)
-            return end_refused(p, letter.text);
-        if (letter.kind != LETTER_ANSWER)
-            continue;
-        switch (claim_settle(p->claim, letter.answer.number, letter.answer.result,
-                             letter.answer.term, letter.text, &err)) {
-        case CLAIM_GRANTED:
-            pthread_mutex_lock(&p->lock);
-            p->status.term = letter.answer.term;
-            p->status.beginning = false;
-            pthread_mutex_unlock(&p->lock);
-            return true;
-        case CLAIM_REFUSED:
-            return end_refused(p, letter.text);
-        case CLAIM_UNANSWERED:
-            if (!ask_to_begin(p))
-                return false;
-            break;
-        case CLAIM_STALE:
-            break;
-        }
-    }
-}
-
 enum primary_end primary_run(struct primary *primary)
 {
     struct primary *p = primary;
     p->status.since = clock_now();
-    if (p->status.beginning && !begin_term(p))
+    if (p->status.beginning && !primary_begin_term(p))
         return p->end;
     introduce(p);
     p->wait_until = wait_end(p);
@@ -716,12 +544,12 @@ enum primary_end primary_run(struct primary *primary)
         else
             publish_local(p, false);
         if (clock_now() >= p->recheck_at)
-            recheck_doubt(p);
+            primary_recheck_doubt(p);
         if (clock_now() >= p->ask_at)
             act_ask(p, p->ask_why);
         if (clock_now() >= p->wait_until) {
             p->wait_until = INT64_MAX;
-            feed(p, PRIMARY_EVENT_WAITED, "no standby came in the configured time");
+            primary_feed(p, PRIMARY_EVENT_WAITED, "no standby came in the configured time");
         }
     }
     return p->end;

@@ -1,0 +1,56 @@
+/* Silence of the heartbeat alone is not death while data keeps coming (DESIGN §6: heartbeat paths
+ * only). A checkpoint is the question, its acknowledgement within the detection time the answer. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "primary/primary_internal.h"
+
+enum detector_state primary_peer_state(const struct primary *p)
+{
+    if (!p->config.heartbeat)
+        return DETECTOR_UNHEARD;
+    struct heartbeat_status *status = malloc(sizeof(*status));
+    if (!status)
+        abort();
+    heartbeat_snapshot(p->config.heartbeat, status);
+    const enum detector_state state = status->state;
+    free(status);
+    return state;
+}
+
+static void doubt(struct primary *p, const char *why)
+{
+    p->heard = engine_bytes_received(p->engine);
+    p->recheck_at = clock_now() + p->config.detection_time;
+    snprintf(p->doubt, sizeof(p->doubt), "%s", why);
+    engine_request_checkpoint(p->engine);
+}
+
+void primary_weigh_suspicion(struct primary *p, const struct letter *letter)
+{
+    if (letter->certain || p->status.state != PRIMARY_PROTECTED)
+        primary_feed(p, PRIMARY_EVENT_SUSPECT, letter->text);
+    else
+        doubt(p, letter->text);
+}
+
+void primary_recheck_doubt(struct primary *p)
+{
+    p->recheck_at = INT64_MAX;
+    if (primary_peer_state(p) != DETECTOR_SUSPECT) {
+        if (p->alarmed)
+            primary_note(p, false, "heartbeat.back", "the heartbeat is heard again");
+        p->alarmed = false;
+        return;
+    }
+    if (engine_bytes_received(p->engine) == p->heard) {
+        primary_feed(p, PRIMARY_EVENT_SUSPECT, p->doubt);
+        return;
+    }
+    if (!p->alarmed)
+        primary_note(p, true, "heartbeat.silent",
+                     "the heartbeat is silent on every path while data keeps coming");
+    p->alarmed = true;
+    doubt(p, p->doubt);
+}
