@@ -100,6 +100,7 @@ struct config {
     struct config_address listen; /* where this host is found while it is the primary */
     struct config_address peer;   /* the other host's `listen` */
     enum config_policy policy;
+    nsec_t interval;       /* from cut to cut under policy interval */
     unsigned window;       /* epochs in flight */
     nsec_t max_interval;   /* between two cuts when nothing else triggers one */
     uint64_t staging_cap;  /* bytes */

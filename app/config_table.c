@@ -82,7 +82,15 @@ const struct config_option config_options[] = {
      .help = "The other host's listen: a secondary calls its primary there; needed on both hosts. "
              "tcp:// is not encrypted"},
     {"replication", "policy", "policy", CONFIG_KIND_ENUM, AT(policy), .fallback = "pipelined",
-     .names = policy_names, .placeholder = "POLICY", .help = "When checkpoints are taken"},
+     .names = policy_names, .placeholder = "POLICY",
+     .help = "When checkpoints are taken: pipelined, as soon as there is output and none is on its "
+             "way; kemari, likewise, with the guest stopped until it has committed; interval, at "
+             "a fixed pace. This and the next five are where a guest begins: \"kemarictl policy "
+             "set\" changes them while it runs, the secondary takes them over with the guest, and "
+             "a restart of both daemons comes back to what is configured"},
+    {"replication", "interval", "checkpoint-interval", CONFIG_KIND_DURATION, AT(interval),
+     .fallback = "25ms", .min = USEC(100), .max = SEC(60), .placeholder = "TIME",
+     .help = "With policy interval: time from one checkpoint to the next"},
     {"replication", "window", "window", CONFIG_KIND_UINT, AT(window), .fallback = "2", .min = 1,
      .max = 8, .placeholder = "N", .help = "Most checkpoints on their way at the same time"},
     {"replication", "max-interval", "max-interval", CONFIG_KIND_DURATION, AT(max_interval),
@@ -90,13 +98,14 @@ const struct config_option config_options[] = {
      .help = "Longest time between two checkpoints when nothing else asks for one"},
     {"replication", "staging-cap", "staging-cap", CONFIG_KIND_BYTES, AT(staging_cap),
      .fallback = "256M", .min = 8 * MIB, .max = 64 * GIB, .placeholder = "SIZE",
-     .help = "Most memory for checkpoints that are not committed yet, on each host"},
-    {"replication", "outbox-cap", "outbox-cap", CONFIG_KIND_BYTES, AT(outbox_cap),
-     .fallback = "64M", .min = MIB, .max = 64 * GIB, .placeholder = "SIZE",
-     .help = "Most memory for output that is held"},
+     .help = "Most memory for checkpoints that are not committed yet, on each host; set aside at "
+             "the start, so that a running guest's can only be less"},
     {"replication", "dirty-budget", "dirty-budget", CONFIG_KIND_BYTES, AT(dirty_budget),
      .fallback = "64M", .min = MIB, .max = TIB, .placeholder = "SIZE",
      .help = "Changed memory that asks for a checkpoint by itself"},
+    {"replication", "outbox-cap", "outbox-cap", CONFIG_KIND_BYTES, AT(outbox_cap),
+     .fallback = "64M", .min = MIB, .max = 64 * GIB, .placeholder = "SIZE",
+     .help = "Most memory for output that is held"},
     {"replication", "peer-wait", "peer-wait", CONFIG_KIND_DURATION, AT(peer_wait),
      .fallback = "60s", .min = 0, .max = SEC(86400), .placeholder = "TIME",
      .help =

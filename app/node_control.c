@@ -169,19 +169,24 @@ static void fill_replication(const struct node *node, const struct snapshots *s,
                              struct control_status *out)
 {
     struct control_replication *r = &out->replication;
-    r->staging_cap_bytes = node->config->staging_cap;
+    const struct policy configured = node_policy_of(node->config);
+    const struct policy *policy = s->is_primary           ? &s->engine.policy
+                                  : s->standby.has_policy ? &s->standby.policy
+                                                          : &configured;
+    snprintf(r->policy, sizeof(r->policy), "%s", policy_kind_name(policy->kind));
+    r->staging_cap_bytes =
+        policy->staging_cap < configured.staging_cap ? policy->staging_cap : configured.staging_cap;
     r->epochs_per_second = node->sample.epochs_per_second;
     r->dirty_pages_per_second = node->sample.dirty_per_second;
     r->staging_bytes =
         (slab_chunk_count(node->slab) - slab_free_count(node->slab)) * SLAB_CHUNK_SIZE;
-    r->window = node->config->window;
+    r->window = policy->window;
     if (s->is_secondary) {
         r->epoch_committed = s->standby.committed;
         r->epochs_committed = s->standby.epochs;
         return;
     }
     const struct engine_stats *e = &s->engine;
-    snprintf(r->policy, sizeof(r->policy), "%s", policy_kind_name(e->policy.kind));
     r->epoch_committed = e->committed;
     r->epoch_in_flight = e->in_flight ? e->next_epoch - 1 : 0;
     r->in_flight = e->in_flight;
@@ -411,4 +416,6 @@ const struct control_ops node_control_ops = {
     .grant = on_grant,
     .deny = on_deny,
     .dump = node_dump,
+    .policy = node_policy_get,
+    .set_policy = node_policy_set,
 };

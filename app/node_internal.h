@@ -97,6 +97,18 @@ void node_dump(void *context, control_token_t token, const char *name); /* conte
 /* Waits for a dump that is being written: before the role or the server goes. Main thread. */
 void node_finish_dump(struct node *node);
 
+/* node_policy.c */
+struct policy node_policy_of(const struct config *config);
+/* Pure. `now` with the changes, or -EINVAL with the reason; `reserved` is this host's staging
+ * memory, bytes. */
+int node_policy_change(const struct policy *now, uint64_t reserved,
+                       const struct control_policy *change, struct policy *out, struct error *err);
+/* Appends all settings of a policy to a zeroed *out. */
+void node_policy_describe(const struct policy *policy, struct control_policy *out);
+/* Slots of struct control_ops. */
+void node_policy_get(void *context, struct control_policy *out);
+void node_policy_set(void *context, control_token_t token, const struct control_policy *change);
+
 /* node_control.c */
 extern const struct control_ops node_control_ops; /* context is the node */
 /* Refreshes the rates shown in status; main thread, about once a second. */

@@ -19,22 +19,6 @@ void node_note(void *context, bool warning, const char *kind, const char *text)
     control_events_note(node->events, warning ? CONTROL_WARNING : CONTROL_INFO, kind, "%s", text);
 }
 
-static struct policy policy_of(const struct config *config)
-{
-    static const enum policy_kind kinds[] = {
-        [CONFIG_POLICY_PIPELINED] = POLICY_PIPELINED,
-        [CONFIG_POLICY_KEMARI] = POLICY_KEMARI,
-        [CONFIG_POLICY_INTERVAL] = POLICY_INTERVAL,
-    };
-    return (struct policy){
-        .kind = kinds[config->policy],
-        .interval = config->max_interval,
-        .max_interval = config->max_interval,
-        .window = config->window,
-        .dirty_budget = config->dirty_budget >> PAGE_SHIFT,
-    };
-}
-
 struct primary_config node_primary_config(struct node *node)
 {
     return (struct primary_config){
@@ -43,7 +27,7 @@ struct primary_config node_primary_config(struct node *node)
         .engine = {.machine = node->ops,
                    .slab = node->slab,
                    .outbox_cap = node->config->outbox_cap,
-                   .policy = policy_of(node->config),
+                   .policy = node_policy_of(node->config),
                    .alive_interval = node->config->heartbeat_interval,
                    .first_epoch = 1},
         .local = &node->session.local,
@@ -198,6 +182,10 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
     config.solo = true;
     config.life = takeover->life;
     config.engine.first_epoch = takeover->epoch + 1;
+    struct standby_stats standby;
+    secondary_standby_stats(node->secondary, &standby);
+    if (standby.has_policy)
+        config.engine.policy = standby.policy;
     struct primary *primary = NULL;
     const int rc = primary_create(&config, &primary, err);
     if (rc < 0)

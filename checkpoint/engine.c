@@ -183,12 +183,28 @@ static void *receiver_main(void *context)
     return NULL;
 }
 
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* With the lock held, between two cuts: the policy that an operator set last holds from here on. */
+static void adopt_policy(struct engine *e)
+{
+    e->current = e->policy;
+    size_t chunks = smaller(slab_chunk_count(e->config.slab), e->peer_chunks);
+    chunks = smaller(chunks, (size_t)(e->current.staging_cap / SLAB_CHUNK_SIZE));
+    /* One chunk of the peer's goes to the state sections. */
+    e->chunk_cap = chunks > 2 ? chunks - 2 : 1;
+}
+
 /* Takes up the offered link. False when its receiver can't be started. */
 static bool adopt_link(struct engine *e)
 {
-    const size_t ours = slab_chunk_count(e->config.slab);
     pthread_mutex_lock(&e->lock);
-    const size_t theirs = (size_t)(e->offered_staging / SLAB_CHUNK_SIZE);
+    e->peer_chunks = (size_t)(e->offered_staging / SLAB_CHUNK_SIZE);
+    adopt_policy(e);
+    e->policy_told = false;
     e->link = e->offered;
     e->offered = NULL;
     e->link_failed = false;
@@ -203,9 +219,6 @@ static bool adopt_link(struct engine *e)
     pthread_mutex_unlock(&e->lock);
     if (opens)
         outbox_open(e->outbox);
-    /* One chunk of the peer's goes to the state sections. */
-    const size_t smaller = theirs < ours ? theirs : ours;
-    e->chunk_cap = smaller > 2 ? smaller - 2 : 1;
     if (pthread_create(&e->receiver, NULL, receiver_main, e) == 0)
         return true;
     log_error("checkpoint", "can't start the thread that receives acknowledgements");
@@ -312,12 +325,12 @@ static nsec_t replicate_step(struct engine *e, struct error *err)
         .dirty = e->pending_count,
         .requested = e->want_checkpoint,
     };
-    const struct policy policy = e->policy;
+    adopt_policy(e);
     const bool halted = e->halted;
     pthread_mutex_unlock(&e->lock);
     if (halted)
         engine_park_guest(e);
-    const struct policy_decision d = policy_decide(&policy, &input);
+    const struct policy_decision d = policy_decide(&e->current, &input);
     if (d.trigger != POLICY_TRIGGER_NONE) {
         const int rc = engine_cut_and_send(e, d.trigger, err);
         return rc < 0 ? rc : 0;
@@ -660,8 +673,18 @@ void engine_set_policy(struct engine *engine, const struct policy *policy)
     assert(policy->window >= 1 && policy->window <= POLICY_WINDOW_MAX);
     pthread_mutex_lock(&engine->lock);
     engine->policy = *policy;
+    /* The standby learns of it with the next epoch: why not now. */
+    engine->want_checkpoint |= engine->link != NULL;
     engine_signal(engine);
     pthread_mutex_unlock(&engine->lock);
+}
+
+struct policy engine_policy(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    const struct policy policy = engine->policy;
+    pthread_mutex_unlock(&engine->lock);
+    return policy;
 }
 
 void engine_snapshot(struct engine *engine, struct engine_stats *out)

@@ -143,7 +143,10 @@ uint64_t engine_bytes_received(struct engine *engine);
 /* Tells the standby that this is an orderly end and closes the link. The guest should be off. */
 void engine_say_goodbye(struct engine *engine, const char *text);
 
+/* Holds from the next look at the policy on, never inside of a cut, and is told to the standby with
+ * the next epoch, which is asked for. The caller has checked it: policy_check(). */
 void engine_set_policy(struct engine *engine, const struct policy *policy);
+struct policy engine_policy(struct engine *engine);
 void engine_snapshot(struct engine *engine, struct engine_stats *out);
 /* Empties the histograms: for benchmarks. */
 void engine_reset_histograms(struct engine *engine);

@@ -44,9 +44,18 @@ static void mark_end_sent(struct engine *e)
 int engine_send_begin(struct engine *e, epoch_t epoch, enum message_epoch_kind kind,
                       struct error *err)
 {
-    const struct message begin = {.kind = MESSAGE_EPOCH_BEGIN, .epoch_begin = {.kind = kind}};
+    struct message begin = {.kind = MESSAGE_EPOCH_BEGIN, .epoch_begin = {.kind = kind}};
+    if (!e->policy_told || !policy_equal(&e->told, &e->current)) {
+        begin.epoch_begin.has_policy = true;
+        begin.epoch_begin.policy = policy_to_message(&e->current);
+    }
     epoch_digest_reset(e->digest);
-    return message_send(e->link, e->term, epoch, &begin, err);
+    const int rc = message_send(e->link, e->term, epoch, &begin, err);
+    if (rc == 0) {
+        e->told = e->current;
+        e->policy_told = true;
+    }
+    return rc;
 }
 
 int engine_send_end(struct engine *e, epoch_t epoch, const struct capture_sent *sent,
@@ -79,14 +88,22 @@ int engine_collect(struct engine *e, struct error *err)
     return 0;
 }
 
+size_t engine_room(struct engine *e)
+{
+    const size_t all = slab_chunk_count(e->config.slab);
+    const size_t free = slab_free_count(e->config.slab);
+    const size_t cap = (size_t)(e->current.staging_cap / SLAB_CHUNK_SIZE);
+    const size_t barred = cap < all ? all - cap : 0;
+    return free > barred ? free - barred : 0;
+}
+
 int engine_wait_for_room(struct engine *e, size_t chunks)
 {
     pthread_mutex_lock(&e->lock);
-    while (slab_free_count(e->config.slab) < chunks && e->idle_count < CAPTURES &&
-           !e->link_failed && !e->stop)
+    while (engine_room(e) < chunks && e->idle_count < CAPTURES && !e->link_failed && !e->stop)
         pthread_cond_wait(&e->changed, &e->lock);
     pthread_mutex_unlock(&e->lock);
-    return slab_free_count(e->config.slab) >= chunks ? 0 : -ENOBUFS;
+    return engine_room(e) >= chunks ? 0 : -ENOBUFS;
 }
 
 /* More is dirty than one epoch may stage on either side. What is dirty goes out with the guest
@@ -178,14 +195,6 @@ static void account_cut(struct engine *e, enum policy_trigger trigger, size_t pa
     pthread_mutex_unlock(&e->lock);
 }
 
-static bool stays_parked(struct engine *e)
-{
-    pthread_mutex_lock(&e->lock);
-    const bool stay = e->policy.kind == POLICY_KEMARI;
-    pthread_mutex_unlock(&e->lock);
-    return stay;
-}
-
 int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct error *err)
 {
     const bool throttled = e->parked;
@@ -196,7 +205,7 @@ int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct er
     const epoch_t epoch = rc == 0 ? capture->epoch : 0;
     if (rc == 0)
         capture->cut_at = parked_at;
-    const bool stay = rc == 0 && stays_parked(e);
+    const bool stay = rc == 0 && e->current.kind == POLICY_KEMARI;
     if (!throttled && !stay)
         engine_resume_guest(e);
     if (rc < 0)

@@ -31,14 +31,18 @@ struct engine {
     struct dirty_set pending; /* dirty and in no capture */
     bool tracking;            /* dirty tracking is on */
     bool guest_started;
-    bool parked;         /* by us, outside or inside of a cut */
-    nsec_t parked_since; /* of a throttle; 0 otherwise */
-    bool was_open;       /* OPEN when this link came, and no epoch with state has been sent */
+    bool parked;           /* by us, outside or inside of a cut */
+    nsec_t parked_since;   /* of a throttle; 0 otherwise */
+    struct policy current; /* of the epoch that is gathering: changes between cuts only */
+    struct policy told;    /* the last one that the standby was told of */
+    bool policy_told;      /* on this link */
+    bool was_open;         /* OPEN when this link came, and no epoch with state has been sent */
     nsec_t last_cut;
     nsec_t last_poll; /* of the dirty log between cuts */
     nsec_t last_sent; /* end of an epoch, or sign of life */
     uint64_t pending_count;
-    size_t chunk_cap; /* of one epoch: what both sides can stage */
+    size_t peer_chunks; /* staging memory of the standby */
+    size_t chunk_cap;   /* of one epoch: what both sides can stage under the policy */
     struct epoch_digest *digest;
     uint8_t *state_bytes;
     size_t state_bytes_size;
@@ -93,6 +97,8 @@ int engine_send_begin(struct engine *e, epoch_t epoch, enum message_epoch_kind k
 int engine_send_end(struct engine *e, epoch_t epoch, const struct capture_sent *sent,
                     uint64_t state_bytes, struct error *err);
 int engine_collect(struct engine *e, struct error *err);
+/* Staging memory that may be taken now under the policy, in chunks. */
+size_t engine_room(struct engine *e);
 /* Waits until the staging memory has room for `chunks` or every capture has given its memory back:
  * 0, or -ENOBUFS, also when interrupted. */
 int engine_wait_for_room(struct engine *e, size_t chunks);

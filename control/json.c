@@ -91,6 +91,14 @@ char *control_json_status(const struct control_status *status, bool compact)
     return print_and_free(json, compact ? JSON_COMPACT : JSON_INDENT(2));
 }
 
+char *control_json_policy(const struct control_policy *policy)
+{
+    json_t *json = json_object();
+    for (unsigned i = 0; i < policy->count && i < CONTROL_SETTINGS_MAX; i++)
+        json_object_set_new(json, policy->settings[i].key, json_string(policy->settings[i].value));
+    return print_and_free(json, JSON_INDENT(2));
+}
+
 /* Keys and values of an event are a list on the wire and an object here. */
 char *control_json_event(const struct control_event *event)
 {

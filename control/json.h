@@ -3,6 +3,7 @@
 #define KEMARI_CONTROL_JSON_H
 
 #include "control/events.h"
+#include "control/policy.h"
 #include "control/status.h"
 
 /* Version of the documents below; grows when a key changes its meaning or goes away, not when one
@@ -12,5 +13,6 @@
 /* A malloc()ed string without a final newline; NULL when memory is out. `compact`: on one line. */
 char *control_json_status(const struct control_status *status, bool compact);
 char *control_json_event(const struct control_event *event);
+char *control_json_policy(const struct control_policy *policy);
 
 #endif

@@ -18,8 +18,11 @@ enum {
     TAKES_FOLLOW = 1 << 3,
     TAKES_SINCE = 1 << 4,
     TAKES_TERM = 1 << 5,
-    TAKES_FILE = 1 << 6, /* a word, not an option */
+    TAKES_FILE = 1 << 6,   /* a word, not an option */
+    TAKES_POLICY = 1 << 7, /* words: get, or set KEY=VALUE... */
 };
+
+#define INVOCATION_WORDS_MAX 16
 
 struct verb;
 
@@ -37,6 +40,8 @@ struct invocation {
     uint64_t since;
     uint64_t term;
     const char *file;
+    const char *words[INVOCATION_WORDS_MAX]; /* behind the verb */
+    unsigned word_count;
     FILE *out;
     FILE *err;
     bool colour;

@@ -29,8 +29,24 @@ static int pack_frame(const ProtobufCMessage *message, uint8_t **frame, size_t *
     return 0;
 }
 
+static int encode_set_policy(const struct control_policy *policy, uint8_t **frame, size_t *size)
+{
+    Kemari__Control__Request message = KEMARI__CONTROL__REQUEST__INIT;
+    ProtobufCMessage *body = schema_to_message(&control_policy_schema, policy);
+    if (!body)
+        return -ENOMEM;
+    message.version = CONTROL_PROTOCOL_VERSION;
+    message.body_case = KEMARI__CONTROL__REQUEST__BODY_SET_POLICY;
+    message.set_policy = (Kemari__Control__Policy *)body;
+    const int rc = pack_frame(&message.base, frame, size);
+    protobuf_c_message_free_unpacked(body, NULL);
+    return rc;
+}
+
 int control_request_encode(const struct control_request *request, uint8_t **frame, size_t *size)
 {
+    if (request->verb == CONTROL_VERB_SET_POLICY)
+        return encode_set_policy(&request->policy, frame, size);
     Kemari__Control__Request message = KEMARI__CONTROL__REQUEST__INIT;
     Kemari__Control__Ping ping = KEMARI__CONTROL__PING__INIT;
     Kemari__Control__StatusRequest status = KEMARI__CONTROL__STATUS_REQUEST__INIT;
@@ -39,6 +55,7 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     Kemari__Control__EventsRequest events = KEMARI__CONTROL__EVENTS_REQUEST__INIT;
     Kemari__Control__Verdict verdict = KEMARI__CONTROL__VERDICT__INIT;
     Kemari__Control__DumpRequest dump = KEMARI__CONTROL__DUMP_REQUEST__INIT;
+    Kemari__Control__PolicyRequest policy = KEMARI__CONTROL__POLICY_REQUEST__INIT;
     message.version = CONTROL_PROTOCOL_VERSION;
     dump.file = (char *)request->file;
     events.since = request->since;
@@ -79,11 +96,31 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
         message.body_case = KEMARI__CONTROL__REQUEST__BODY_DUMP;
         message.dump = &dump;
         break;
+    case CONTROL_VERB_POLICY:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_POLICY;
+        message.policy = &policy;
+        break;
+    case CONTROL_VERB_SET_POLICY: /* above */
+        break;
     }
     return pack_frame(&message.base, frame, size);
 }
 
-static void take_request(const Kemari__Control__Request *message, struct control_request *request)
+/* A setting that is too long would come out as another one, and one too many not at all. */
+static int take_set_policy(const Kemari__Control__Policy *message, struct control_policy *policy,
+                           struct error *err)
+{
+    if (message->n_settings > CONTROL_SETTINGS_MAX)
+        return error_set(err, -EBADMSG, "the request has too many settings");
+    for (size_t i = 0; i < message->n_settings; i++)
+        if (strlen(message->settings[i]->key) >= CONTROL_NAME_MAX ||
+            strlen(message->settings[i]->value) >= CONTROL_NAME_MAX)
+            return error_set(err, -EBADMSG, "a setting of the request is too long");
+    return schema_from_message(&control_policy_schema, &message->base, policy, err);
+}
+
+static int take_request(const Kemari__Control__Request *message, struct control_request *request,
+                        struct error *err)
 {
     switch (message->body_case) {
     case KEMARI__CONTROL__REQUEST__BODY_PING:
@@ -117,10 +154,17 @@ static void take_request(const Kemari__Control__Request *message, struct control
         if (strlen(message->dump->file) < sizeof(request->file))
             strcpy(request->file, message->dump->file);
         break;
+    case KEMARI__CONTROL__REQUEST__BODY_POLICY:
+        request->verb = CONTROL_VERB_POLICY;
+        break;
+    case KEMARI__CONTROL__REQUEST__BODY_SET_POLICY:
+        request->verb = CONTROL_VERB_SET_POLICY;
+        return take_set_policy(message->set_policy, &request->policy, err);
     default:
         request->verb = CONTROL_VERB_UNKNOWN;
         break;
     }
+    return 0;
 }
 
 int control_request_decode(const uint8_t *bytes, size_t size, struct control_request *request,
@@ -140,7 +184,7 @@ int control_request_decode(const uint8_t *bytes, size_t size, struct control_req
                        "control protocol version %u is not supported, this daemon speaks %d",
                        message->version, CONTROL_PROTOCOL_VERSION);
     else
-        take_request(message, request);
+        rc = take_request(message, request, err);
     kemari__control__request__free_unpacked(message, NULL);
     return rc;
 }
@@ -180,20 +224,28 @@ int control_reply_encode(const struct control_reply *reply, uint8_t **frame, siz
 {
     Kemari__Control__Reply message = KEMARI__CONTROL__REPLY__INIT;
     message.version = CONTROL_PROTOCOL_VERSION;
-    const bool is_status = reply->kind == CONTROL_REPLY_STATUS;
-    if (!is_status && reply->kind != CONTROL_REPLY_EVENT)
-        return encode_plain(reply, &message, frame, size);
-    ProtobufCMessage *body = is_status ? schema_to_message(&control_status_schema, &reply->status)
-                                       : schema_to_message(&control_event_schema, &reply->event);
-    if (!body)
-        return -ENOMEM;
-    if (is_status) {
+    ProtobufCMessage *body = NULL;
+    switch (reply->kind) {
+    case CONTROL_REPLY_STATUS:
+        body = schema_to_message(&control_status_schema, &reply->status);
         message.body_case = KEMARI__CONTROL__REPLY__BODY_STATUS;
         message.status = (Kemari__Control__Status *)body;
-    } else {
+        break;
+    case CONTROL_REPLY_EVENT:
+        body = schema_to_message(&control_event_schema, &reply->event);
         message.body_case = KEMARI__CONTROL__REPLY__BODY_EVENT;
         message.event = (Kemari__Control__Event *)body;
+        break;
+    case CONTROL_REPLY_POLICY:
+        body = schema_to_message(&control_policy_schema, &reply->policy);
+        message.body_case = KEMARI__CONTROL__REPLY__BODY_POLICY;
+        message.policy = (Kemari__Control__Policy *)body;
+        break;
+    default:
+        return encode_plain(reply, &message, frame, size);
     }
+    if (!body)
+        return -ENOMEM;
     const int rc = pack_frame(&message.base, frame, size);
     protobuf_c_message_free_unpacked(body, NULL);
     return rc;
@@ -231,6 +283,10 @@ static int take_reply(const Kemari__Control__Reply *message, struct control_repl
         reply->kind = CONTROL_REPLY_END_OF_EVENTS;
         reply->last_id = message->end_of_events->last_id;
         return 0;
+    case KEMARI__CONTROL__REPLY__BODY_POLICY:
+        reply->kind = CONTROL_REPLY_POLICY;
+        return schema_from_message(&control_policy_schema, &message->policy->base, &reply->policy,
+                                   err);
     default:
         return error_set(err, -EBADMSG, "the reply is of an unknown kind");
     }

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "control/events.h"
+#include "control/policy.h"
 #include "control/status.h"
 
 #define CONTROL_PROTOCOL_VERSION 1
@@ -24,14 +25,17 @@ enum control_verb {
     CONTROL_VERB_GRANT,
     CONTROL_VERB_DENY,
     CONTROL_VERB_DUMP,
+    CONTROL_VERB_POLICY,     /* read */
+    CONTROL_VERB_SET_POLICY, /* change */
 };
 
 struct control_request {
     enum control_verb verb;
-    uint64_t since;              /* events */
-    bool follow;                 /* events */
-    term_t term;                 /* grant, deny; 0: whichever is asked */
-    char file[CONTROL_NAME_MAX]; /* dump: a name, to be judged by who makes the file */
+    uint64_t since;               /* events */
+    bool follow;                  /* events */
+    term_t term;                  /* grant, deny; 0: whichever is asked */
+    char file[CONTROL_NAME_MAX];  /* dump: a name, to be judged by who makes the file */
+    struct control_policy policy; /* set_policy: what is to change */
 };
 
 enum control_reply_kind {
@@ -41,6 +45,7 @@ enum control_reply_kind {
     CONTROL_REPLY_STATUS,
     CONTROL_REPLY_EVENT,
     CONTROL_REPLY_END_OF_EVENTS,
+    CONTROL_REPLY_POLICY,
 };
 
 struct control_reply {
@@ -54,6 +59,7 @@ struct control_reply {
     union {
         struct control_status status;
         struct control_event event;
+        struct control_policy policy;
     };
 };
 

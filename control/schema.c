@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "control/events.h"
+#include "control/policy.h"
 #include "control/status.h"
 #include "proto/control.pb-c.h"
 
@@ -200,6 +201,17 @@ static const struct schema_field event_fields[] = {
     OBJECTS(struct control_event, fields, field_count, event_field_schema),
 };
 const struct schema control_event_schema = SCHEMA(event, event_fields);
+
+static const struct schema_field setting_fields[] = {
+    STRING(struct control_setting, key),
+    STRING(struct control_setting, value),
+};
+static const struct schema setting_schema = SCHEMA(policy_setting, setting_fields);
+
+static const struct schema_field policy_fields[] = {
+    OBJECTS(struct control_policy, settings, count, setting_schema),
+};
+const struct schema control_policy_schema = SCHEMA(policy, policy_fields);
 
 static const ProtobufCFieldDescriptor *message_field(const struct schema *schema,
                                                      const struct schema_field *field)

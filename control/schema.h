@@ -47,6 +47,7 @@ struct schema {
 
 extern const struct schema control_status_schema;
 extern const struct schema control_event_schema;
+extern const struct schema control_policy_schema;
 
 /* Names of enum values as people and programs see them; the index is the value. */
 extern const char *const control_role_names[];

@@ -157,6 +157,16 @@ static void answer_status(struct client *client)
     send_reply(client, reply);
 }
 
+static void answer_policy(struct client *client)
+{
+    struct control_server *server = client->server;
+    struct control_reply *reply = &server->reply;
+    memset(reply, 0, sizeof(*reply));
+    reply->kind = CONTROL_REPLY_POLICY;
+    server->ops->policy(server->context, &reply->policy);
+    send_reply(client, reply);
+}
+
 /* Sends one event if there is one and there is room; false when not, or when the client is gone. A
  * client whose output is full is left alone until it reads; when the ring has meanwhile overwritten
  * what it should see next it is dropped. */
@@ -244,6 +254,9 @@ static void start_request(struct client *client, const struct control_request *r
     case CONTROL_VERB_DUMP:
         ops->dump(server->context, token, request->file);
         break;
+    case CONTROL_VERB_SET_POLICY:
+        ops->set_policy(server->context, token, &request->policy);
+        break;
     default:
         ops->deny(server->context, token, request->term);
         break;
@@ -265,11 +278,15 @@ static void answer(struct client *client, const struct control_request *request)
     case CONTROL_VERB_EVENTS:
         answer_events(client, request);
         break;
+    case CONTROL_VERB_POLICY:
+        answer_policy(client);
+        break;
     case CONTROL_VERB_FAILOVER:
     case CONTROL_VERB_STOP:
     case CONTROL_VERB_GRANT:
     case CONTROL_VERB_DENY:
     case CONTROL_VERB_DUMP:
+    case CONTROL_VERB_SET_POLICY:
         start_request(client, request);
         break;
     }

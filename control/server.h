@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "control/events.h"
+#include "control/policy.h"
 #include "control/status.h"
 
 #define CONTROL_CLIENTS_MAX 32
@@ -52,6 +53,13 @@ struct control_ops {
     /* Writes the memory of a guest that was stopped for good to a new file of that name. -EBUSY
      * while the guest runs. */
     void (*dump)(void *context, control_token_t token, const char *name);
+
+    /* Fills in the policy that holds, `policy` is zeroed; as `status`. */
+    void (*policy)(void *context, struct control_policy *policy);
+    /* Changes what `change` names and nothing else, or nothing at all: -EINVAL when a setting is
+     * unknown or the policy would not be legal as a whole, -EPERM when this host is not the one
+     * that runs the guest. */
+    void (*set_policy)(void *context, control_token_t token, const struct control_policy *change);
 };
 
 struct control_server_config {

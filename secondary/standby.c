@@ -34,6 +34,8 @@ struct standby {
     epoch_t last_begun; /* on this link; 0 before the first */
     bool synchronised;  /* a full synchronisation was completed on this link */
     bool ready_told;
+    bool policy_begun;           /* the epoch that arrives brings another policy: */
+    struct policy policy_coming; /* that one */
 
     pthread_mutex_t lock; /* protects all below */
     pthread_cond_t changed;
@@ -111,16 +113,24 @@ static void enqueue(struct standby *s, const struct staged_epoch *epoch)
 
 /* ---- the receiving thread ---- */
 
-static int begin(struct standby *s, epoch_t epoch, enum message_epoch_kind kind, struct error *err)
+static int begin(struct standby *s, epoch_t epoch, const struct message_epoch_begin *message,
+                 struct error *err)
 {
+    const enum message_epoch_kind kind = message->kind;
     if (epoch <= s->last_begun)
         return error_set(err, -EPROTO, "epoch %llu begins after epoch %llu",
                          (unsigned long long)epoch, (unsigned long long)s->last_begun);
     if (kind == MESSAGE_EPOCH_INCREMENTAL && !s->synchronised)
         return error_set(err, -EPROTO, "epoch %llu comes before a full synchronisation",
                          (unsigned long long)epoch);
+    s->policy_begun = message->has_policy;
+    int rc = 0;
+    if (message->has_policy)
+        rc = policy_from_message(&message->policy, &s->policy_coming, err);
+    if (rc < 0)
+        return error_prefix(err, "the primary's policy");
     s->last_begun = epoch;
-    const int rc = stage_begin(s->stage, epoch, kind, err);
+    rc = stage_begin(s->stage, epoch, kind, err);
     if (rc < 0 || kind == MESSAGE_EPOCH_INCREMENTAL)
         return rc;
     /* Pages of a synchronisation go straight to memory: older epochs must be there before, and
@@ -171,6 +181,10 @@ static int end(struct standby *s, epoch_t epoch, const struct message_epoch_end 
     s->synchronised = true;
     enqueue(s, &whole);
     pthread_mutex_lock(&s->lock);
+    if (s->policy_begun) {
+        s->stats.policy = s->policy_coming;
+        s->stats.has_policy = true;
+    }
     if (commits) {
         s->stats.committed = epoch;
         s->stats.promotable = true;
@@ -197,7 +211,7 @@ static int receive_control(struct standby *s, const struct frame *frame, bool *g
         return rc;
     switch (m.kind) {
     case MESSAGE_EPOCH_BEGIN:
-        return begin(s, frame->epoch, m.epoch_begin.kind, err);
+        return begin(s, frame->epoch, &m.epoch_begin, err);
     case MESSAGE_EPOCH_END:
         return end(s, frame->epoch, &m.epoch_end, err);
     case MESSAGE_GOODBYE:

@@ -16,6 +16,7 @@
 #define KEMARI_SECONDARY_STANDBY_H
 
 #include "checkpoint/machine_ops.h"
+#include "checkpoint/policy.h"
 #include "checkpoint/slab.h"
 #include "transport/link.h"
 
@@ -46,9 +47,11 @@ struct standby_stats {
     uint64_t epochs;
     uint64_t pages;
     uint64_t bytes;
-    uint64_t sync_pages; /* received by the running or last full synchronisation */
-    nsec_t last_frame;   /* clock_now() of the last frame received, 0 when none */
-    size_t staging_used; /* bytes */
+    uint64_t sync_pages;  /* received by the running or last full synchronisation */
+    nsec_t last_frame;    /* clock_now() of the last frame received, 0 when none */
+    size_t staging_used;  /* bytes */
+    bool has_policy;      /* the primary has told one with an epoch that was committed */
+    struct policy policy; /* that one */
 };
 
 /* Where the time of a promotion went, ns. */

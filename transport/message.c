@@ -21,12 +21,18 @@ _Static_assert((int)MESSAGE_NACK_DIGEST == KEMARI__SESSION__NACK_REASON__NACK_DI
 _Static_assert((int)MESSAGE_GOODBYE_STOP == KEMARI__SESSION__GOODBYE_REASON__GOODBYE_STOP &&
                    (int)MESSAGE_GOODBYE_ERROR == KEMARI__SESSION__GOODBYE_REASON__GOODBYE_ERROR,
                "goodbye reasons");
+_Static_assert((int)MESSAGE_POLICY_PIPELINED == KEMARI__SESSION__POLICY_KIND__POLICY_PIPELINED &&
+                   (int)MESSAGE_POLICY_INTERVAL == KEMARI__SESSION__POLICY_KIND__POLICY_INTERVAL,
+               "policy kinds");
 
 /* Protobuf's side of every kind, so that encoding needs no heap. */
 struct parts {
     char text[MESSAGE_TEXT_MAX];
     union {
-        Kemari__Session__EpochBegin begin;
+        struct {
+            Kemari__Session__EpochBegin begin;
+            Kemari__Session__Policy policy;
+        };
         Kemari__Session__EpochEnd end;
         Kemari__Session__EpochAck ack;
         Kemari__Session__EpochNack nack;
@@ -42,6 +48,11 @@ static bool epoch_kind_known(int kind)
     return kind == MESSAGE_EPOCH_FULL || kind == MESSAGE_EPOCH_INCREMENTAL;
 }
 
+static bool policy_kind_known(int kind)
+{
+    return kind >= MESSAGE_POLICY_PIPELINED && kind <= MESSAGE_POLICY_INTERVAL;
+}
+
 static bool nack_reason_known(int reason)
 {
     return reason >= MESSAGE_NACK_DIGEST && reason <= MESSAGE_NACK_RESOURCES;
@@ -53,6 +64,25 @@ static bool goodbye_reason_known(int reason)
 }
 
 /* --- encoding --- */
+
+/* False when a field is illegal. */
+static bool fill_begin(const struct message_epoch_begin *in, struct parts *parts)
+{
+    kemari__session__epoch_begin__init(&parts->begin);
+    parts->begin.kind = (Kemari__Session__EpochKind)in->kind;
+    if (in->has_policy) {
+        kemari__session__policy__init(&parts->policy);
+        parts->policy.kind = (Kemari__Session__PolicyKind)in->policy.kind;
+        parts->policy.interval_ns = in->policy.interval_ns;
+        parts->policy.max_interval_ns = in->policy.max_interval_ns;
+        parts->policy.window = in->policy.window;
+        parts->policy.dirty_budget_pages = in->policy.dirty_budget_pages;
+        parts->policy.staging_cap_bytes = in->policy.staging_cap_bytes;
+        parts->begin.policy = &parts->policy;
+    }
+    return epoch_kind_known((int)in->kind) &&
+           (!in->has_policy || policy_kind_known((int)in->policy.kind));
+}
 
 static void fill_end(const struct message_epoch_end *in, Kemari__Session__EpochEnd *out)
 {
@@ -88,11 +118,9 @@ static bool fill(const struct message *in, struct parts *parts, Kemari__Session_
 {
     switch (in->kind) {
     case MESSAGE_EPOCH_BEGIN:
-        kemari__session__epoch_begin__init(&parts->begin);
-        parts->begin.kind = (Kemari__Session__EpochKind)in->epoch_begin.kind;
         wire->body_case = KEMARI__SESSION__MESSAGE__BODY_EPOCH_BEGIN;
         wire->epoch_begin = &parts->begin;
-        return epoch_kind_known((int)in->epoch_begin.kind);
+        return fill_begin(&in->epoch_begin, parts);
     case MESSAGE_EPOCH_END:
         fill_end(&in->epoch_end, &parts->end);
         wire->body_case = KEMARI__SESSION__MESSAGE__BODY_EPOCH_END;
@@ -146,6 +174,28 @@ int message_encode(const struct message *message, uint8_t *out, size_t size, str
 
 /* --- decoding --- */
 
+static int take_begin(const Kemari__Session__EpochBegin *in, struct message_epoch_begin *out,
+                      struct error *err)
+{
+    const Kemari__Session__Policy *policy = in->policy;
+    if (!epoch_kind_known((int)in->kind))
+        return error_set(err, -EBADMSG, "EpochBegin of unknown kind %d", (int)in->kind);
+    if (policy && !policy_kind_known((int)policy->kind))
+        return error_set(err, -EBADMSG, "EpochBegin with unknown policy %d", (int)policy->kind);
+    out->kind = (enum message_epoch_kind)in->kind;
+    out->has_policy = policy != NULL;
+    if (policy)
+        out->policy = (struct message_policy){
+            .kind = (enum message_policy_kind)policy->kind,
+            .window = policy->window,
+            .interval_ns = policy->interval_ns,
+            .max_interval_ns = policy->max_interval_ns,
+            .dirty_budget_pages = policy->dirty_budget_pages,
+            .staging_cap_bytes = policy->staging_cap_bytes,
+        };
+    return 0;
+}
+
 static int take_end(const Kemari__Session__EpochEnd *in, struct message_epoch_end *out,
                     struct error *err)
 {
@@ -185,12 +235,8 @@ static int take(const Kemari__Session__Message *wire, struct message *out, struc
 {
     switch (wire->body_case) {
     case KEMARI__SESSION__MESSAGE__BODY_EPOCH_BEGIN:
-        if (!epoch_kind_known((int)wire->epoch_begin->kind))
-            return error_set(err, -EBADMSG, "EpochBegin of unknown kind %d",
-                             (int)wire->epoch_begin->kind);
         out->kind = MESSAGE_EPOCH_BEGIN;
-        out->epoch_begin.kind = (enum message_epoch_kind)wire->epoch_begin->kind;
-        return 0;
+        return take_begin(wire->epoch_begin, &out->epoch_begin, err);
     case KEMARI__SESSION__MESSAGE__BODY_EPOCH_END:
         out->kind = MESSAGE_EPOCH_END;
         return take_end(wire->epoch_end, &out->epoch_end, err);

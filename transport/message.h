@@ -41,8 +41,26 @@ enum message_goodbye_reason {
     MESSAGE_GOODBYE_ERROR,      /* `text` says what failed */
 };
 
+enum message_policy_kind {
+    MESSAGE_POLICY_PIPELINED = 1,
+    MESSAGE_POLICY_KEMARI,
+    MESSAGE_POLICY_INTERVAL,
+};
+
+/* Only the kind is checked here; what the numbers may be is known to checkpoint/policy.h. */
+struct message_policy {
+    enum message_policy_kind kind;
+    uint32_t window;
+    uint64_t interval_ns;
+    uint64_t max_interval_ns;
+    uint64_t dirty_budget_pages;
+    uint64_t staging_cap_bytes;
+};
+
 struct message_epoch_begin {
     enum message_epoch_kind kind;
+    bool has_policy;
+    struct message_policy policy; /* that holds from this epoch on, once it is committed */
 };
 
 struct message_epoch_end {

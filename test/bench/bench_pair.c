@@ -137,7 +137,8 @@ struct policy bench_pair_policy(enum policy_kind kind)
                            .interval = MSEC(10),
                            .max_interval = SEC(1), /* longer than a round of the guest */
                            .window = 2,
-                           .dirty_budget = 1u << 20};
+                           .dirty_budget = 1u << 20,
+                           .staging_cap = SLAB_SIZE_MAX};
 }
 
 struct bench_pair *bench_pair_create(const struct bench_pair_config *config)

@@ -25,7 +25,8 @@ static const struct policy pipelined = {.kind = POLICY_PIPELINED,
                                         .interval = MSEC(5),
                                         .max_interval = MSEC(10),
                                         .window = 2,
-                                        .dirty_budget = 1024};
+                                        .dirty_budget = 1024,
+                                        .staging_cap = SLAB_SIZE_MAX};
 
 static const struct protocol_step steps[] = {
     {PROTOCOL_EPOCH_FIRST, PROTOCOL_ACK, 1},

@@ -55,6 +55,22 @@ static void fake_dump(void *context, control_token_t token, const char *name)
     control_server_complete(f->server, token, -EBUSY, "the guest runs");
 }
 
+static void fake_policy(void *context, struct control_policy *policy)
+{
+    (void)context;
+    *policy = (struct control_policy){2, {{"policy", "interval"}, {"interval", "25ms"}}};
+}
+
+static void fake_set_policy(void *context, control_token_t token,
+                            const struct control_policy *change)
+{
+    struct control_fixture *f = context;
+    char text[256];
+    snprintf(text, sizeof(text), "%u: %s is %s", change->count, change->settings[0].key,
+             change->settings[0].value);
+    control_server_complete(f->server, token, change->count == 1 ? 0 : -EINVAL, text);
+}
+
 static const struct control_ops fake_ops = {
     .status = fake_status,
     .failover = fake_failover,
@@ -62,6 +78,8 @@ static const struct control_ops fake_ops = {
     .grant = fake_grant,
     .deny = fake_deny,
     .dump = fake_dump,
+    .policy = fake_policy,
+    .set_policy = fake_set_policy,
 };
 
 static void *run_loop(void *context)

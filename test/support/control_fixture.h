@@ -17,7 +17,8 @@ struct control_fixture {
     pthread_t thread;
     /* What the pretended daemon does. `failover` is only noted: the test completes it. `stop` is
      * completed and ends the loop. `grant` is done for term 0 and 7, stale for others; `deny`
-     * always finds no question. */
+     * always finds no question. The policy is "interval" of 25ms; `set_policy` repeats the first of
+     * its settings, and refuses more than one. */
     pthread_mutex_t lock;
     pthread_cond_t asked;
     control_token_t failover_token; /* under `lock` */

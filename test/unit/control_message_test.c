@@ -61,6 +61,7 @@ static void every_field_of_the_protocol_is_in_the_schema(void)
 {
     compare_with_proto(&control_status_schema);
     compare_with_proto(&control_event_schema);
+    compare_with_proto(&control_policy_schema);
 }
 
 static void a_reply_survives_a_round_trip(const struct control_reply *reply,
@@ -116,13 +117,18 @@ static void every_reply_survives_a_round_trip(void)
     reply->kind = CONTROL_REPLY_END_OF_EVENTS;
     reply->last_id = UINT64_MAX;
     a_reply_survives_a_round_trip(reply, copy);
+    memset(reply, 0, sizeof(*reply));
+    reply->kind = CONTROL_REPLY_POLICY;
+    reply->policy = (struct control_policy){2, {{"policy", "kemari"}, {"interval", "5ms"}}};
+    a_reply_survives_a_round_trip(reply, copy);
+    CU_ASSERT_STRING_EQUAL(copy->policy.settings[1].value, "5ms");
     free(reply);
     free(copy);
 }
 
 static void every_request_survives_a_round_trip(void)
 {
-    for (int verb = CONTROL_VERB_UNKNOWN; verb <= CONTROL_VERB_DUMP; verb++) {
+    for (int verb = CONTROL_VERB_UNKNOWN; verb <= CONTROL_VERB_SET_POLICY; verb++) {
         struct control_request request = {.verb = (enum control_verb)verb}, copy;
         if (verb == CONTROL_VERB_EVENTS) {
             request.since = 17;
@@ -130,6 +136,9 @@ static void every_request_survives_a_round_trip(void)
         }
         if (verb == CONTROL_VERB_DUMP)
             strcpy(request.file, "core.1");
+        if (verb == CONTROL_VERB_SET_POLICY)
+            request.policy =
+                (struct control_policy){2, {{"policy", "kemari"}, {"interval", "5ms"}}};
         if (verb == CONTROL_VERB_GRANT || verb == CONTROL_VERB_DENY)
             request.term = 5;
         uint8_t *frame;
@@ -143,7 +152,63 @@ static void every_request_survives_a_round_trip(void)
         CU_ASSERT_EQUAL(copy.follow, request.follow);
         CU_ASSERT_EQUAL(copy.term, request.term);
         CU_ASSERT_STRING_EQUAL(copy.file, request.file);
+        CU_ASSERT_EQUAL(copy.policy.count, request.policy.count);
+        for (unsigned i = 0; i < copy.policy.count; i++) {
+            CU_ASSERT_STRING_EQUAL(copy.policy.settings[i].key, request.policy.settings[i].key);
+            CU_ASSERT_STRING_EQUAL(copy.policy.settings[i].value, request.policy.settings[i].value);
+        }
         free(frame);
+    }
+}
+
+/* Cut to size, a long setting would come out as another one. */
+static void a_setting_that_is_too_long_is_refused(void)
+{
+    char text[CONTROL_NAME_MAX + 1] = "";
+    memset(text, '9', sizeof(text) - 1);
+    for (int i = 0; i < 2; i++) {
+        Kemari__Control__PolicySetting setting = KEMARI__CONTROL__POLICY_SETTING__INIT;
+        Kemari__Control__PolicySetting *list[] = {&setting};
+        Kemari__Control__Policy policy = KEMARI__CONTROL__POLICY__INIT;
+        Kemari__Control__Request message = KEMARI__CONTROL__REQUEST__INIT;
+        setting.key = i ? text : "window";
+        setting.value = i ? "2" : text;
+        policy.n_settings = 1;
+        policy.settings = list;
+        message.version = CONTROL_PROTOCOL_VERSION;
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_SET_POLICY;
+        message.set_policy = &policy;
+        uint8_t bytes[256];
+        const size_t size = kemari__control__request__pack(&message, bytes);
+        struct control_request request;
+        CU_ASSERT_EQUAL(control_request_decode(bytes, size, &request, NULL), -EBADMSG);
+        setting.key = "window";
+        setting.value = "2";
+        CU_ASSERT_EQUAL(control_request_decode(
+                            bytes, kemari__control__request__pack(&message, bytes), &request, NULL),
+                        0);
+    }
+}
+
+static void too_many_settings_are_refused(void)
+{
+    Kemari__Control__PolicySetting setting = KEMARI__CONTROL__POLICY_SETTING__INIT;
+    Kemari__Control__PolicySetting *list[CONTROL_SETTINGS_MAX + 1];
+    for (size_t i = 0; i < ARRAY_SIZE(list); i++)
+        list[i] = &setting;
+    Kemari__Control__Policy policy = KEMARI__CONTROL__POLICY__INIT;
+    Kemari__Control__Request message = KEMARI__CONTROL__REQUEST__INIT;
+    policy.settings = list;
+    message.version = CONTROL_PROTOCOL_VERSION;
+    message.body_case = KEMARI__CONTROL__REQUEST__BODY_SET_POLICY;
+    message.set_policy = &policy;
+    for (size_t count = CONTROL_SETTINGS_MAX; count <= CONTROL_SETTINGS_MAX + 1; count++) {
+        policy.n_settings = count;
+        uint8_t bytes[256];
+        struct control_request request;
+        CU_ASSERT_EQUAL(control_request_decode(
+                            bytes, kemari__control__request__pack(&message, bytes), &request, NULL),
+                        count <= CONTROL_SETTINGS_MAX ? 0 : -EBADMSG);
     }
 }
 
@@ -280,6 +345,8 @@ static void impossible_lengths_have_no_frame(void)
 }
 
 static const struct test_case cases[] = {
+    {"a setting that is too long is refused", a_setting_that_is_too_long_is_refused},
+    {"too many settings are refused", too_many_settings_are_refused},
     {"every field of the protocol is in the schema", every_field_of_the_protocol_is_in_the_schema},
     {"every reply survives a round trip", every_reply_survives_a_round_trip},
     {"every request survives a round trip", every_request_survives_a_round_trip},

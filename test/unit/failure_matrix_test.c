@@ -156,9 +156,11 @@ static void pair_start(struct pair *p, struct slab *const slabs[2])
                                          .slab = p->slabs[0],
                                          .outbox_cap = OUTBOX_CAP_MIN,
                                          .policy = {.kind = POLICY_PIPELINED,
+                                                    .interval = MSEC(20),
                                                     .max_interval = MSEC(20),
                                                     .window = 2,
-                                                    .dirty_budget = 256},
+                                                    .dirty_budget = 256,
+                                                    .staging_cap = SLAB_SIZE_MAX},
                                          .first_epoch = 1,
                                          .event = note_engine,
                                          .context = p};

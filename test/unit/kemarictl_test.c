@@ -260,14 +260,21 @@ static void a_wrong_command_line_exits_with_2(void)
     expect("events --since x", 2, "",
            "kemarictl: --since: the value is not a number (try --help)\n");
     expect("grant --term -1", 2, "", "kemarictl: --term: the value is not a number (try --help)\n");
+    static const char *const nonsense[] = {"policy", "policy get now", "policy set",
+                                           "policy put window=2", "policy set window=2 --json"};
+    for (size_t i = 0; i < ARRAY_SIZE(nonsense); i++)
+        expect(nonsense[i], 2, "",
+               "kemarictl: policy: say \"get\", or \"set KEY=VALUE...\" (try --help)\n");
+    expect("policy set window", 2, "", "kemarictl: policy: \"window\" is not KEY=VALUE\n");
+    expect("policy set =2", 2, "", "kemarictl: policy: \"=2\" is not KEY=VALUE\n");
     expect("status -s a -m b", 2, "",
            "kemarictl: --socket and --machine: only one of the two can be meant (try --help)\n");
 }
 
 static void help_is_everywhere(void)
 {
-    static const char *const verbs[] = {"status", "failover", "stop", "events", "grant",
-                                        "deny",   "dump",     "list", "version"};
+    static const char *const verbs[] = {"status", "failover", "stop", "events",  "grant",
+                                        "deny",   "dump",     "list", "version", "policy"};
     char *out, *err;
     char *manual = read_whole(SOURCE_DIR "/docs/man/kemarictl.1");
     CU_ASSERT_EQUAL(run("--help", &out, &err), 0);
@@ -316,6 +323,11 @@ static void verbs_do_what_the_daemon_says(void)
     expect("grant", 0, "term 7 is granted\n", "");
     expect("grant --term=6", 1, "", "kemarictl: refused: the question is about term 7\n");
     expect("deny", 1, "", "kemarictl: refused: nothing is asked\n");
+    expect("policy get", 0, "policy=interval\ninterval=25ms\n", "");
+    expect("policy --json get", 0, "{\n  \"policy\": \"interval\",\n  \"interval\": \"25ms\"\n}\n",
+           "");
+    expect("policy set window=3", 0, "1: window is 3\n", "");
+    expect("policy set window=3 policy=kemari", 1, "", "kemarictl: refused: 2: window is 3\n");
     snprintf(words, sizeof(words),
              "kemarictl " KEMARI_VERSION "\nkemarid " KEMARI_VERSION ", machine web, process %d\n",
              (int)getpid());

@@ -14,9 +14,22 @@ static const struct {
     const char *bytes;
     size_t size;
 } samples[] = {
-    {{.kind = MESSAGE_EPOCH_BEGIN, .epoch_begin = {MESSAGE_EPOCH_INCREMENTAL}},
+    {{.kind = MESSAGE_EPOCH_BEGIN, .epoch_begin = {.kind = MESSAGE_EPOCH_INCREMENTAL}},
      "\x82\x01\x02\x08\x02",
      5},
+    {{.kind = MESSAGE_EPOCH_BEGIN,
+      .epoch_begin = {.kind = MESSAGE_EPOCH_FULL,
+                      .has_policy = true,
+                      .policy = {.kind = MESSAGE_POLICY_INTERVAL,
+                                 .interval_ns = 20000000,
+                                 .max_interval_ns = 500000000,
+                                 .window = 2,
+                                 .dirty_budget_pages = 300,
+                                 .staging_cap_bytes = 8 << 20}}},
+     "\x82\x01\x1b\x08\x01\x12\x17\x08\x03\x10\x80\xda\xc4\x09\x18\x80\xca\xb5\xee\x01\x20\x02\x28"
+     "\xac"
+     "\x02\x30\x80\x80\x80\x04",
+     30},
     {{.kind = MESSAGE_EPOCH_END,
       .epoch_end = {300,
                     2,
@@ -77,9 +90,11 @@ static void expect_bad(const char *bytes, size_t size)
 
 static void illegal_values_are_refused(void)
 {
-    expect_bad("\x82\x01\x00", 3);         /* BEGIN without a kind */
-    expect_bad("\x82\x01\x02\x08\x03", 5); /* BEGIN of kind 3 */
-    expect_bad("\x8a\x01\x02\x08\x01", 5); /* END without digest */
+    expect_bad("\x82\x01\x00", 3);                         /* BEGIN without a kind */
+    expect_bad("\x82\x01\x04\x08\x01\x12\x00", 7);         /* with a policy of no kind */
+    expect_bad("\x82\x01\x06\x08\x01\x12\x02\x08\x04", 9); /* of an unknown kind */
+    expect_bad("\x82\x01\x02\x08\x03", 5);                 /* BEGIN of kind 3 */
+    expect_bad("\x8a\x01\x02\x08\x01", 5);                 /* END without digest */
     expect_bad("\x8a\x01\x11\x32\x0f"
                "0123456789abcde",
                20);                                        /* digest of 15 bytes */

@@ -1,4 +1,5 @@
 /* When to cut: inputs and decisions, one line each. */
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 
@@ -178,6 +179,80 @@ static void no_decision_contradicts_itself(void)
     }
 }
 
+static const struct policy legal = {.kind = POLICY_INTERVAL,
+                                    .interval = MSEC(20),
+                                    .max_interval = MSEC(500),
+                                    .window = 2,
+                                    .dirty_budget = 2048,
+                                    .staging_cap = 8 << 20};
+
+static void expect_refusal(struct policy policy, const char *why)
+{
+    struct error err = {0};
+    CU_ASSERT_EQUAL(policy_check(&policy, &err), -EINVAL);
+    CU_ASSERT_STRING_EQUAL(err.text, why);
+    /* The same when a peer says so. */
+    struct policy back;
+    if ((unsigned)policy.kind <= POLICY_INTERVAL) {
+        const struct message_policy message = policy_to_message(&policy);
+        CU_ASSERT_EQUAL(policy_from_message(&message, &back, NULL), -EINVAL);
+    }
+}
+
+static void a_policy_is_judged_as_a_whole(void)
+{
+    struct policy p = legal;
+    CU_ASSERT_EQUAL(policy_check(&p, NULL), 0);
+    p.kind = (enum policy_kind)3;
+    expect_refusal(p, "policy: there is no policy number 3");
+    p = legal, p.interval = USEC(100) - 1;
+    expect_refusal(p, "interval: 99999 ns is out of range, 100us to 1min");
+    p = legal, p.max_interval = SEC(60) + 1;
+    expect_refusal(p, "max-interval: 60000000001 ns is out of range, 100us to 1min");
+    p = legal, p.window = 0;
+    expect_refusal(p, "window: 0 is out of range, 1 to 8");
+    p = legal, p.window = 9;
+    expect_refusal(p, "window: 9 is out of range, 1 to 8");
+    p = legal, p.staging_cap = (8 << 20) - 1;
+    expect_refusal(p, "staging-cap: 8388607 bytes are less than 8M");
+    p = legal, p.dirty_budget = 0;
+    expect_refusal(p, "dirty-budget: 0 is no size");
+    p = legal, p.dirty_budget = 2049;
+    expect_refusal(p, "dirty-budget: the size is larger than staging-cap");
+}
+
+static void a_policy_survives_the_wire(void)
+{
+    for (unsigned kind = 0; kind <= POLICY_INTERVAL; kind++) {
+        struct policy p = legal, back;
+        p.kind = (enum policy_kind)kind;
+        struct message_policy message = policy_to_message(&p);
+        CU_ASSERT_EQUAL(policy_from_message(&message, &back, NULL), 0);
+        CU_ASSERT_TRUE(policy_equal(&p, &back));
+        /* Times beyond a nsec_t don't come around as small ones. */
+        message.interval_ns = UINT64_MAX;
+        CU_ASSERT_EQUAL(policy_from_message(&message, &back, NULL), -EINVAL);
+    }
+}
+
+static void policies_that_differ_are_not_equal(void)
+{
+    struct policy p = legal;
+    CU_ASSERT_TRUE(policy_equal(&p, &legal));
+    p = legal, p.kind = POLICY_KEMARI;
+    CU_ASSERT_FALSE(policy_equal(&p, &legal));
+    p = legal, p.interval++;
+    CU_ASSERT_FALSE(policy_equal(&p, &legal));
+    p = legal, p.max_interval++;
+    CU_ASSERT_FALSE(policy_equal(&p, &legal));
+    p = legal, p.window++;
+    CU_ASSERT_FALSE(policy_equal(&p, &legal));
+    p = legal, p.dirty_budget++;
+    CU_ASSERT_FALSE(policy_equal(&p, &legal));
+    p = legal, p.staging_cap++;
+    CU_ASSERT_FALSE(policy_equal(&p, &legal));
+}
+
 static void kinds_have_names(void)
 {
     CU_ASSERT_STRING_EQUAL(policy_kind_name(POLICY_PIPELINED), "pipelined");
@@ -188,6 +263,9 @@ static void kinds_have_names(void)
 static const struct test_case cases[] = {
     {"every input has its decision", every_input_has_its_decision},
     {"no decision contradicts itself", no_decision_contradicts_itself},
+    {"a policy is judged as a whole", a_policy_is_judged_as_a_whole},
+    {"a policy survives the wire", a_policy_survives_the_wire},
+    {"policies that differ are not equal", policies_that_differ_are_not_equal},
     {"kinds have names", kinds_have_names},
 };
 

@@ -103,7 +103,8 @@ static const struct policy default_policy = {.kind = POLICY_PIPELINED,
                                              .interval = MSEC(2),
                                              .max_interval = MSEC(20),
                                              .window = 2,
-                                             .dirty_budget = 256};
+                                             .dirty_budget = 256,
+                                             .staging_cap = SLAB_SIZE_MAX};
 
 static void pair_start(struct pair *p, const struct policy *policy, unsigned step_usec)
 {
@@ -290,7 +291,7 @@ static void a_dirty_set_beyond_the_staging_memory_is_survived(void)
     struct policy policy = default_policy;
     policy.kind = POLICY_INTERVAL;
     policy.interval = MSEC(300);
-    policy.dirty_budget = UINT64_MAX / 4;
+    policy.dirty_budget = policy.staging_cap >> PAGE_SHIFT;
     struct pair p;
     pair_start(&p, &policy, 0);
     slab_destroy(&p.slabs[1]);
@@ -350,6 +351,50 @@ static void a_fenced_guest_says_nothing_more(void)
     pair_end(&p);
 }
 
+/* The standby knows the policy of the epoch that it would continue from. */
+static void wait_policy(struct pair *p, const struct policy *policy)
+{
+    struct standby_stats stats;
+    do
+        standby_snapshot(p->standby, &stats);
+    while (!stats.has_policy || !policy_equal(&stats.policy, policy));
+}
+
+static void the_standby_learns_every_change_of_the_policy(void)
+{
+    struct pair p;
+    struct policy policy = default_policy;
+    pair_start(&p, &policy, 1);
+    pair_connect(&p);
+    CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_READY], 1));
+    wait_policy(&p, &policy);
+    /* Long periods: only the change itself can be what the next epoch is cut for. */
+    policy = (struct policy){.kind = POLICY_INTERVAL,
+                             .interval = SEC(60),
+                             .max_interval = SEC(60),
+                             .window = 1,
+                             .dirty_budget = (8 << 20) >> PAGE_SHIFT,
+                             .staging_cap = 8 << 20};
+    engine_set_policy(p.engine, &policy);
+    wait_policy(&p, &policy);
+    /* The next standby is told without a change. */
+    engine_drop_link(p.engine, "cut by the test");
+    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_LINK_LOST], 1));
+    standby_unfollow(p.standby);
+    standby_destroy(&p.standby);
+    const struct standby_config config = {.machine = fake_machine_ops(p.machines[1]),
+                                          .slab = p.slabs[1],
+                                          .event = note_standby,
+                                          .context = &p};
+    CU_ASSERT_EQUAL_FATAL(standby_create(&config, &p.standby, NULL), 0);
+    pair_connect(&p);
+    wait_policy(&p, &policy);
+    engine_set_policy(p.engine, &default_policy);
+    wait_policy(&p, &default_policy);
+    fail_over_and_judge(&p);
+    pair_end(&p);
+}
+
 static void flushing_leaves_nothing_unsaid(void)
 {
     struct pair p;
@@ -379,6 +424,8 @@ static const struct test_case cases[] = {
     {"a state that would not load is never acknowledged",
      a_state_that_would_not_load_is_never_acknowledged},
     {"a fenced guest says nothing more", a_fenced_guest_says_nothing_more},
+    {"the standby learns every change of the policy",
+     the_standby_learns_every_change_of_the_policy},
     {"flushing leaves nothing unsaid", flushing_leaves_nothing_unsaid},
 };
 

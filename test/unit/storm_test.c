@@ -103,7 +103,8 @@ static struct policy random_policy(unsigned *random)
                            .interval = USEC(100 + dice(random, 5000)),
                            .max_interval = MSEC(1 + dice(random, 20)),
                            .window = 1 + dice(random, POLICY_WINDOW_MAX),
-                           .dirty_budget = dice(random, 4) ? 1 + dice(random, 300) : 1u << 30};
+                           .dirty_budget = dice(random, 4) ? 1 + dice(random, 300) : 1u << 24,
+                           .staging_cap = SLAB_SIZE_MAX};
 }
 
 static void random_faults(struct pair *p, struct link **end)
