@@ -101,7 +101,7 @@ def main():
             oracle.wait_answers(3)
             fault = chance.choice(FAULTS)
             time.sleep(chance.uniform(0, 0.05))  # the random moment: nothing is waited for
-            oracle.longest_silence = 0.0
+            oracle.reset_silence()
             back = fault(world, primary, secondary, oracle)
             if back is primary:
                 primary, secondary = secondary, primary

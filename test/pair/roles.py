@@ -108,7 +108,7 @@ def a_guest_stopped_for_good_can_be_dumped(world):
     check("CORE (Core file)" in headers, headers)
     check("LOAD" in headers and "0x4000000 0x4000000" in headers, f"64 MiB of memory: {headers}")
     check(headers.count("NT_PRSTATUS") == 1, f"a note per vCPU: {headers}")
-    kernel = (world.build / "test" / "guest" / "echo").read_bytes()
+    kernel = (world.build / "test" / "guest" / "service").read_bytes()
     check(core.read_bytes().find(kernel[0x1000:0x1400]) > 0, "the guest's code is not in it")
     check(core.stat().st_blocks * 512 < core.stat().st_size, "it is not sparse")
     check(core.stat().st_mode & 0o777 == 0o600, "others may read it")

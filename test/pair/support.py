@@ -28,8 +28,12 @@ import time
 import traceback
 from pathlib import Path
 
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
+from oracle import Violation, capture  # noqa: E402 (test/oracle, for the tests, too)
+
 SKIPPED = 77
 GUEST_IP = "10.88.0.10"
+CLIENT_IP = "10.88.0.1"
 PREFIX = "kemari-"
 LIMIT = 20.0  # seconds for anything that should happen at once; generous, for busy machines
 
@@ -38,8 +42,8 @@ PR_SET_PDEATHSIG = 1
 CLONE_NEWNET = 0x40000000
 
 
-class Failure(Exception):
-    """A promise was broken."""
+class Failure(Violation):
+    """As the oracle's, but seen from inside."""
 
 
 def check(condition, text):
@@ -138,7 +142,10 @@ class Network:
                         f"{wire}-{side}", "netns", self.names["c"])
                 self.ip("c", "link", "set", f"{wire}-{side}", "master", wire, "up")
                 self.ip(side, "link", "set", wire, "up")
-        self.ip("c", "addr", "add", "10.88.0.1/24", "dev", "lan")
+        self.ip("c", "addr", "add", f"{CLIENT_IP}/24", "dev", "lan")
+        # A client that waits 200 ms before it repeats a segment would hide how short an outage was.
+        self.ip("c", "route", "replace", "10.88.0.0/24", "dev", "lan", "src", CLIENT_IP,
+                "rto_min", "20ms")
         for number, side in enumerate("ab", 1):
             self.ip(side, "addr", "add", f"10.99.0.{number}/24", "dev", "data")
             self.ip(side, "addr", "add", f"10.98.0.{number}/24", "dev", "beat")
@@ -190,7 +197,7 @@ class Host:
         text = {
             "name": "pair", "role": role, "state-dir": self.folder / "state",
             "run-dir": self.folder / "run", "memory": "64M",
-            "kernel": self.world.build / "test" / "guest" / "echo", "cmdline": f"ip={GUEST_IP}",
+            "kernel": self.world.build / "test" / "guest" / "service", "cmdline": f"ip={GUEST_IP}",
             "net.0": "tap0", "console-log": self.console_log,
             "listen": f"tcp://10.99.0.{own}:7000", "peer": f"tcp://10.99.0.{other}:7000",
             "path.0": f"10.99.0.{own}:7001,10.99.0.{other}:7001",
@@ -305,6 +312,15 @@ class World:
             self.network.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def oracle_place(self):
+        """Where an Oracle stands: the client's place, with an ear on both taps."""
+        taps = {}
+        for side in self.hosts:
+            with inside(self.network.names[side]):
+                taps[side] = capture.listen("tap0")
+        return {"enter": ["ip", "netns", "exec", self.network.names["c"]], "taps": taps,
+                "guest": GUEST_IP, "bind": CLIENT_IP}
+
     def start_pair(self, primary="a", **changes):
         """Both daemons, until the guest is protected. Returns (primary, secondary)."""
         first = self.hosts[primary]
@@ -347,7 +363,7 @@ def main(build, tests):
                 except Exception:
                     world.show_logs()
                     raise
-        except Failure as failure:
+        except Violation as failure:
             failures += 1
             print(f"FAILED  {name}: {failure}", flush=True)
         except Exception:

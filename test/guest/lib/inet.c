@@ -31,37 +31,55 @@ bool inet_parse(const char *text, uint32_t *address)
     return true;
 }
 
-static void put_ipv4(struct ipv4 *ip, const struct inet_flow *flow, size_t size)
+uint32_t inet_transport_sum(const struct ipv4 *ip, const void *payload, size_t size)
 {
+    const uint32_t pseudo = inet_sum(&ip->from, 8, ip->protocol + (uint32_t)size);
+    return inet_sum(payload, size, pseudo);
+}
+
+/* Headers in front of `size` bytes of a transport protocol; returns those bytes. */
+static void *put_headers(uint8_t *frame, const struct inet_flow *flow, uint8_t protocol,
+                         size_t size)
+{
+    struct ethernet *ethernet = (struct ethernet *)frame;
+    struct ipv4 *ip = (struct ipv4 *)(ethernet + 1);
+    memcpy(ethernet->to, flow->to_mac, sizeof(ethernet->to));
+    memcpy(ethernet->from, flow->from_mac, sizeof(ethernet->from));
+    ethernet->type = inet16(ETHERTYPE_IPV4);
     *ip = (struct ipv4){
         .version_words = 0x45,
-        .size = inet16((uint16_t)size),
+        .size = inet16((uint16_t)(sizeof(*ip) + size)),
         .fragment = inet16(0x4000), /* don't fragment */
         .hops = 64,
-        .protocol = PROTOCOL_UDP,
+        .protocol = protocol,
         .from = inet32(flow->from_ip),
         .to = inet32(flow->to_ip),
     };
     ip->checksum = inet16((uint16_t)~inet_sum(ip, sizeof(*ip), 0));
+    return ip + 1;
 }
 
 size_t inet_finish_udp(uint8_t *frame, const struct inet_flow *flow, size_t payload)
 {
-    struct ethernet *ethernet = (struct ethernet *)frame;
-    struct ipv4 *ip = (struct ipv4 *)(ethernet + 1);
-    struct udp *udp = (struct udp *)(ip + 1);
-    const size_t udp_size = sizeof(*udp) + payload;
-    memcpy(ethernet->to, flow->to_mac, sizeof(ethernet->to));
-    memcpy(ethernet->from, flow->from_mac, sizeof(ethernet->from));
-    ethernet->type = inet16(ETHERTYPE_IPV4);
-    put_ipv4(ip, flow, sizeof(*ip) + udp_size);
+    const size_t size = sizeof(struct udp) + payload;
+    struct udp *udp = put_headers(frame, flow, PROTOCOL_UDP, size);
     udp->from = inet16(flow->from_port);
     udp->to = inet16(flow->to_port);
-    udp->size = inet16((uint16_t)udp_size);
+    udp->size = inet16((uint16_t)size);
     udp->checksum = 0;
-    /* Pseudo header (RFC 768): both addresses, protocol, size. */
-    uint32_t sum = inet_sum(&ip->from, 8, PROTOCOL_UDP + (uint32_t)udp_size);
-    sum = ~inet_sum(udp, udp_size, sum) & 0xffff;
-    udp->checksum = inet16((uint16_t)(sum ? sum : 0xffff));
+    const struct ipv4 *ip = (const struct ipv4 *)udp - 1;
+    const uint16_t sum = (uint16_t)~inet_transport_sum(ip, udp, size);
+    udp->checksum = inet16(sum ? sum : 0xffff);
     return INET_UDP_PAYLOAD + payload;
+}
+
+size_t inet_finish_tcp(uint8_t *frame, const struct inet_flow *flow, size_t size)
+{
+    struct tcp *tcp = put_headers(frame, flow, PROTOCOL_TCP, size);
+    tcp->from = inet16(flow->from_port);
+    tcp->to = inet16(flow->to_port);
+    tcp->checksum = 0;
+    const struct ipv4 *ip = (const struct ipv4 *)tcp - 1;
+    tcp->checksum = inet16((uint16_t)~inet_transport_sum(ip, tcp, size));
+    return INET_SEGMENT + size;
 }

@@ -1,4 +1,4 @@
-/* Just enough Ethernet, ARP, IPv4, ICMP echo and UDP to be spoken to. All header fields are in
+/* Just enough Ethernet, ARP, IPv4, ICMP echo, UDP and TCP to be spoken to. All header fields are in
  * network byte order; use inet16()/inet32() both ways. */
 #ifndef KEMARI_GUEST_INET_H
 #define KEMARI_GUEST_INET_H
@@ -10,6 +10,7 @@
 #define ETHERTYPE_IPV4 0x0800
 #define ETHERTYPE_ARP  0x0806
 #define PROTOCOL_ICMP  1
+#define PROTOCOL_TCP   6
 #define PROTOCOL_UDP   17
 
 struct __attribute__((packed)) ethernet {
@@ -44,6 +45,14 @@ struct __attribute__((packed)) udp {
     uint16_t from, to, size, checksum;
 };
 
+struct __attribute__((packed)) tcp {
+    uint16_t from, to;
+    uint32_t sequence, acknowledged;
+    uint8_t words; /* size of this header in its upper half */
+    uint8_t flags;
+    uint16_t window, checksum, urgent;
+};
+
 static inline uint16_t inet16(uint16_t v)
 {
     return __builtin_bswap16(v);
@@ -70,5 +79,15 @@ struct inet_flow {
     uint16_t from_port, to_port;
 };
 size_t inet_finish_udp(uint8_t *frame, const struct inet_flow *flow, size_t payload);
+
+/* The same for a TCP segment of `size` bytes, header included, that lies at frame + INET_SEGMENT:
+ * sets ports and checksum, the rest of its header is the caller's. Returns the size of the frame.
+ */
+#define INET_SEGMENT (sizeof(struct ethernet) + sizeof(struct ipv4))
+size_t inet_finish_tcp(uint8_t *frame, const struct inet_flow *flow, size_t size);
+
+/* The sum over a datagram's payload of `size` bytes with its pseudo header (RFC 768, RFC 9293
+ * §3.1); 0xffff when it carries its right checksum. */
+uint32_t inet_transport_sum(const struct ipv4 *ip, const void *payload, size_t size);
 
 #endif
