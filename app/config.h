@@ -31,6 +31,13 @@
 enum config_role { CONFIG_ROLE_PRIMARY, CONFIG_ROLE_SECONDARY };
 enum config_machine { CONFIG_MACHINE_KVM };
 enum config_serial { CONFIG_SERIAL_HELD, CONFIG_SERIAL_FREE };
+enum config_encoding {
+    CONFIG_ENCODING_AUTO,
+    CONFIG_ENCODING_RAW,
+    CONFIG_ENCODING_DELTA,
+    CONFIG_ENCODING_LZ4,
+    CONFIG_ENCODING_SMALLEST,
+};
 enum config_policy { CONFIG_POLICY_PIPELINED, CONFIG_POLICY_KEMARI, CONFIG_POLICY_INTERVAL };
 enum config_arbiter {
     CONFIG_ARBITER_NONE,
@@ -106,7 +113,9 @@ struct config {
     uint64_t staging_cap;  /* bytes */
     uint64_t outbox_cap;   /* bytes */
     uint64_t dirty_budget; /* bytes of dirty pages that trigger a cut */
-    nsec_t peer_wait;      /* a starting primary waits this long for its secondary; 0: for ever */
+    enum config_encoding encoding;
+    uint64_t encoding_cache; /* bytes */
+    nsec_t peer_wait;        /* a starting primary waits this long for its secondary; 0: for ever */
 
     /* [heartbeat] */
     unsigned path_count;

@@ -13,6 +13,7 @@ static const char *const role_names[] = {"primary", "secondary", NULL};
 static const char *const log_names[] = {"error", "warning", "info", "debug", NULL};
 static const char *const machine_names[] = {"kvm", NULL};
 static const char *const serial_names[] = {"held", "free", NULL};
+static const char *const encoding_names[] = {"auto", "raw", "delta", "lz4", "smallest", NULL};
 static const char *const policy_names[] = {"pipelined", "kemari", "interval", NULL};
 static const char *const arbiter_names[] = {"none", "manual", "command", "etcd", NULL};
 
@@ -106,6 +107,15 @@ const struct config_option config_options[] = {
     {"replication", "outbox-cap", "outbox-cap", CONFIG_KIND_BYTES, AT(outbox_cap),
      .fallback = "64M", .min = MIB, .max = 64 * GIB, .placeholder = "SIZE",
      .help = "Most memory for output that is held"},
+    {"replication", "encoding", "encoding", CONFIG_KIND_ENUM, AT(encoding), .fallback = "auto",
+     .names = encoding_names, .placeholder = "ENCODING",
+     .help = "How changed pages travel: as they are (raw), as what changed in them (delta), "
+             "compressed (lz4), by whatever takes fewest bytes (smallest), or by what takes least "
+             "time on this link (auto)"},
+    {"replication", "encoding-cache", "encoding-cache", CONFIG_KIND_BYTES, AT(encoding_cache),
+     .fallback = "48M", .min = MIB, .max = 16 * GIB, .placeholder = "SIZE",
+     .help = "Memory of the primary for what the secondary holds, which differences refer to; not "
+             "used by raw and lz4"},
     {"replication", "peer-wait", "peer-wait", CONFIG_KIND_DURATION, AT(peer_wait),
      .fallback = "60s", .min = 0, .max = SEC(86400), .placeholder = "TIME",
      .help =

@@ -19,6 +19,18 @@ void node_note(void *context, bool warning, const char *kind, const char *text)
     control_events_note(node->events, warning ? CONTROL_WARNING : CONTROL_INFO, kind, "%s", text);
 }
 
+static enum page_encoder_mode encoding_of(const struct config *config)
+{
+    static const enum page_encoder_mode modes[] = {
+        [CONFIG_ENCODING_AUTO] = PAGE_ENCODER_AUTO,
+        [CONFIG_ENCODING_RAW] = PAGE_ENCODER_RAW,
+        [CONFIG_ENCODING_DELTA] = PAGE_ENCODER_DELTA,
+        [CONFIG_ENCODING_LZ4] = PAGE_ENCODER_LZ4,
+        [CONFIG_ENCODING_SMALLEST] = PAGE_ENCODER_SMALLEST,
+    };
+    return modes[config->encoding];
+}
+
 struct primary_config node_primary_config(struct node *node)
 {
     return (struct primary_config){
@@ -28,6 +40,8 @@ struct primary_config node_primary_config(struct node *node)
                    .slab = node->slab,
                    .outbox_cap = node->config->outbox_cap,
                    .policy = node_policy_of(node->config),
+                   .encoding = encoding_of(node->config),
+                   .encoding_cache = node->config->encoding_cache,
                    .alive_interval = node->config->heartbeat_interval,
                    .first_epoch = 1},
         .local = &node->session.local,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "checkpoint/page_codec.h"
 #include "checkpoint/page_copy.h"
 
@@ -81,7 +82,9 @@ int capture_pages(struct capture *capture, struct gmem *memory, const struct dir
 static int send_bulk(struct link *link, struct frame *frame, const struct iovec *parts, int count,
                      struct epoch_digest *digest, struct capture_sent *sent, struct error *err)
 {
+    const nsec_t start = clock_now();
     const int rc = link_send_frame(link, frame, parts, count, err);
+    sent->sending += clock_now() - start;
     if (rc < 0)
         return rc;
     epoch_digest_add(digest, frame);
@@ -90,45 +93,24 @@ static int send_bulk(struct link *link, struct frame *frame, const struct iovec 
     return 0;
 }
 
-/* One batch: neighbouring raw pages of the chunk go out as one part. */
-static int send_batch(const struct capture *capture, size_t first, size_t count, struct link *link,
-                      term_t term, struct epoch_digest *digest, struct capture_sent *sent,
-                      struct error *err)
+int capture_send_pages(const struct capture *capture, struct page_encoder *encoder, bool passing,
+                       struct link *link, term_t term, struct epoch_digest *digest,
+                       struct capture_sent *sent, struct error *err)
 {
-    uint8_t header[PAGE_BATCH_HEADER_MAX];
-    uint8_t encodings[PAGE_BATCH_MAX];
-    struct iovec parts[1 + PAGE_BATCH_MAX];
-    int used = 1;
-    bool extend = false;
-    for (size_t i = 0; i < count; i++) {
-        uint8_t *page = capture->chunks[first / PAGE_BATCH_MAX] + i * PAGE_SIZE;
-        encodings[i] = page_is_zero(page) ? PAGE_ENCODING_ZERO : PAGE_ENCODING_RAW;
-        if (encodings[i] == PAGE_ENCODING_ZERO) {
-            sent->zero_pages++;
-            extend = false;
-        } else if (extend) {
-            parts[used - 1].iov_len += PAGE_SIZE;
-        } else {
-            parts[used++] = (struct iovec){page, PAGE_SIZE};
-            extend = true;
-        }
-    }
-    parts[0] = (struct iovec){
-        header, page_batch_encode_header(capture->gfns + first, encodings, count, header)};
-    sent->pages += count;
-    struct frame frame = {.type = FRAME_PAGES, .term = term, .epoch = capture->epoch};
-    return send_bulk(link, &frame, parts, used, digest, sent, err);
-}
-
-int capture_send_pages(const struct capture *capture, struct link *link, term_t term,
-                       struct epoch_digest *digest, struct capture_sent *sent, struct error *err)
-{
+    struct encoded_batch batch;
     for (size_t first = 0; first < capture->page_count; first += PAGE_BATCH_MAX) {
         const size_t left = capture->page_count - first;
         const size_t count = left < PAGE_BATCH_MAX ? left : PAGE_BATCH_MAX;
-        const int rc = send_batch(capture, first, count, link, term, digest, sent, err);
+        page_encoder_encode(encoder, capture->gfns + first, capture->chunks[first / PAGE_BATCH_MAX],
+                            count, passing, &batch);
+        sent->pages += count;
+        sent->zero_pages += batch.zero_pages;
+        struct frame frame = {.type = FRAME_PAGES, .term = term, .epoch = capture->epoch};
+        const nsec_t before = sent->sending;
+        const int rc = send_bulk(link, &frame, batch.parts, batch.part_count, digest, sent, err);
         if (rc < 0)
             return rc;
+        link_cost_sent(page_encoder_link_cost(encoder), frame.size, sent->sending - before);
     }
     return 0;
 }

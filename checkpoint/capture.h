@@ -8,6 +8,7 @@
 
 #include "base/section.h"
 #include "checkpoint/epoch_digest.h"
+#include "checkpoint/page_encoder.h"
 #include "checkpoint/slab.h"
 #include "dirtylog/dirty_set.h"
 #include "gmem/gmem.h"
@@ -30,6 +31,7 @@ struct capture_sent {
     uint64_t zero_pages;
     uint64_t frames;
     uint64_t bytes; /* of payloads */
+    nsec_t sending; /* in the link, the rest is encoding */
 };
 
 /* Room for captures of up to `max_chunks` chunks. NULL when out of memory. */
@@ -46,9 +48,11 @@ size_t capture_chunks_for(uint64_t pages);
 int capture_pages(struct capture *capture, struct gmem *memory, const struct dirty_set *set,
                   uint64_t *next, size_t max_chunks, bool running, struct slab *slab);
 
-/* Sends the pages (encoding zero pages as marks), adding each frame to `digest`. */
-int capture_send_pages(const struct capture *capture, struct link *link, term_t term,
-                       struct epoch_digest *digest, struct capture_sent *sent, struct error *err);
+/* Encodes and sends the pages, adding each frame to `digest`; `passing` as in page_encoder.h. After
+ * an error the encoder assumes more of the standby than is true: the link must be given up. */
+int capture_send_pages(const struct capture *capture, struct page_encoder *encoder, bool passing,
+                       struct link *link, term_t term, struct epoch_digest *digest,
+                       struct capture_sent *sent, struct error *err);
 
 /* Sends the state sections the same way. `scratch` is reused from call to call (realloc). */
 int capture_send_state(const struct capture *capture, struct link *link, term_t term,

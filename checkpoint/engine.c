@@ -7,12 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/prompt.h"
 #include "checkpoint/engine_internal.h"
+#include "checkpoint/page_cache.h"
 #include "checkpoint/page_codec.h"
+#include "transport/session.h"
 
 /* Between cuts the dirty log is read this often, so that the dirty budget is noticed in time. */
 #define DIRTY_POLL MSEC(10)
@@ -198,6 +201,18 @@ static void adopt_policy(struct engine *e)
     e->chunk_cap = chunks > 2 ? chunks - 2 : 1;
 }
 
+/* What the last standby held is no reference for this one. */
+static void begin_encoding(struct engine *e, bool encoded)
+{
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+        log_warning("checkpoint", "no random seed for digests of pages");
+    page_encoder_begin_link(e->encoder, encoded, seed);
+    pthread_mutex_lock(&e->lock);
+    e->stats.encoding = encoded ? e->config.encoding : PAGE_ENCODER_RAW;
+    pthread_mutex_unlock(&e->lock);
+}
+
 /* Takes up the offered link. False when its receiver can't be started. */
 static bool adopt_link(struct engine *e)
 {
@@ -210,6 +225,8 @@ static bool adopt_link(struct engine *e)
     e->link_failed = false;
     e->ending = ENGINE_EVENT_LINK_LOST;
     e->acked = 0;
+    e->acked_bytes = 0;
+    const bool encoded = e->offered_capabilities & SESSION_CAP_ENCODED;
     /* A grant that came before this link is used now or never: kept for later, it would open the
      * outbox after this standby had committed. */
     const bool opens = e->want_open && e->stats.state == ENGINE_HOLDING;
@@ -219,6 +236,7 @@ static bool adopt_link(struct engine *e)
     pthread_mutex_unlock(&e->lock);
     if (opens)
         outbox_open(e->outbox);
+    begin_encoding(e, encoded);
     if (pthread_create(&e->receiver, NULL, receiver_main, e) == 0)
         return true;
     log_error("checkpoint", "can't start the thread that receives acknowledgements");
@@ -458,6 +476,14 @@ static int allocate(struct engine *e, struct error *err)
     }
     if (rc < 0 || !e->digest)
         return error_set(err, -ENOMEM, "checkpoint engine: out of memory");
+    const struct page_encoder_config encoding = {
+        .mode = e->config.encoding,
+        .cache_size = e->config.encoding_cache ? e->config.encoding_cache : PAGE_CACHE_SIZE_DEFAULT,
+        .memory = e->memory,
+    };
+    rc = page_encoder_create(&encoding, &e->encoder, err);
+    if (rc < 0)
+        return rc;
     return outbox_create(&outbox, e->config.first_epoch, &e->outbox, err);
 }
 
@@ -517,6 +543,7 @@ void engine_destroy(struct engine **engine)
         capture_destroy(&e->idle[i]);
     outbox_destroy(&e->outbox);
     epoch_digest_destroy(&e->digest);
+    page_encoder_destroy(&e->encoder);
     dirty_set_free(&e->pending);
     free(e->state_bytes);
     pthread_cond_destroy(&e->changed);
@@ -547,7 +574,7 @@ void engine_stop_guest(struct engine *engine)
 }
 
 int engine_protect(struct engine *engine, struct link *link, term_t term, uint64_t staging_cap,
-                   struct error *err)
+                   uint64_t capabilities, struct error *err)
 {
     int rc = 0;
     pthread_mutex_lock(&engine->lock);
@@ -558,6 +585,7 @@ int engine_protect(struct engine *engine, struct link *link, term_t term, uint64
     } else {
         engine->offered = link;
         engine->offered_staging = staging_cap;
+        engine->offered_capabilities = capabilities;
         engine->term = term;
         engine_signal(engine);
     }

@@ -27,6 +27,7 @@
 #include "base/histogram.h"
 #include "checkpoint/machine_ops.h"
 #include "checkpoint/outbox.h"
+#include "checkpoint/page_encoder.h"
 #include "checkpoint/policy.h"
 #include "checkpoint/slab.h"
 #include "transport/link.h"
@@ -55,8 +56,10 @@ struct engine_config {
     struct slab *slab;                 /* borrowed staging memory */
     size_t outbox_cap;                 /* bytes */
     struct policy policy;
-    epoch_t first_epoch; /* 1, or the one after the last that a promoted standby holds */
-    bool open;           /* starts OPEN (granted) instead of HOLDING */
+    enum page_encoder_mode encoding;
+    size_t encoding_cache; /* bytes; 0: PAGE_CACHE_SIZE_DEFAULT */
+    epoch_t first_epoch;   /* 1, or the one after the last that a promoted standby holds */
+    bool open;             /* starts OPEN (granted) instead of HOLDING */
     /* Longest time without a frame to a standby that has a complete state; 0: no limit. */
     nsec_t alive_interval;
     /* Acknowledgements of epochs cut before this moment release nothing: this process may have been
@@ -78,6 +81,7 @@ struct engine_stats {
     uint64_t pages_sent;
     uint64_t zero_pages;
     uint64_t bytes_sent;  /* payloads of pages and state */
+    uint64_t epoch_bytes; /* of bytes_sent, those of epochs with state: what dirty_total took */
     uint64_t dirty_total; /* pages of all committed or sent epochs */
     uint64_t dirty_last;
     uint64_t stale_acks; /* that released nothing: see awake_since */
@@ -91,6 +95,8 @@ struct engine_stats {
     struct histogram commit; /* ns, park of the cut to acknowledgement */
     struct histogram dirty;  /* pages of an epoch */
     struct policy policy;
+    enum page_encoder_mode encoding; /* what is used on this link */
+    struct page_encoder_stats encodings;
 };
 
 int engine_create(const struct engine_config *config, struct engine **out, struct error *err);
@@ -108,10 +114,10 @@ void engine_start_guest(struct engine *engine);
 void engine_stop_guest(struct engine *engine);
 
 /* Protects the guest through this connected link, whose handshake is done. Takes over the link.
- * `staging_cap` is the peer's, bytes. -EBUSY when there is a link, -EPERM when fenced: the link
- * stays the caller's then. */
+ * `staging_cap` is the peer's, bytes; `capabilities` those of the session. -EBUSY when there is a
+ * link, -EPERM when fenced: the link stays the caller's then. */
 int engine_protect(struct engine *engine, struct link *link, term_t term, uint64_t staging_cap,
-                   struct error *err);
+                   uint64_t capabilities, struct error *err);
 
 /* Gives the link up because of `why` (suspicion); LINK_LOST follows unless it was lost already. */
 void engine_drop_link(struct engine *engine, const char *why);

@@ -72,6 +72,12 @@ int engine_send_end(struct engine *e, epoch_t epoch, const struct capture_sent *
     e->stats.pages_sent += sent->pages;
     e->stats.zero_pages += sent->zero_pages;
     e->stats.bytes_sent += sent->bytes;
+    e->stats.encodings = *page_encoder_stats(e->encoder);
+    struct in_flight *flight = &e->flight[e->flight_count - 1];
+    if (flight->commits)
+        e->stats.epoch_bytes += sent->bytes;
+    flight->bytes = sent->bytes;
+    flight->on_wire = clock_now() - sent->sending;
     pthread_mutex_unlock(&e->lock);
     mark_end_sent(e);
     e->last_sent = clock_now();
@@ -169,13 +175,27 @@ static int cut(struct engine *e, struct capture **out, struct error *err)
     return 0;
 }
 
+/* What the last commit told of the link. */
+static void weigh_link(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    const uint64_t bytes = e->acked_bytes;
+    const nsec_t took = e->acked_took;
+    e->acked_bytes = 0;
+    pthread_mutex_unlock(&e->lock);
+    if (bytes)
+        link_cost_acknowledged(page_encoder_link_cost(e->encoder), bytes, took);
+}
+
 static int send_epoch(struct engine *e, const struct capture *capture, struct error *err)
 {
     struct capture_sent sent = {0};
     uint64_t state_bytes = 0;
+    weigh_link(e);
     int rc = engine_send_begin(e, capture->epoch, MESSAGE_EPOCH_INCREMENTAL, err);
     if (rc == 0)
-        rc = capture_send_pages(capture, e->link, e->term, e->digest, &sent, err);
+        rc =
+            capture_send_pages(capture, e->encoder, false, e->link, e->term, e->digest, &sent, err);
     if (rc == 0)
         rc = capture_send_state(capture, e->link, e->term, e->digest, &e->state_bytes,
                                 &e->state_bytes_size, &sent, &state_bytes, err);
@@ -262,6 +282,8 @@ int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err)
         e->stats.committed = epoch;
         e->stats.epochs_committed++;
         histogram_add(&e->stats.commit, clock_now() - oldest.capture->cut_at);
+        e->acked_bytes = oldest.bytes;
+        e->acked_took = clock_now() - oldest.on_wire;
         if (!synchronisation_in_flight(e))
             engine_set_state(e, ENGINE_REPLICATING, "committed");
     }

@@ -13,8 +13,10 @@
 
 struct in_flight {
     struct capture *capture;
-    bool commits;  /* carries state: its acknowledgement is a commit */
-    bool end_sent; /* an acknowledgement before END is a protocol violation */
+    bool commits;   /* carries state: its acknowledgement is a commit */
+    bool end_sent;  /* an acknowledgement before END is a protocol violation */
+    uint64_t bytes; /* sent for it */
+    nsec_t on_wire; /* when its first byte was sent, had encoding taken no time */
 };
 
 struct engine {
@@ -44,6 +46,7 @@ struct engine {
     size_t peer_chunks; /* staging memory of the standby */
     size_t chunk_cap;   /* of one epoch: what both sides can stage under the policy */
     struct epoch_digest *digest;
+    struct page_encoder *encoder;
     uint8_t *state_bytes;
     size_t state_bytes_size;
     pthread_t receiver;
@@ -59,6 +62,9 @@ struct engine {
     bool want_checkpoint;
     struct link *offered; /* by engine_protect(), not yet taken up */
     uint64_t offered_staging;
+    uint64_t offered_capabilities;
+    uint64_t acked_bytes; /* what the last commit measured of the link; 0: nothing new */
+    nsec_t acked_took;
     term_t term;
     struct link *link;
     unsigned link_users; /* other threads that are sending on it */

@@ -41,7 +41,7 @@ static int send_round(struct engine *e, struct capture *capture, struct capture_
                                e->config.slab);
         if (rc < 0)
             return error_set(err, rc, "synchronisation: no staging memory");
-        rc = capture_send_pages(capture, e->link, e->term, e->digest, sent, err);
+        rc = capture_send_pages(capture, e->encoder, true, e->link, e->term, e->digest, sent, err);
         account_progress(e, capture->page_count, 0);
         capture_recycle(capture, e->config.slab);
         if (rc < 0)

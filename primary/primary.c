@@ -92,6 +92,7 @@ static void *porter_main(void *context)
             continue;
         letter.visitor.peer_term = session->peer.term;
         letter.visitor.staging_cap = session->peer.staging_cap;
+        letter.visitor.capabilities = session->capabilities;
         snprintf(letter.text, sizeof(letter.text), "%s", link_peer_name(letter.visitor.link));
         post(p, &letter);
     }
@@ -172,7 +173,8 @@ static void act_protect(struct primary *p)
     pthread_mutex_unlock(&p->lock);
     if (p->config.heartbeat)
         heartbeat_hint_session(p->config.heartbeat);
-    if (engine_protect(p->engine, link, term, p->visitor_staging, &err) == 0)
+    if (engine_protect(p->engine, link, term, p->visitor_staging, p->visitor_capabilities, &err) ==
+        0)
         return;
     link_destroy(&link);
     post_event(p, PRIMARY_EVENT_LOST_HELD, err.text);
@@ -389,6 +391,7 @@ static void handle(struct primary *p, struct letter *letter)
     case LETTER_VISITOR:
         p->visitor = letter->visitor.link;
         p->visitor_staging = letter->visitor.staging_cap;
+        p->visitor_capabilities = letter->visitor.capabilities;
         p->peer_known = true;
         primary_feed(p, PRIMARY_EVENT_CONNECTED, letter->text);
         break;

@@ -24,6 +24,7 @@ struct letter {
             struct link *link;
             term_t peer_term;
             uint64_t staging_cap;
+            uint64_t capabilities;
         } visitor;
         enum primary_event event;
         struct {
@@ -50,6 +51,7 @@ struct primary {
     /* role's thread */
     struct link *visitor; /* of the event being handled */
     uint64_t visitor_staging;
+    uint64_t visitor_capabilities;
     bool peer_known; /* the door is taken */
     bool spoke;      /* this guest has been protected or alone: it may have been heard */
     nsec_t wait_until;

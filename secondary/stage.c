@@ -12,6 +12,8 @@
 struct stage {
     struct gmem *memory;
     struct slab *slab;
+    void (*settle)(void *context);
+    void *settle_context;
     struct epoch_digest *digest;
 
     bool filling;
@@ -34,12 +36,15 @@ struct stage {
 /* What an encoded section set can be at most: see base/section.h. */
 #define STATE_SIZE_MAX (SECTION_SET_MAX + SECTION_COUNT_MAX * 64 + 4)
 
-int stage_create(struct gmem *memory, struct slab *slab, struct stage **out, struct error *err)
+int stage_create(struct gmem *memory, struct slab *slab, void (*settle)(void *context),
+                 void *context, struct stage **out, struct error *err)
 {
     struct stage *stage = calloc(1, sizeof(*stage));
     if (stage) {
         stage->memory = memory;
         stage->slab = slab;
+        stage->settle = settle;
+        stage->settle_context = context;
         stage->batch_capacity = slab_chunk_count(slab);
         stage->digest = epoch_digest_create();
         stage->batches = calloc(stage->batch_capacity, sizeof(*stage->batches));
@@ -103,6 +108,10 @@ static int add_pages(struct stage *stage, const struct frame *frame, uint8_t *ch
     struct page_batch batch;
     int rc = page_batch_decode(&batch, chunk, frame->size, stage->memory,
                                incremental && stage->has_last, stage->last_gfn, err);
+    if (rc == 0 && page_batch_depends(&batch) && stage->settle)
+        stage->settle(stage->settle_context);
+    if (rc == 0)
+        rc = page_batch_verify(&batch, stage->memory, err);
     if (rc < 0)
         return rc;
     if (incremental && stage->batch_count == stage->batch_capacity)

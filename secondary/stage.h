@@ -7,6 +7,9 @@
  * by the applier. Pages of a full synchronisation are written at once, since there is no committed
  * state to protect: the standby can't be promoted until the incremental epoch after it is whole.
  *
+ * Encoded pages are decoded once on arrival, into nothing, so that what can't be decoded, or would
+ * give other contents than the primary has, is found before the acknowledgement.
+ *
  * Owned by the receiving thread. No I/O: frames come in decoded, with their payload in a chunk. */
 #ifndef KEMARI_SECONDARY_STAGE_H
 #define KEMARI_SECONDARY_STAGE_H
@@ -29,10 +32,13 @@ struct staged_epoch {
     struct staged_batch {
         uint8_t *chunk;
         uint32_t size;
-    } * batches; /* decoded once already: page_batch_decode() of them can't fail */
+    } * batches; /* verified: neither decoding nor applying them can fail */
 };
 
-int stage_create(struct gmem *memory, struct slab *slab, struct stage **out, struct error *err);
+/* `settle` is called before pages are decoded that depend on what memory holds: when it returns,
+ * all epochs that were whole before are in memory. NULL: they always are. */
+int stage_create(struct gmem *memory, struct slab *slab, void (*settle)(void *context),
+                 void *context, struct stage **out, struct error *err);
 void stage_destroy(struct stage **stage);
 
 /* True between begin and finish or drop. */

@@ -101,6 +101,14 @@ static void wait_applied(struct standby *s)
         pthread_cond_wait(&s->changed, &s->lock);
 }
 
+static void settle(void *context)
+{
+    struct standby *s = context;
+    pthread_mutex_lock(&s->lock);
+    wait_applied(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
 static void enqueue(struct standby *s, const struct staged_epoch *epoch)
 {
     pthread_mutex_lock(&s->lock);
@@ -314,7 +322,7 @@ int standby_create(const struct standby_config *config, struct standby **out, st
     s->memory = s->ops->memory(s->machine);
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
-    int rc = stage_create(s->memory, config->slab, &s->stage, err);
+    int rc = stage_create(s->memory, config->slab, settle, s, &s->stage, err);
     if (rc == 0 && pthread_create(&s->applier, NULL, applier_main, s) != 0)
         rc = error_set(err, -EAGAIN, "standby: can't start a thread");
     s->applier_started = rc == 0;

@@ -28,3 +28,8 @@ uint64_t digest_of(const void *bytes, size_t size)
 {
     return kernel()->of(bytes, size);
 }
+
+void digest_of_128(const void *bytes, size_t size, uint64_t seed, uint8_t out[DIGEST_128_SIZE])
+{
+    kernel()->of_128(bytes, size, seed, out);
+}

@@ -1,7 +1,9 @@
-/* The four functions over whatever <xxhash.h> was set up to be: the body of digest_generic.c and
+/* The functions over whatever <xxhash.h> was set up to be: the body of digest_generic.c and
  * digest_avx2.c, each of which is compiled with flags of its own and offers one table. */
 #ifndef KEMARI_TRANSPORT_DIGEST_KERNEL_H
 #define KEMARI_TRANSPORT_DIGEST_KERNEL_H
+
+#include <string.h>
 
 #include "transport/digest.h"
 
@@ -10,6 +12,7 @@ struct digest_kernel {
     void (*add)(struct digest *digest, const void *bytes, size_t size);
     uint64_t (*end)(const struct digest *digest);
     uint64_t (*of)(const void *bytes, size_t size);
+    void (*of_128)(const void *bytes, size_t size, uint64_t seed, uint8_t out[DIGEST_128_SIZE]);
 };
 
 extern const struct digest_kernel digest_generic; /* any x86-64 */
@@ -39,9 +42,17 @@ static uint64_t kernel_of(const void *bytes, size_t size)
     return XXH3_64bits(bytes, size);
 }
 
+static void kernel_of_128(const void *bytes, size_t size, uint64_t seed,
+                          uint8_t out[DIGEST_128_SIZE])
+{
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits_withSeed(bytes, size, seed));
+    memcpy(out, canonical.digest, DIGEST_128_SIZE);
+}
+
 #define DIGEST_KERNEL                                                                              \
     {                                                                                              \
-        kernel_begin, kernel_add, kernel_end, kernel_of                                            \
+        kernel_begin, kernel_add, kernel_end, kernel_of, kernel_of_128                             \
     }
 
 #endif

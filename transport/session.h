@@ -26,6 +26,10 @@
 #define SESSION_IDENTITY_MAX (32u << 10) /* including the terminating zero */
 #define SESSION_SLOTS_MAX    8
 
+/* Capability bits: what a side understands beyond the first version of the protocol. Used only when
+ * both have them. */
+#define SESSION_CAP_ENCODED UINT64_C(1) /* encoded batches of pages, relative state */
+
 enum session_role { SESSION_PRIMARY = 1, SESSION_SECONDARY = 2 };
 
 /* Why a peer is refused. On the wire and in `kemarictl`: numbers never change. */

@@ -16,6 +16,7 @@
 #include "secondary/standby.h"
 #include "transport/inproc.h"
 #include "transport/transport.h"
+#include "transport/session.h"
 
 #define OUTBOX_CAP ((size_t)16 << 20)
 #define TERM       1
@@ -216,7 +217,7 @@ void bench_pair_follow_policy(struct bench_pair *pair, bool tcp, const struct po
     connect_links(tcp, ends);
     struct error err = {0};
     if (standby_follow(pair->standby, ends[1], TERM, &err) < 0 ||
-        engine_protect(pair->engine, ends[0], TERM, BENCH_STAGING, &err) < 0)
+        engine_protect(pair->engine, ends[0], TERM, BENCH_STAGING, SESSION_CAP_ENCODED, &err) < 0)
         bench_die("protect", &err);
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);

@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "test/support/runner.h"
 #include "transport/inproc.h"
+#include "transport/session.h"
 
 #define STAGING       SLAB_SIZE_MIN
 #define OUTBOX_CAP    ((size_t)4 << 20)
@@ -248,7 +249,7 @@ void failover_pair_protect(struct failover_pair *pair, struct protocol_fault *fa
         protocol_fault_wrap(fault, &ends[fault->primary_side ? 0 : 1]);
     const unsigned before = p->protections;
     require(standby_follow(p->standby, ends[1], TERM, &err), &err);
-    require(engine_protect(p->engine, ends[0], TERM, STAGING, &err), &err);
+    require(engine_protect(p->engine, ends[0], TERM, STAGING, SESSION_CAP_ENCODED, &err), &err);
     if (!fault)
         wait_protected(p, before + 1);
 }

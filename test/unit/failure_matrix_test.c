@@ -19,6 +19,7 @@
 #include "test/support/protocol_fault.h"
 #include "test/support/runner.h"
 #include "transport/inproc.h"
+#include "transport/session.h"
 
 #define TERM    7
 #define STAGING SLAB_SIZE_MIN
@@ -176,7 +177,8 @@ static void pair_start(struct pair *p, struct slab *const slabs[2])
 static void pair_connect(struct pair *p, struct link *ends[2])
 {
     CU_ASSERT_EQUAL_FATAL(standby_follow(p->standby, ends[1], TERM, NULL), 0);
-    CU_ASSERT_EQUAL_FATAL(engine_protect(p->engine, ends[0], TERM, STAGING, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(
+        engine_protect(p->engine, ends[0], TERM, STAGING, SESSION_CAP_ENCODED, NULL), 0);
 }
 
 static void pair_end(struct pair *p)

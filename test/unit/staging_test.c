@@ -196,6 +196,7 @@ struct scene {
     struct dirty_set set;
     struct link *ends[2];
     struct epoch_digest *digest;
+    struct page_encoder *encoder; /* of plain batches */
 };
 
 static void scene_start(struct scene *s)
@@ -208,6 +209,8 @@ static void scene_start(struct scene *s)
     CU_ASSERT_EQUAL_FATAL(dirty_set_init(&s->set, gmem_page_count(s->memory)), 0);
     CU_ASSERT_EQUAL_FATAL(inproc_pair("capture", s->ends, NULL), 0);
     s->digest = epoch_digest_create();
+    const struct page_encoder_config config = {.mode = PAGE_ENCODER_RAW, .memory = s->memory};
+    CU_ASSERT_EQUAL_FATAL(page_encoder_create(&config, &s->encoder, NULL), 0);
     s->capture->epoch = 9;
 }
 
@@ -217,6 +220,7 @@ static void scene_end(struct scene *s)
     CU_ASSERT_EQUAL(slab_free_count(s->slab), slab_chunk_count(s->slab));
     capture_destroy(&s->capture);
     epoch_digest_destroy(&s->digest);
+    page_encoder_destroy(&s->encoder);
     link_destroy(&s->ends[0]);
     link_destroy(&s->ends[1]);
     dirty_set_free(&s->set);
@@ -305,7 +309,8 @@ static void zero_pages_travel_as_marks(void)
     CU_ASSERT_EQUAL(capture_pages(s.capture, s.memory, &s.set, &next, 8, false, s.slab), 0);
     memset(gmem_page(s.memory, 3), 0xff, PAGE_SIZE); /* after the cut: not in this epoch */
     struct capture_sent sent = {0};
-    CU_ASSERT_EQUAL(capture_send_pages(s.capture, s.ends[0], TERM, s.digest, &sent, NULL), 0);
+    CU_ASSERT_EQUAL(
+        capture_send_pages(s.capture, s.encoder, false, s.ends[0], TERM, s.digest, &sent, NULL), 0);
     CU_ASSERT_EQUAL(sent.pages, 5);
     CU_ASSERT_EQUAL(sent.zero_pages, 2);
     CU_ASSERT_EQUAL(sent.frames, 1);
@@ -346,7 +351,8 @@ static void sending_to_a_dead_link_fails(void)
     CU_ASSERT_EQUAL(capture_pages(s.capture, s.memory, &s.set, &next, 8, false, s.slab), 0);
     link_shutdown(s.ends[0]);
     struct capture_sent sent = {0};
-    CU_ASSERT(capture_send_pages(s.capture, s.ends[0], TERM, s.digest, &sent, NULL) < 0);
+    CU_ASSERT(capture_send_pages(s.capture, s.encoder, false, s.ends[0], TERM, s.digest, &sent,
+                                 NULL) < 0);
     CU_ASSERT_EQUAL(sent.frames, 0);
     scene_end(&s);
 }
@@ -356,8 +362,8 @@ static void sending_to_a_dead_link_fails(void)
 static const struct frame one = {.type = FRAME_PAGES, .size = 100, .digest = 0x1122334455667788};
 static const struct frame two = {.type = FRAME_STATE, .size = 7, .digest = 42};
 
-static void digest_of(const struct frame *const *frames, size_t count,
-                      uint8_t out[MESSAGE_DIGEST_SIZE])
+static void list_digest(const struct frame *const *frames, size_t count,
+                        uint8_t out[MESSAGE_DIGEST_SIZE])
 {
     struct epoch_digest *digest = epoch_digest_create();
     epoch_digest_add(digest, &two);
@@ -383,7 +389,7 @@ static void the_digest_knows_order_number_and_kind_of_frames(void)
     };
     uint8_t digests[ARRAY_SIZE(lists)][MESSAGE_DIGEST_SIZE];
     for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
-        digest_of(lists[i].frames, lists[i].count, digests[i]);
+        list_digest(lists[i].frames, lists[i].count, digests[i]);
         for (size_t j = 0; j < i; j++)
             CU_ASSERT_NOT_EQUAL(memcmp(digests[i], digests[j], MESSAGE_DIGEST_SIZE), 0);
     }
@@ -392,7 +398,7 @@ static void the_digest_knows_order_number_and_kind_of_frames(void)
     elsewhere.term = 5;
     elsewhere.epoch = 6;
     uint8_t same[MESSAGE_DIGEST_SIZE];
-    digest_of((const struct frame *[]){&elsewhere}, 1, same);
+    list_digest((const struct frame *[]){&elsewhere}, 1, same);
     CU_ASSERT_EQUAL(memcmp(same, digests[1], sizeof(same)), 0);
     /* XXH3-128 of nothing, seed 0, canonical: any implementation gives these bytes. */
     static const uint8_t empty[] = {0x99, 0xaa, 0x06, 0xd3, 0x01, 0x47, 0x98, 0xd8,

@@ -18,6 +18,7 @@
 #include "test/support/fault_link.h"
 #include "test/support/runner.h"
 #include "transport/inproc.h"
+#include "transport/session.h"
 
 #define TERM           7
 #define STAGING        SLAB_SIZE_MIN
@@ -138,7 +139,8 @@ static void connect_pair(struct pair *p, bool healthy)
         link_set_timeouts(ends[i], dice(&p->random, 2) ? 0 : 5, 0);
     }
     CU_ASSERT_EQUAL_FATAL(standby_follow(p->standby, ends[1], TERM, NULL), 0);
-    CU_ASSERT_EQUAL_FATAL(engine_protect(p->engine, ends[0], TERM, STAGING, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(
+        engine_protect(p->engine, ends[0], TERM, STAGING, SESSION_CAP_ENCODED, NULL), 0);
     p->links++;
 }
 
