@@ -12,8 +12,13 @@ _Static_assert(offsetof(struct cpuid_table, entries) == offsetof(struct kvm_cpui
 #define LEAF_FEATURES                 0x1u
 #define LEAF_CACHES                   0x4u /* Intel; also tells cores per package */
 #define LEAF_PMU                      0xau
+#define LEAF_STRUCTURED               0x7u
 #define LEAF_TOPOLOGY                 0xbu
+#define LEAF_XSAVE                    0xdu
+#define LEAF_TILES                    0x1du
+#define LEAF_TILE_MULTIPLY            0x1eu
 #define LEAF_TOPOLOGY_V2              0x1fu
+#define LEAF_AVX10                    0x24u
 #define LEAF_KVM_FEATURES             0x40000001u
 #define LEAF_AMD_FEATURES             0x80000001u
 #define LEAF_AMD_SIZES                0x80000008u
@@ -36,10 +41,30 @@ _Static_assert(offsetof(struct cpuid_table, entries) == offsetof(struct kvm_cpui
 #define AMD_FEATURES_ECX_PERFCTR_CORE BIT(23)
 #define AMD_FEATURES_ECX_PERFCTR_NB   BIT(24)
 
+/* Of leaf 1: FMA, XSAVE, OSXSAVE, AVX, F16C. */
+#define XSAVE_FEATURES_ECX (BIT(12) | BIT(26) | BIT(27) | BIT(28) | BIT(29))
+/* Of leaf 7: AVX2, MPX, AVX-512; AVX-512, protection keys, shadow stacks, VAES, VPCLMULQDQ;
+ * AVX-512, IBT, AMX. Of its subleaf 1: the later ones of AVX, AVX-512, AMX and AVX10. */
+#define XSAVE_STRUCTURED_EBX                                                                       \
+    (BIT(5) | BIT(14) | BIT(16) | BIT(17) | BIT(21) | BIT(26) | BIT(27) | BIT(28) | BIT(30) |      \
+     BIT(31))
+#define XSAVE_STRUCTURED_ECX                                                                       \
+    (BIT(1) | BIT(3) | BIT(4) | BIT(6) | BIT(7) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14))
+#define XSAVE_STRUCTURED_EDX                                                                       \
+    (BIT(2) | BIT(3) | BIT(8) | BIT(20) | BIT(22) | BIT(23) | BIT(24) | BIT(25))
+#define XSAVE_STRUCTURED_1_EAX (BIT(4) | BIT(5) | BIT(21) | BIT(23))
+#define XSAVE_STRUCTURED_1_EDX (BIT(4) | BIT(5) | BIT(8) | BIT(10) | BIT(19))
+/* Of AMD's features: XOP, LWP, FMA4. */
+#define XSAVE_AMD_ECX (BIT(11) | BIT(15) | BIT(16))
+
 /* A page that the host has to fetch must stall the vCPU, not be announced to the guest: the
  * announcement would be in flight when the checkpoint is taken. */
 #define KVM_ASYNC_PF_FEATURES                                                                      \
     (BIT(KVM_FEATURE_ASYNC_PF) | BIT(KVM_FEATURE_ASYNC_PF_VMEXIT) | BIT(KVM_FEATURE_ASYNC_PF_INT))
+
+/* A kick for a vCPU that is about to halt is kept by KVM alone, in no state that can be read: moved
+ * at that moment the vCPU would wait for ever. Without the feature spinlocks spin. */
+#define KVM_DROPPED_FEATURES  (KVM_ASYNC_PF_FEATURES | BIT(KVM_FEATURE_PV_UNHALT))
 
 #define TOPOLOGY_LEVEL_THREAD 1u
 #define TOPOLOGY_LEVEL_CORE   2u
@@ -68,13 +93,39 @@ static bool is_dropped(uint32_t function)
            function == LEAF_AMD_PMU || function == LEAF_AMD_SVM;
 }
 
-static void drop_entries(struct cpuid_table *table)
+static void drop_entries(struct cpuid_table *table, bool (*is_in)(uint32_t function))
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < table->head.nent; i++)
-        if (!is_dropped(table->entries[i].function))
+        if (!is_in(table->entries[i].function))
             table->entries[kept++] = table->entries[i];
     table->head.nent = kept;
+}
+
+static bool describes_xsave(uint32_t function)
+{
+    return function == LEAF_XSAVE || function == LEAF_TILES || function == LEAF_TILE_MULTIPLY ||
+           function == LEAF_AVX10;
+}
+
+void cpuid_drop_xsave(struct cpuid_table *table)
+{
+    drop_entries(table, describes_xsave);
+    for (uint32_t i = 0; i < table->head.nent; i++) {
+        struct kvm_cpuid_entry2 *e = &table->entries[i];
+        if (e->function == LEAF_FEATURES) {
+            e->ecx &= ~XSAVE_FEATURES_ECX;
+        } else if (e->function == LEAF_STRUCTURED && e->index == 0) {
+            e->ebx &= ~XSAVE_STRUCTURED_EBX;
+            e->ecx &= ~XSAVE_STRUCTURED_ECX;
+            e->edx &= ~XSAVE_STRUCTURED_EDX;
+        } else if (e->function == LEAF_STRUCTURED && e->index == 1) {
+            e->eax &= ~XSAVE_STRUCTURED_1_EAX;
+            e->edx &= ~XSAVE_STRUCTURED_1_EDX;
+        } else if (e->function == LEAF_AMD_FEATURES) {
+            e->ecx &= ~XSAVE_AMD_ECX;
+        }
+    }
 }
 
 /* Bits of an APIC id that number the cores. */
@@ -139,7 +190,7 @@ static void adapt_entry(struct kvm_cpuid_entry2 *e, unsigned vcpus, unsigned id,
         }
         break;
     case LEAF_KVM_FEATURES:
-        e->eax &= ~KVM_ASYNC_PF_FEATURES;
+        e->eax &= ~KVM_DROPPED_FEATURES;
         break;
     case LEAF_AMD_FEATURES:
         e->ecx &= ~(AMD_FEATURES_ECX_SVM | AMD_FEATURES_ECX_PERFCTR_CORE |
@@ -169,7 +220,7 @@ static void adapt_entry(struct kvm_cpuid_entry2 *e, unsigned vcpus, unsigned id,
 
 void cpuid_adapt(struct cpuid_table *table, unsigned vcpus, unsigned id, bool tsc_deadline)
 {
-    drop_entries(table);
+    drop_entries(table, is_dropped);
     for (uint32_t i = 0; i < table->head.nent; i++)
         adapt_entry(&table->entries[i], vcpus, id, tsc_deadline);
     append_topology(table, vcpus, id);

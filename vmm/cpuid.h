@@ -25,6 +25,9 @@ int cpuid_read_host(const struct kvm_host *host, struct cpuid_table *out, struct
  * counters, no asynchronous page faults. Entries that do not fit any more are dropped. */
 void cpuid_adapt(struct cpuid_table *table, unsigned vcpus, unsigned id, bool tsc_deadline);
 
+/* Pure: takes away XSAVE and everything whose registers only XSAVE can save. */
+void cpuid_drop_xsave(struct cpuid_table *table);
+
 /* The entry of that leaf, or NULL. */
 struct kvm_cpuid_entry2 *cpuid_find(struct cpuid_table *table, uint32_t function, uint32_t index);
 

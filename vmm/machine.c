@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "vmm/machine_internal.h"
 #include "vmm/virtio_devices.h"
+#include "vmm/xcr0.h"
 
 #define AREA "machine"
 
@@ -140,6 +141,8 @@ static int create_vcpus(struct machine *m, struct error *err)
         return error_set(err, -ENOMEM, "machine: out of memory");
     }
     int rc = cpuid_read_host(&m->host, cpuid, err);
+    if (rc >= 0 && !xcr0_is_followed(&m->host))
+        cpuid_drop_xsave(cpuid);
     for (unsigned i = 0; rc >= 0 && i < m->config.vcpus; i++)
         rc = create_vcpu(m, i, cpuid, err);
     free(cpuid);

@@ -25,7 +25,7 @@ void state_system_prepare(unsigned cpu);
  * CPL 0, by supervisor_call(). */
 uint64_t state_system_round(uint64_t argument);
 
-/* True when AVX registers are enabled and stay so. CPL 3: a software KVM has no xgetbv at CPL 0. */
+/* True when AVX registers are enabled. */
 bool state_has_avx(void);
 
 /* What FS and GS of the vCPU point at since its last system round. */

@@ -235,16 +235,9 @@ void state_lost(const char *what, uint64_t index, unsigned cpu, uint64_t round, 
     runtime_fail("a register has changed");
 }
 
-/* Some nested KVMs (QEMU's TCG, 7.2) don't see xsetbv and lose XCR0 at the next exit: there AVX is
- * left alone. */
 bool state_has_avx(void)
 {
-    if (!avx_enabled)
-        return false;
-    uint32_t low, high;
-    (void)port_in8(SERIAL_PORT + 7);
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (low & XCR0_AVX) == XCR0_AVX;
+    return avx_enabled;
 }
 
 const struct state_pointers *state_pointers(unsigned cpu)

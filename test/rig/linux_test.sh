@@ -80,6 +80,7 @@ expect_machine() {
     expect msi_net '[1-9][0-9]*:[0-9]+'
     expect timer_irqs '[1-9][0-9]*(,[1-9][0-9]*)*'
     expect clocksource '(kvm-clock|tsc)'
+    expect warnings 0
     expect end ok
     local memory
     memory=$(value memory_kib)
@@ -102,7 +103,6 @@ full)
     expect_machine 2 4096
     ;;
 carry)
-    # Should this fail: "A guest that stands still" in docs/rig.md.
     boot selftest --vcpus 2 --memory 256 --move-every 250
     expect_machine 2 256
     ;;

@@ -356,7 +356,34 @@ static void cpuid_hides_what_can_not_be_moved(void)
     CU_ASSERT_EQUAL(cpuid_find(&t, 1, 0)->edx & 1u << 28, 0);
     CU_ASSERT_PTR_NULL(cpuid_find(&t, 0xa, 0));
     CU_ASSERT_EQUAL(cpuid_find(&t, 0x80000001, 0)->ecx, 1u << 22); /* no SVM, no counters */
-    CU_ASSERT_EQUAL(cpuid_find(&t, 0x40000001, 0)->eax & (1u << 4 | 1u << 10 | 1u << 14), 0);
+    CU_ASSERT_EQUAL(cpuid_find(&t, 0x40000001, 0)->eax & (1u << 4 | 1u << 7 | 1u << 10 | 1u << 14),
+                    0);
+}
+
+static void cpuid_without_xsave_has_nothing_that_needs_it(void)
+{
+    static struct cpuid_table t;
+    static const struct kvm_cpuid_entry2 all[] = {
+        {.function = 1, .eax = ~0u, .ebx = ~0u, .ecx = ~0u, .edx = ~0u},
+        {.function = 7, .eax = ~0u, .ebx = ~0u, .ecx = ~0u, .edx = ~0u, .flags = 1},
+        {.function = 7, .index = 1, .eax = ~0u, .ebx = ~0u, .ecx = ~0u, .edx = ~0u, .flags = 1},
+        {.function = 0xd, .eax = 7, .flags = 1},
+        {.function = 0xd, .index = 2, .eax = 256, .ebx = 576, .flags = 1},
+        {.function = 0x80000001, .ecx = ~0u, .edx = ~0u},
+    };
+    t.head.nent = ARRAY_SIZE(all);
+    memcpy(t.entries, all, sizeof(all));
+    cpuid_drop_xsave(&t);
+    CU_ASSERT_EQUAL(t.head.nent, 4);
+    CU_ASSERT_PTR_NULL(cpuid_find(&t, 0xd, 0));
+    CU_ASSERT_EQUAL(cpuid_find(&t, 1, 0)->ecx, ~0x3c001000u);
+    CU_ASSERT_EQUAL(cpuid_find(&t, 1, 0)->edx, ~0u);                      /* SSE and FXSR stay */
+    CU_ASSERT_EQUAL(cpuid_find(&t, 7, 0)->ebx & (1u << 5 | 1u << 16), 0); /* AVX2, AVX-512 */
+    CU_ASSERT_EQUAL(cpuid_find(&t, 7, 0)->ebx & (1u << 7 | 1u << 20), 1u << 7 | 1u << 20);
+    CU_ASSERT_EQUAL(cpuid_find(&t, 7, 0)->ecx & (1u << 2 | 1u << 3), 1u << 2); /* UMIP, not PKU */
+    CU_ASSERT_EQUAL(cpuid_find(&t, 7, 0)->edx & 1u << 24, 0);                  /* tiles */
+    CU_ASSERT_EQUAL(cpuid_find(&t, 7, 1)->eax & 3u << 4, 0);
+    CU_ASSERT_EQUAL(cpuid_find(&t, 0x80000001, 0)->ecx, ~0x18800u);
 }
 
 static void a_full_cpuid_table_is_not_overrun(void)
@@ -389,6 +416,8 @@ static const struct test_case cases[] = {
     {"ACPI tables that do not fit are not written", acpi_tables_that_do_not_fit_are_not_written},
     {"CPUID tells every vCPU its own id", cpuid_tells_every_vcpu_its_own_id},
     {"CPUID hides what can not be moved", cpuid_hides_what_can_not_be_moved},
+    {"CPUID without XSAVE has nothing that needs it",
+     cpuid_without_xsave_has_nothing_that_needs_it},
     {"a full CPUID table is not overrun", a_full_cpuid_table_is_not_overrun},
 };
 
