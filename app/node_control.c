@@ -165,6 +165,22 @@ static void fill_secondary_state(const struct snapshots *s, struct control_statu
     }
 }
 
+static void fill_encodings(const struct engine_stats *e, struct control_replication *out)
+{
+    snprintf(out->encoding, sizeof(out->encoding), "%s", page_encoder_mode_name(e->encoding));
+    out->dirty_bytes = e->dirty_total * PAGE_SIZE;
+    out->checkpoint_bytes = e->epoch_bytes;
+    for (int kind = PAGE_ENCODING_RAW; kind < PAGE_ENCODING_COUNT; kind++) {
+        const struct page_encoder_method *from = &e->encodings.methods[kind];
+        struct control_encoding *to = &out->encodings[out->encoding_count++];
+        snprintf(to->name, sizeof(to->name), "%s", page_encoding_name((enum page_encoding)kind));
+        to->pages = from->pages;
+        to->page_bytes = from->pages * PAGE_SIZE;
+        to->sent_bytes = from->bytes;
+        to->encode_ns = (uint64_t)from->time;
+    }
+}
+
 static void fill_replication(const struct node *node, const struct snapshots *s,
                              struct control_status *out)
 {
@@ -200,6 +216,7 @@ static void fill_replication(const struct node *node, const struct snapshots *s,
     r->zero_pages = e->zero_pages;
     r->bytes_sent = e->bytes_sent;
     r->throttle_percent = e->parked ? 100 : 0;
+    fill_encodings(e, r);
     out->outbox = (struct control_outbox){.bytes = s->outbox.held_bytes,
                                           .frames = s->outbox.held_items,
                                           .cap_bytes = node->config->outbox_cap};

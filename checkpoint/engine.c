@@ -501,6 +501,7 @@ int engine_create(const struct engine_config *config, struct engine **out, struc
     e->policy = config->policy;
     e->next_epoch = config->first_epoch;
     e->parked = true;
+    e->stats.encoding = config->encoding;
     e->stats.state = config->open ? ENGINE_OPEN : ENGINE_HOLDING;
     pthread_mutex_init(&e->lock, NULL);
     pthread_condattr_t attributes;

@@ -148,6 +148,29 @@ static void render_distribution(const char *label, const struct control_distribu
         fputs("no sample yet\n", out);
 }
 
+/* What travelled how, and what became of the bytes that checkpoints had to carry. */
+static void render_encodings(const struct control_replication *r, FILE *out)
+{
+    char sent[CONTROL_AMOUNT_MAX], dirty[CONTROL_AMOUNT_MAX];
+    begin_line("encoding", out);
+    fprintf(out, "%s", r->encoding[0] ? r->encoding : "unknown");
+    if (r->dirty_bytes)
+        fprintf(out, ", checkpoints sent %s of %s (%.3f)",
+                control_format_bytes(r->checkpoint_bytes, sent),
+                control_format_bytes(r->dirty_bytes, dirty),
+                (double)r->checkpoint_bytes / (double)r->dirty_bytes);
+    fputc('\n', out);
+    for (unsigned i = 0; i < r->encoding_count; i++) {
+        const struct control_encoding *e = &r->encodings[i];
+        if (!e->pages)
+            continue;
+        begin_line("", out);
+        fprintf(out, "%s: %" PRIu64 " pages, %s of %s, %" PRIu64 " ns/page\n", e->name, e->pages,
+                control_format_bytes(e->sent_bytes, sent),
+                control_format_bytes(e->page_bytes, dirty), e->encode_ns / e->pages);
+    }
+}
+
 static void render_replication(const struct control_replication *r, FILE *out)
 {
     char a[CONTROL_AMOUNT_MAX], b[CONTROL_AMOUNT_MAX];
@@ -169,6 +192,7 @@ static void render_replication(const struct control_replication *r, FILE *out)
     begin_line("sent", out);
     fprintf(out, "%s, %" PRIu64 " pages, %" PRIu64 " of them zero\n",
             control_format_bytes(r->bytes_sent, a), r->pages_sent, r->zero_pages);
+    render_encodings(r, out);
     begin_line("staging", out);
     fprintf(out, "%s of %s\n", control_format_bytes(r->staging_bytes, a),
             control_format_bytes(r->staging_cap_bytes, b));

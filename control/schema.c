@@ -80,6 +80,15 @@ static const struct schema_field distribution_fields[] = {
 };
 static const struct schema distribution_schema = SCHEMA(distribution, distribution_fields);
 
+static const struct schema_field encoding_fields[] = {
+    STRING(struct control_encoding, name),
+    PLAIN(struct control_encoding, pages, SCHEMA_U64),
+    PLAIN(struct control_encoding, page_bytes, SCHEMA_U64),
+    PLAIN(struct control_encoding, sent_bytes, SCHEMA_U64),
+    PLAIN(struct control_encoding, encode_ns, SCHEMA_U64),
+};
+static const struct schema encoding_schema = SCHEMA(encoding, encoding_fields);
+
 static const struct schema_field replication_fields[] = {
     STRING(struct control_replication, policy),
     PLAIN(struct control_replication, epoch_committed, SCHEMA_U64),
@@ -100,6 +109,10 @@ static const struct schema_field replication_fields[] = {
     PLAIN(struct control_replication, staging_bytes, SCHEMA_U64),
     PLAIN(struct control_replication, staging_cap_bytes, SCHEMA_U64),
     PLAIN(struct control_replication, throttle_percent, SCHEMA_U32),
+    STRING(struct control_replication, encoding),
+    PLAIN(struct control_replication, dirty_bytes, SCHEMA_U64),
+    PLAIN(struct control_replication, checkpoint_bytes, SCHEMA_U64),
+    OBJECTS(struct control_replication, encodings, encoding_count, encoding_schema),
 };
 static const struct schema replication_schema = SCHEMA(replication, replication_fields);
 

@@ -12,10 +12,11 @@
 #include "base/histogram.h"
 #include "base/types.h"
 
-#define CONTROL_NAME_MAX     64  /* VM name, kinds, addresses of paths; with the zero */
-#define CONTROL_TEXT_MAX     256 /* a phrase for people */
-#define CONTROL_PATHS_MAX    8
-#define CONTROL_WARNINGS_MAX 16
+#define CONTROL_NAME_MAX      64  /* VM name, kinds, addresses of paths; with the zero */
+#define CONTROL_TEXT_MAX      256 /* a phrase for people */
+#define CONTROL_PATHS_MAX     8
+#define CONTROL_WARNINGS_MAX  16
+#define CONTROL_ENCODINGS_MAX 8
 
 /* DESIGN §3. A promoted secondary is a primary; SOLO is a primary that holds a grant to release
  * output without a standby. */
@@ -84,6 +85,15 @@ struct control_distribution {
     uint64_t max_ns;
 };
 
+/* One way for pages to travel, since the start. */
+struct control_encoding {
+    char name[CONTROL_NAME_MAX]; /* "raw", "zero", "same", "lz4", "delta", "delta-lz4" */
+    uint64_t pages;
+    uint64_t page_bytes; /* of those pages */
+    uint64_t sent_bytes; /* for them */
+    uint64_t encode_ns;  /* spent on them */
+};
+
 struct control_replication {
     char policy[CONTROL_NAME_MAX]; /* "pipelined", "kemari", "interval" */
     uint64_t epoch_committed;      /* number of the newest committed checkpoint; 0: none */
@@ -103,7 +113,12 @@ struct control_replication {
     uint64_t bytes_sent; /* on the wire, everything */
     uint64_t staging_bytes;
     uint64_t staging_cap_bytes;
-    uint32_t throttle_percent; /* of guest time taken away to stay under the cap; 0: none */
+    uint32_t throttle_percent;       /* of guest time taken away to stay under the cap; 0: none */
+    char encoding[CONTROL_NAME_MAX]; /* "auto", "raw", ...: in use on this link */
+    uint64_t dirty_bytes;            /* of the pages of all checkpoints */
+    uint64_t checkpoint_bytes;       /* of bytes_sent, those for checkpoints */
+    unsigned encoding_count;         /* <= CONTROL_ENCODINGS_MAX */
+    struct control_encoding encodings[CONTROL_ENCODINGS_MAX];
 };
 
 struct control_outbox {

@@ -28,6 +28,13 @@ static void fill_replication(struct control_replication *r)
     r->bytes_sent = UINT64_C(102410000000);
     r->staging_bytes = 860160;
     r->staging_cap_bytes = 256 << 20;
+    TEXT(r->encoding, "auto");
+    r->dirty_bytes = UINT64_C(102400000000);
+    r->checkpoint_bytes = UINT64_C(10240000000);
+    r->encoding_count = 2;
+    r->encodings[0] = (struct control_encoding){"raw", 2000000, 8192000000, 8208000000, 80000000};
+    r->encodings[1] =
+        (struct control_encoding){"delta", 23000000, 94208000000, 2032000000, 23000000000};
 }
 
 static void fill_heartbeat(struct control_heartbeat *h)
