@@ -175,7 +175,7 @@ static int fill_session(struct node *node, struct error *err)
     p->role = SESSION_SECONDARY;
     p->memory_size = gmem_size(memory);
     p->staging_cap = node->config->staging_cap;
-    p->capabilities = SESSION_CAP_ENCODED;
+    p->capabilities = SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE;
     p->slot_count = (uint32_t)gmem_slot_count(memory);
     for (uint32_t i = 0; i < p->slot_count; i++)
         p->slots[i] =

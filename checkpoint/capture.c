@@ -115,25 +115,19 @@ int capture_send_pages(const struct capture *capture, struct page_encoder *encod
     return 0;
 }
 
-int capture_send_state(const struct capture *capture, struct link *link, term_t term,
-                       struct epoch_digest *digest, uint8_t **scratch, size_t *scratch_size,
+int capture_send_state(const struct capture *capture, struct state_encoder *encoder,
+                       struct link *link, term_t term, struct epoch_digest *digest,
                        struct capture_sent *sent, uint64_t *state_bytes, struct error *err)
 {
-    const size_t size = section_set_encoded_size(capture->state);
-    if (size > *scratch_size) {
-        uint8_t *grown = realloc(*scratch, size);
-        if (!grown)
-            return error_set(err, -ENOMEM, "state: out of memory for %zu bytes", size);
-        *scratch = grown;
-        *scratch_size = size;
-    }
-    const int encoded = section_set_encode(capture->state, *scratch, size);
-    assert(encoded == (int)size);
-    (void)encoded;
+    const uint8_t *bytes;
+    size_t size;
+    const int encoded = state_encoder_encode(encoder, capture->state, &bytes, &size, err);
+    if (encoded < 0)
+        return encoded;
     *state_bytes = size;
     for (size_t sent_bytes = 0; sent_bytes < size;) {
         const size_t left = size - sent_bytes;
-        struct iovec part = {*scratch + sent_bytes,
+        struct iovec part = {(uint8_t *)(uintptr_t)bytes + sent_bytes,
                              left < SLAB_CHUNK_SIZE ? left : SLAB_CHUNK_SIZE};
         struct frame frame = {.type = FRAME_STATE, .term = term, .epoch = capture->epoch};
         const int rc = send_bulk(link, &frame, &part, 1, digest, sent, err);

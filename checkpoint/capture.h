@@ -10,6 +10,7 @@
 #include "checkpoint/epoch_digest.h"
 #include "checkpoint/page_encoder.h"
 #include "checkpoint/slab.h"
+#include "checkpoint/state_codec.h"
 #include "dirtylog/dirty_set.h"
 #include "gmem/gmem.h"
 #include "transport/link.h"
@@ -54,9 +55,9 @@ int capture_send_pages(const struct capture *capture, struct page_encoder *encod
                        struct link *link, term_t term, struct epoch_digest *digest,
                        struct capture_sent *sent, struct error *err);
 
-/* Sends the state sections the same way. `scratch` is reused from call to call (realloc). */
-int capture_send_state(const struct capture *capture, struct link *link, term_t term,
-                       struct epoch_digest *digest, uint8_t **scratch, size_t *scratch_size,
+/* Sends the state sections the same way; so does an error. */
+int capture_send_state(const struct capture *capture, struct state_encoder *encoder,
+                       struct link *link, term_t term, struct epoch_digest *digest,
                        struct capture_sent *sent, uint64_t *state_bytes, struct error *err);
 
 /* Gives the pages back to a dirty set: the epoch was aborted (DESIGN §4). */

@@ -202,12 +202,15 @@ static void adopt_policy(struct engine *e)
 }
 
 /* What the last standby held is no reference for this one. */
-static void begin_encoding(struct engine *e, bool encoded)
+static void begin_encoding(struct engine *e, uint64_t capabilities)
 {
+    const bool encoded = capabilities & SESSION_CAP_ENCODED;
     uint64_t seed = 0;
     if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
         log_warning("checkpoint", "no random seed for digests of pages");
     page_encoder_begin_link(e->encoder, encoded, seed);
+    state_encoder_begin_link(e->state_encoder, capabilities & SESSION_CAP_RELATIVE_STATE &&
+                                                   e->config.encoding != PAGE_ENCODER_RAW);
     pthread_mutex_lock(&e->lock);
     e->stats.encoding = encoded ? e->config.encoding : PAGE_ENCODER_RAW;
     pthread_mutex_unlock(&e->lock);
@@ -226,7 +229,7 @@ static bool adopt_link(struct engine *e)
     e->ending = ENGINE_EVENT_LINK_LOST;
     e->acked = 0;
     e->acked_bytes = 0;
-    const bool encoded = e->offered_capabilities & SESSION_CAP_ENCODED;
+    const uint64_t capabilities = e->offered_capabilities;
     /* A grant that came before this link is used now or never: kept for later, it would open the
      * outbox after this standby had committed. */
     const bool opens = e->want_open && e->stats.state == ENGINE_HOLDING;
@@ -236,7 +239,7 @@ static bool adopt_link(struct engine *e)
     pthread_mutex_unlock(&e->lock);
     if (opens)
         outbox_open(e->outbox);
-    begin_encoding(e, encoded);
+    begin_encoding(e, capabilities);
     if (pthread_create(&e->receiver, NULL, receiver_main, e) == 0)
         return true;
     log_error("checkpoint", "can't start the thread that receives acknowledgements");
@@ -474,7 +477,8 @@ static int allocate(struct engine *e, struct error *err)
         if (!e->idle[e->idle_count])
             rc = -ENOMEM;
     }
-    if (rc < 0 || !e->digest)
+    e->state_encoder = state_encoder_create();
+    if (rc < 0 || !e->digest || !e->state_encoder)
         return error_set(err, -ENOMEM, "checkpoint engine: out of memory");
     const struct page_encoder_config encoding = {
         .mode = e->config.encoding,
@@ -546,7 +550,7 @@ void engine_destroy(struct engine **engine)
     epoch_digest_destroy(&e->digest);
     page_encoder_destroy(&e->encoder);
     dirty_set_free(&e->pending);
-    free(e->state_bytes);
+    state_encoder_destroy(&e->state_encoder);
     pthread_cond_destroy(&e->changed);
     pthread_mutex_destroy(&e->lock);
     free(e);

@@ -197,8 +197,8 @@ static int send_epoch(struct engine *e, const struct capture *capture, struct er
         rc =
             capture_send_pages(capture, e->encoder, false, e->link, e->term, e->digest, &sent, err);
     if (rc == 0)
-        rc = capture_send_state(capture, e->link, e->term, e->digest, &e->state_bytes,
-                                &e->state_bytes_size, &sent, &state_bytes, err);
+        rc = capture_send_state(capture, e->state_encoder, e->link, e->term, e->digest, &sent,
+                                &state_bytes, err);
     if (rc < 0)
         return rc;
     return engine_send_end(e, capture->epoch, &sent, state_bytes, err);

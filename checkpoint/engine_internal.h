@@ -47,8 +47,7 @@ struct engine {
     size_t chunk_cap;   /* of one epoch: what both sides can stage under the policy */
     struct epoch_digest *digest;
     struct page_encoder *encoder;
-    uint8_t *state_bytes;
-    size_t state_bytes_size;
+    struct state_encoder *state_encoder;
     pthread_t receiver;
 
     pthread_mutex_t lock; /* protects all below */

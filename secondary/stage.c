@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "checkpoint/epoch_digest.h"
 #include "checkpoint/page_codec.h"
+#include "checkpoint/state_codec.h"
 
 struct stage {
     struct gmem *memory;
@@ -31,10 +32,9 @@ struct stage {
     uint8_t *state; /* encoded sections, gathered from their frames */
     size_t state_size;
     size_t state_capacity;
+    uint8_t *base; /* the plain state of the last whole epoch on this link, or NULL */
+    size_t base_size;
 };
-
-/* What an encoded section set can be at most: see base/section.h. */
-#define STATE_SIZE_MAX (SECTION_SET_MAX + SECTION_COUNT_MAX * 64 + 4)
 
 int stage_create(struct gmem *memory, struct slab *slab, void (*settle)(void *context),
                  void *context, struct stage **out, struct error *err)
@@ -66,6 +66,7 @@ void stage_destroy(struct stage **stage)
     epoch_digest_destroy(&s->digest);
     free(s->batches);
     free(s->state);
+    free(s->base);
     free(s);
     *stage = NULL;
 }
@@ -202,17 +203,47 @@ static int compare_end(struct stage *stage, const struct message_epoch_end *end,
     return 0;
 }
 
+/* Makes the plain state out of what came: a copy of its own. */
+static int make_plain(const struct stage *stage, uint8_t **plain, size_t *size, struct error *err)
+{
+    const bool relative = state_is_relative(stage->state, stage->state_size);
+    const int needed =
+        relative ? state_check_relative(stage->base_size, stage->state, stage->state_size, err)
+                 : (int)stage->state_size;
+    if (needed < 0)
+        return needed;
+    *size = (size_t)needed;
+    *plain = malloc(*size + 1);
+    if (!*plain)
+        return error_set(err, -ENOMEM, "stage: out of memory for the state");
+    if (relative)
+        return state_decode_relative(stage->base, stage->state, stage->state_size, *plain, err);
+    if (*size)
+        memcpy(*plain, stage->state, *size);
+    return 0;
+}
+
 static int decode_state(struct stage *stage, struct staged_epoch *out, struct error *err)
 {
     if (stage->kind != MESSAGE_EPOCH_INCREMENTAL)
         return 0;
+    uint8_t *plain = NULL;
+    size_t size = 0;
+    int rc = make_plain(stage, &plain, &size, err);
     out->state = section_set_create();
-    if (!out->state)
-        return error_set(err, -ENOMEM, "stage: out of memory");
-    const int rc = section_set_decode(out->state, stage->state, stage->state_size, err);
-    if (rc < 0)
+    if (rc == 0 && !out->state)
+        rc = error_set(err, -ENOMEM, "stage: out of memory");
+    if (rc == 0)
+        rc = section_set_decode(out->state, plain, size, err);
+    if (rc < 0) {
+        free(plain);
         section_set_destroy(&out->state);
-    return rc;
+        return rc;
+    }
+    free(stage->base);
+    stage->base = plain;
+    stage->base_size = size;
+    return 0;
 }
 
 int stage_finish(struct stage *stage, epoch_t epoch, const struct message_epoch_end *end,
@@ -240,6 +271,14 @@ int stage_finish(struct stage *stage, epoch_t epoch, const struct message_epoch_
     stage->batch_count = 0;
     stage->filling = false;
     return 0;
+}
+
+void stage_begin_link(struct stage *stage)
+{
+    assert(!stage->filling);
+    free(stage->base);
+    stage->base = NULL;
+    stage->base_size = 0;
 }
 
 void stage_drop(struct stage *stage)

@@ -62,6 +62,9 @@ int stage_finish(struct stage *stage, epoch_t epoch, const struct message_epoch_
 
 void stage_drop(struct stage *stage);
 
+/* A new link: what came on the one before is no reference any more. The stage is empty. */
+void stage_begin_link(struct stage *stage);
+
 /* Writes the pages of a whole epoch into guest memory. */
 void staged_epoch_apply(const struct staged_epoch *epoch, struct gmem *memory);
 void staged_epoch_recycle(struct staged_epoch *epoch, struct slab *slab);

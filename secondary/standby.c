@@ -360,6 +360,7 @@ int standby_follow(struct standby *standby, struct link *link, term_t term, stru
     standby->link = link;
     standby->term = term;
     standby->last_begun = 0;
+    stage_begin_link(standby->stage);
     standby->synchronised = false;
     standby->ready_told = false;
     pthread_mutex_lock(&standby->lock);

@@ -28,7 +28,8 @@
 
 /* Capability bits: what a side understands beyond the first version of the protocol. Used only when
  * both have them. */
-#define SESSION_CAP_ENCODED UINT64_C(1) /* encoded batches of pages */
+#define SESSION_CAP_ENCODED        UINT64_C(1) /* encoded batches of pages */
+#define SESSION_CAP_RELATIVE_STATE UINT64_C(2)
 
 enum session_role { SESSION_PRIMARY = 1, SESSION_SECONDARY = 2 };
 

@@ -217,7 +217,8 @@ void bench_pair_follow_policy(struct bench_pair *pair, bool tcp, const struct po
     connect_links(tcp, ends);
     struct error err = {0};
     if (standby_follow(pair->standby, ends[1], TERM, &err) < 0 ||
-        engine_protect(pair->engine, ends[0], TERM, BENCH_STAGING, SESSION_CAP_ENCODED, &err) < 0)
+        engine_protect(pair->engine, ends[0], TERM, BENCH_STAGING,
+                       SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE, &err) < 0)
         bench_die("protect", &err);
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);

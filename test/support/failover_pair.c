@@ -249,7 +249,9 @@ void failover_pair_protect(struct failover_pair *pair, struct protocol_fault *fa
         protocol_fault_wrap(fault, &ends[fault->primary_side ? 0 : 1]);
     const unsigned before = p->protections;
     require(standby_follow(p->standby, ends[1], TERM, &err), &err);
-    require(engine_protect(p->engine, ends[0], TERM, STAGING, SESSION_CAP_ENCODED, &err), &err);
+    require(engine_protect(p->engine, ends[0], TERM, STAGING,
+                           SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE, &err),
+            &err);
     if (!fault)
         wait_protected(p, before + 1);
 }

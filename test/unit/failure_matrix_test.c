@@ -177,8 +177,9 @@ static void pair_start(struct pair *p, struct slab *const slabs[2])
 static void pair_connect(struct pair *p, struct link *ends[2])
 {
     CU_ASSERT_EQUAL_FATAL(standby_follow(p->standby, ends[1], TERM, NULL), 0);
-    CU_ASSERT_EQUAL_FATAL(
-        engine_protect(p->engine, ends[0], TERM, STAGING, SESSION_CAP_ENCODED, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(engine_protect(p->engine, ends[0], TERM, STAGING,
+                                         SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE, NULL),
+                          0);
 }
 
 static void pair_end(struct pair *p)

@@ -143,8 +143,9 @@ static void pair_connect(struct pair *p)
     struct link *ends[2];
     CU_ASSERT_EQUAL_FATAL(inproc_pair("pair", ends, NULL), 0);
     CU_ASSERT_EQUAL_FATAL(standby_follow(p->standby, ends[1], TERM, NULL), 0);
-    CU_ASSERT_EQUAL_FATAL(
-        engine_protect(p->engine, ends[0], TERM, STAGING, SESSION_CAP_ENCODED, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(engine_protect(p->engine, ends[0], TERM, STAGING,
+                                         SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE, NULL),
+                          0);
 }
 
 static void pair_end(struct pair *p)
@@ -307,8 +308,9 @@ static void a_dirty_set_beyond_the_staging_memory_is_survived(void)
     struct link *ends[2];
     CU_ASSERT_EQUAL_FATAL(inproc_pair("pair", ends, NULL), 0);
     CU_ASSERT_EQUAL(standby_follow(p.standby, ends[1], TERM, NULL), 0);
-    CU_ASSERT_EQUAL(
-        engine_protect(p.engine, ends[0], TERM, SLAB_SIZE_MIN, SESSION_CAP_ENCODED, NULL), 0);
+    CU_ASSERT_EQUAL(engine_protect(p.engine, ends[0], TERM, SLAB_SIZE_MIN,
+                                   SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE, NULL),
+                    0);
     CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_NOT_READY], 2));
     CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_READY], 3));
     struct engine_stats stats;
@@ -345,7 +347,8 @@ static void a_fenced_guest_says_nothing_more(void)
     pthread_mutex_unlock(&p.lock);
     struct link *ends[2];
     CU_ASSERT_EQUAL_FATAL(inproc_pair("late", ends, NULL), 0);
-    CU_ASSERT_EQUAL(engine_protect(p.engine, ends[0], TERM, STAGING, SESSION_CAP_ENCODED, NULL),
+    CU_ASSERT_EQUAL(engine_protect(p.engine, ends[0], TERM, STAGING,
+                                   SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE, NULL),
                     -EPERM);
     CU_ASSERT_EQUAL(engine_open(p.engine, NULL), -EBUSY);
     link_destroy(&ends[0]);

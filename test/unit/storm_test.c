@@ -139,8 +139,9 @@ static void connect_pair(struct pair *p, bool healthy)
         link_set_timeouts(ends[i], dice(&p->random, 2) ? 0 : 5, 0);
     }
     CU_ASSERT_EQUAL_FATAL(standby_follow(p->standby, ends[1], TERM, NULL), 0);
-    CU_ASSERT_EQUAL_FATAL(
-        engine_protect(p->engine, ends[0], TERM, STAGING, SESSION_CAP_ENCODED, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(engine_protect(p->engine, ends[0], TERM, STAGING,
+                                         SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE, NULL),
+                          0);
     p->links++;
 }
 
