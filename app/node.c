@@ -195,7 +195,7 @@ static int build_door(struct node *node, struct error *err)
     if (rc < 0)
         return rc;
     struct listener *listener = NULL;
-    rc = transport_listen(node->config->listen.text, &listener, err);
+    rc = transport_listen(node->config->listen.text, NULL, &listener, err);
     return rc < 0 ? rc : door_open(listener, &node->session, &node->door, err);
 }
 

@@ -54,7 +54,8 @@ static int attempt(struct connector *c, struct session *session)
     struct link *link = NULL;
     struct error err = {0};
     *session = (struct session){0};
-    int rc = transport_connect(c->config.uri, CONNECT_TIMEOUT_MS, c->cancel_fd, &link, &err);
+    int rc = transport_connect(c->config.uri, c->config.tls, CONNECT_TIMEOUT_MS, c->cancel_fd,
+                               &link, &err);
     if (rc == 0)
         rc = session_connect(link, &c->config.session, session, &err);
     if (rc == 0) {

@@ -9,8 +9,9 @@
 struct connector;
 
 struct connector_config {
-    const char *uri;               /* of the primary; borrowed */
-    struct session_config session; /* copied; local.role is SECONDARY */
+    const char *uri;                   /* of the primary; borrowed */
+    const struct tls_credentials *tls; /* for tls://; borrowed, or NULL */
+    struct session_config session;     /* copied; local.role is SECONDARY */
     /* On the connector's thread. The link is the owner's; the connector rests until it is told to
      * go on. */
     void (*connected)(void *context, struct link *link, const struct session *session);

@@ -9,10 +9,10 @@ struct carrier {
     const char *scheme;
     /* `text` is the URI as written, for messages. Contracts as transport_listen() and
      * transport_connect(). */
-    int (*listen)(const struct uri *uri, const char *text, struct listener **out,
-                  struct error *err);
-    int (*connect)(const struct uri *uri, const char *text, unsigned timeout_ms, int cancel_fd,
-                   struct link **out, struct error *err);
+    int (*listen)(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                  struct listener **out, struct error *err);
+    int (*connect)(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                   unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err);
 };
 
 struct listener_ops {
@@ -33,6 +33,7 @@ struct listener {
 };
 
 extern const struct carrier tcp_carrier;
+extern const struct carrier tls_carrier;
 extern const struct carrier rdma_carrier;
 
 #endif

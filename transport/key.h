@@ -12,6 +12,7 @@
 
 #define KEY_LABEL_SESSION   "session"   /* handshake of transport/session.h */
 #define KEY_LABEL_HEARTBEAT "heartbeat" /* packets of heartbeat/ */
+#define KEY_LABEL_TLS       "tls"       /* external PSK of transport/tls.h */
 
 /* -EINVAL when the secret is too short or too long, -EIO when the library fails. */
 int key_derive(const void *secret, size_t size, const char *label, uint8_t out[KEY_SIZE],

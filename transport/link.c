@@ -8,10 +8,16 @@
 #include "transport/digest.h"
 #include "transport/link_backend.h"
 
+#define TLS_PREFIX_SIZE 2 /* bytes that tell TLS from frames */
+#define TLS_ALERT       0x15
+#define TLS_HANDSHAKE   0x16
+#define TLS_MAJOR       3
+
 void link_init(struct link *link, const struct link_ops *ops, const char *peer)
 {
     link->ops = ops;
     snprintf(link->peer, sizeof(link->peer), "%s", peer);
+    link->established = ops->establish == NULL;
     pthread_mutex_init(&link->send_lock, NULL);
 }
 
@@ -24,6 +30,30 @@ static int repeat_error(const struct link *link, int code, struct error *err)
 static int closed_here(const struct link *link, int code, struct error *err)
 {
     return error_set(err, code, "%s: the connection was closed on this side", link->peer);
+}
+
+static int not_established(const struct link *link, struct error *err)
+{
+    return error_set(err, -EINVAL, "%s: the connection is not secured yet", link->peer);
+}
+
+int link_establish(struct link *link, struct error *err)
+{
+    if (link->established)
+        return 0;
+    if (atomic_load(&link->down))
+        return closed_here(link, -ECONNRESET, err);
+    const struct link_wait wait = {link->receive_idle_ms, link->deadline};
+    const int rc = link->ops->establish(link, &wait, &link->security, err);
+    if (rc < 0 && atomic_load(&link->down))
+        return closed_here(link, -ECONNRESET, err);
+    link->established = rc == 0;
+    return rc < 0 ? error_prefix(err, "%s", link->peer) : 0;
+}
+
+const struct link_security *link_security(const struct link *link)
+{
+    return &link->security;
 }
 
 /* Lays header and parts out for the carrier, which gets no empty part. Returns their number. */
@@ -44,6 +74,8 @@ static int send_locked(struct link *link, const struct frame *frame, const struc
         return closed_here(link, -EPIPE, err);
     if (link->send_error)
         return repeat_error(link, link->send_error, err);
+    if (!link->established)
+        return not_established(link, err);
     uint8_t header[FRAME_HEADER_SIZE];
     frame_encode(frame, header);
     const int used = gather(link->scratch, header, parts, count);
@@ -112,11 +144,19 @@ static int receive_failed(struct link *link, int rc, bool between_frames, struct
     return rc;
 }
 
+/* The first bytes of a TLS handshake record or alert (RFC 8446 §5.1): no frame begins so. */
+static bool looks_like_tls(const uint8_t bytes[TLS_PREFIX_SIZE])
+{
+    return (bytes[0] == TLS_HANDSHAKE || bytes[0] == TLS_ALERT) && bytes[1] == TLS_MAJOR;
+}
+
 int link_receive_header(struct link *link, struct frame *out, struct error *err)
 {
     *out = (struct frame){0};
     if (link->receive_error)
         return repeat_error(link, link->receive_error, err);
+    if (!link->established)
+        return not_established(link, err);
     if (link->expected.size)
         return error_set(err, -EINVAL, "%s: the payload of the last frame was not fetched",
                          link->peer);
@@ -125,6 +165,11 @@ int link_receive_header(struct link *link, struct frame *out, struct error *err)
     int rc = link->ops->receive(link, link->header, FRAME_HEADER_SIZE, &got, &wait, err);
     if (rc == 0)
         rc = frame_decode(link->header, out, err);
+    if (rc < 0 && got >= TLS_PREFIX_SIZE && looks_like_tls(link->header))
+        rc = error_set(
+            err, -EPROTO,
+            "the peer speaks TLS and this host does not: write the same scheme, tls:// or "
+            "tcp://, on both hosts");
     if (rc < 0)
         return receive_failed(link, rc, got == 0, err);
     link->expected = *out;

@@ -22,8 +22,10 @@
 #include "base/types.h"
 #include "transport/frame.h"
 
-#define LINK_PARTS_MAX 1000 /* parts of one frame: IOV_MAX less the header and some room */
-#define LINK_PEER_MAX  96   /* including the terminating zero */
+#define LINK_PARTS_MAX    1000 /* parts of one frame: IOV_MAX less the header and some room */
+#define LINK_PEER_MAX     96   /* including the terminating zero */
+#define LINK_CIPHER_MAX   40   /* likewise */
+#define LINK_BINDING_SIZE 32   /* bytes */
 
 struct link;
 
@@ -33,6 +35,25 @@ struct link_counters {
     uint64_t frames_received;
     uint64_t bytes_received;
 };
+
+/* What protects the bytes of a link on their way. All zero: nothing does. */
+struct link_security {
+    bool encrypted; /* and authenticated, by what the transport was given for that */
+    bool kernel;    /* the kernel encrypts what is sent */
+    char cipher[LINK_CIPHER_MAX];
+    uint8_t binding[LINK_BINDING_SIZE]; /* known to the two ends of this one connection only */
+};
+
+/* Secures the connection where its carrier does that (TLS); nothing for others, nor a second time.
+ * Before the first frame, on one thread, within the link's deadline; frames fail with -EINVAL until
+ * then. Errors beside the above:
+ *   -EKEYREJECTED     the two sides don't hold the same secret
+ *   -EACCES           a certificate was refused, the peer's here or ours there
+ *   -EPROTONOSUPPORT  no TLS 1.3, -EPROTO: no TLS at all, or another failure of it */
+int link_establish(struct link *link, struct error *err);
+
+/* After link_establish(). Owned by the link. */
+const struct link_security *link_security(const struct link *link);
 
 /* Sends one frame: type, flags, term and epoch from `fields`, size and digest computed from the
  * parts (which may be empty, but not all of them). Blocks until the carrier has taken every byte;

@@ -1,4 +1,4 @@
-/* What a carrier (TCP, in-process, later TLS and RDMA, and the fault layer of the tests) provides.
+/* What a carrier (TCP, TLS, in-process, later RDMA, and the fault layer of the tests) provides.
  *
  * A carrier moves bytes in order; frames, digests, limits, locking, counters and sticky errors are
  * link.c's. A carrier embeds `struct link` as its first member and calls link_init(). */
@@ -17,6 +17,11 @@ struct link_wait {
 };
 
 struct link_ops {
+    /* As link_establish(); called once, before the others, and fills in `out`. NULL where there is
+     * nothing to do. */
+    int (*establish)(struct link *link, const struct link_wait *wait, struct link_security *out,
+                     struct error *err);
+
     /* Sends all bytes of `parts` in order, or fails; after a failure an unknown prefix has gone
      * and send is not called again. `parts` is scratch of the caller and may be modified. Called
      * under the link's send lock, by one thread at a time, possibly while another receives. */
@@ -41,6 +46,10 @@ struct link {
     /* set at creation */
     const struct link_ops *ops;
     char peer[LINK_PEER_MAX];
+
+    /* set by link_establish(), before other threads use the link */
+    bool established;
+    struct link_security security;
 
     atomic_bool down; /* link_shutdown() was called */
     _Atomic uint64_t frames_sent, bytes_sent, frames_received, bytes_received;

@@ -92,6 +92,19 @@ static void agree(const struct session_config *config, struct session *out)
     out->reason = SESSION_OK;
 }
 
+/* Secures the connection and ties the proofs to it: who splices two connections together has two
+ * bindings, and neither proof fits the other. */
+static int secure(struct exchange *x, struct error *err)
+{
+    const int rc = link_establish(x->link, err);
+    const struct link_security *security = link_security(x->link);
+    if (rc == -EKEYREJECTED)
+        x->out->reason = SESSION_KEY;
+    if (rc < 0 || !security->encrypted)
+        return rc;
+    return transcript_add(&x->transcript, security->binding, sizeof(security->binding), err);
+}
+
 /* --- connector --- */
 
 /* A refusal without proof may say only what concerns the time before the proof: anything else, a
@@ -301,7 +314,9 @@ static int run(struct link *link, const struct session_config *config,
     x->config = config;
     x->out = out;
     link_set_deadline(link, clock_now() + MSEC(config->timeout_ms));
-    rc = side(x, err);
+    rc = secure(x, err);
+    if (rc == 0)
+        rc = side(x, err);
     link_set_deadline(link, 0);
     free(x);
     if (rc == 0)

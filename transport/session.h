@@ -12,8 +12,9 @@
  * A term is believed only from a peer that has proved the key: a stranger can't talk a primary into
  * standing down. Refusals before that point (version, key, busy) travel without proof. The HMACs
  * bind both nonces and both parties, and differ by direction, so nothing can be replayed or
- * reflected. What follows the handshake on plain TCP is neither encrypted nor authenticated; that
- * is TLS's job (issue 5). */
+ * reflected. On TLS the connection is secured first, and the HMACs cover its binding: proofs made
+ * on one connection are worth nothing on another. What follows the handshake on plain TCP is
+ * neither encrypted nor authenticated. */
 #ifndef KEMARI_TRANSPORT_SESSION_H
 #define KEMARI_TRANSPORT_SESSION_H
 
@@ -105,7 +106,7 @@ enum session_reason session_judge(const struct session_party *local,
 enum session_reason session_reason_of_key(const char *key, size_t length);
 
 /* Performs the handshake on a fresh link, within config->timeout_ms in all. The local party is
- * checked first (-EINVAL). Errors beside those of link.h:
+ * checked first (-EINVAL). Errors beside those of link.h and link_establish():
  *   -ESTALE        this side is a primary of a lower term than the (proved) peer's: stand down
  *   -EKEYREJECTED  the peer doesn't hold our secret, or says that we don't hold its
  *   -ECONNREFUSED  refused, by either side: out->reason, and a sentence in `err`

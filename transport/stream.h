@@ -1,7 +1,6 @@
 /* A carrier over any connected stream socket: what TCP and the in-process pair share.
  *
- * The socket is blocking and its own SO_SNDTIMEO and SO_RCVTIMEO do the waiting: a frame that is
- * there costs one system call, not three. The reader asks for its bytes and a little more in the
+ * How it waits is transport/socket_io.h's. The reader asks for its bytes and a little more in the
  * same call, so that a header brings a small payload along; large payloads go straight into the
  * caller's buffer. */
 #ifndef KEMARI_TRANSPORT_STREAM_H

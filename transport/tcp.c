@@ -1,5 +1,5 @@
-/* Plain TCP: sockets, their options and addresses. What happens on a connected socket is
- * transport/stream.c's.
+/* TCP, plain or under TLS: sockets, their options and addresses. What happens on a connected socket
+ * is transport/stream.c's and transport/tls_link.c's.
  *
  * Options: no Nagle delay, because a frame is sent by one call and the peer waits for it; a dead
  * peer is noticed by the kernel within TCP_DEAD_MS even if the heartbeat isn't configured. Buffer
@@ -24,18 +24,25 @@
 #include "base/fd.h"
 #include "transport/carrier.h"
 #include "transport/stream.h"
+#include "transport/tls.h"
 
 #define TCP_BACKLOG      64
 #define TCP_DEAD_MS      3000 /* unacknowledged data or unanswered keep-alives: the peer is dead */
-#define TCP_PROBE_SEC    1     /* between keep-alives on an idle connection */
+#define TCP_PROBE_SEC    1    /* between keep-alives on an idle connection */
 #define TCP_PROBES       5
 #define ADDRESS_TEXT_MAX 72 /* "[v6%scope]:port" */
 
 struct tcp_listener {
     struct listener base; /* first member */
     int fd;
-    int wake_fd; /* eventfd, readable once shut down */
+    int wake_fd;                       /* eventfd, readable once shut down */
+    const struct tls_credentials *tls; /* NULL: plain */
 };
+
+static const char *scheme_of(const struct tls_credentials *tls)
+{
+    return tls ? "tls" : "tcp";
+}
 
 static int set_option(int fd, int level, int option, int value)
 {
@@ -77,15 +84,17 @@ static int resolve(const struct uri *uri, const char *text, int flags, struct ad
 }
 
 /* Connects a link to the socket, which it takes over. */
-static int make_link(int fd, const struct sockaddr_storage *peer, socklen_t length,
-                     struct link **out, struct error *err)
+static int make_link(int fd, bool accepted, const struct tls_credentials *tls,
+                     const struct sockaddr_storage *peer, socklen_t length, struct link **out,
+                     struct error *err)
 {
     set_liveness(fd);
     char address[ADDRESS_TEXT_MAX];
     char name[LINK_PEER_MAX];
     format_address(peer, length, address);
-    snprintf(name, sizeof(name), "tcp %s", address);
-    return stream_create(fd, name, out, err);
+    snprintf(name, sizeof(name), "%s %s", scheme_of(tls), address);
+    return tls ? tls_link_create(fd, name, accepted, tls, out, err)
+               : stream_create(fd, name, out, err);
 }
 
 /* --- listening --- */
@@ -147,7 +156,7 @@ static int tcp_accept(struct listener *listener, unsigned timeout_ms, struct lin
         socklen_t length = sizeof(peer);
         const int fd = accept4(l->fd, (struct sockaddr *)&peer, &length, SOCK_CLOEXEC);
         if (fd >= 0)
-            return make_link(fd, &peer, length, out, err);
+            return make_link(fd, true, l->tls, &peer, length, out, err);
         if (!visitor_vanished(errno))
             return error_set(err, -errno, "%s: accept: %s", l->base.uri, strerror(errno));
     }
@@ -192,7 +201,8 @@ static int listen_on(const struct addrinfo *address)
 }
 
 /* Takes over `fd`. */
-static int make_listener(int fd, struct listener **out, struct error *err)
+static int make_listener(int fd, const struct tls_credentials *tls, struct listener **out,
+                         struct error *err)
 {
     struct tcp_listener *l = calloc(1, sizeof(*l));
     const int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -209,14 +219,14 @@ static int make_listener(int fd, struct listener **out, struct error *err)
     getsockname(fd, (struct sockaddr *)&address, &length);
     char text[ADDRESS_TEXT_MAX];
     format_address(&address, length, text);
-    *l = (struct tcp_listener){{&tcp_listener_ops, ""}, fd, wake_fd};
-    snprintf(l->base.uri, sizeof(l->base.uri), "tcp://%s", text);
+    *l = (struct tcp_listener){{&tcp_listener_ops, ""}, fd, wake_fd, tls};
+    snprintf(l->base.uri, sizeof(l->base.uri), "%s://%s", scheme_of(tls), text);
     *out = &l->base;
     return 0;
 }
 
-static int tcp_listen(const struct uri *uri, const char *text, struct listener **out,
-                      struct error *err)
+static int listen_as(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                     struct listener **out, struct error *err)
 {
     struct addrinfo *list = NULL;
     int rc = resolve(uri, text, AI_PASSIVE, &list, err);
@@ -232,7 +242,7 @@ static int tcp_listen(const struct uri *uri, const char *text, struct listener *
         return error_set(err, fd, "address \"%s\" does not belong to this host", text);
     if (fd < 0)
         return error_set(err, fd, "can't listen on \"%s\": %s", text, strerror(-fd));
-    return make_listener(fd, out, err);
+    return make_listener(fd, tls, out, err);
 }
 
 /* --- connecting --- */
@@ -307,8 +317,8 @@ static int connect_failed(const char *text, int rc, unsigned timeout_ms, struct 
     return error_set(err, rc, "\"%s\" can't be reached: %s", text, strerror(-rc));
 }
 
-static int tcp_connect(const struct uri *uri, const char *text, unsigned timeout_ms, int cancel_fd,
-                       struct link **out, struct error *err)
+static int connect_as(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                      unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
 {
     const nsec_t deadline = clock_now() + MSEC(timeout_ms);
     struct addrinfo *list = NULL;
@@ -326,11 +336,51 @@ static int tcp_connect(const struct uri *uri, const char *text, unsigned timeout
     freeaddrinfo(list);
     if (fd < 0)
         return connect_failed(text, fd, timeout_ms, err);
-    return make_link(fd, &peer, length, out, err);
+    return make_link(fd, false, tls, &peer, length, out, err);
+}
+
+/* --- the two schemes --- */
+
+static int tcp_listen(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                      struct listener **out, struct error *err)
+{
+    (void)tls;
+    return listen_as(uri, text, NULL, out, err);
+}
+
+static int tcp_connect(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                       unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
+{
+    (void)tls;
+    return connect_as(uri, text, NULL, timeout_ms, cancel_fd, out, err);
+}
+
+static int no_credentials(const char *text, struct error *err)
+{
+    return error_set(err, -EINVAL, "address \"%s\": tls:// needs a secret or certificates", text);
+}
+
+static int tls_listen(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                      struct listener **out, struct error *err)
+{
+    return tls ? listen_as(uri, text, tls, out, err) : no_credentials(text, err);
+}
+
+static int tls_connect(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                       unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
+{
+    return tls ? connect_as(uri, text, tls, timeout_ms, cancel_fd, out, err)
+               : no_credentials(text, err);
 }
 
 const struct carrier tcp_carrier = {
     .scheme = "tcp",
     .listen = tcp_listen,
     .connect = tcp_connect,
+};
+
+const struct carrier tls_carrier = {
+    .scheme = "tls",
+    .listen = tls_listen,
+    .connect = tls_connect,
 };

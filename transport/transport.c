@@ -6,7 +6,7 @@
 
 #include "transport/carrier.h"
 
-static const struct carrier *const carriers[] = {&tcp_carrier, &rdma_carrier};
+static const struct carrier *const carriers[] = {&tls_carrier, &tcp_carrier, &rdma_carrier};
 
 static int find_carrier(const char *text, struct uri *uri, const struct carrier **out,
                         struct error *err)
@@ -19,20 +19,22 @@ static int find_carrier(const char *text, struct uri *uri, const struct carrier 
             *out = carriers[i];
             return 0;
         }
-    return error_set(err, -EINVAL, "address \"%s\": no transport is called \"%s\"; there is tcp",
-                     text, uri->scheme);
+    return error_set(err, -EINVAL,
+                     "address \"%s\": no transport is called \"%s\"; there are tls and tcp", text,
+                     uri->scheme);
 }
 
-int transport_listen(const char *uri, struct listener **out, struct error *err)
+int transport_listen(const char *uri, const struct tls_credentials *tls, struct listener **out,
+                     struct error *err)
 {
     struct uri parsed;
     const struct carrier *carrier = NULL;
     const int rc = find_carrier(uri, &parsed, &carrier, err);
-    return rc < 0 ? rc : carrier->listen(&parsed, uri, out, err);
+    return rc < 0 ? rc : carrier->listen(&parsed, uri, tls, out, err);
 }
 
-int transport_connect(const char *uri, unsigned timeout_ms, int cancel_fd, struct link **out,
-                      struct error *err)
+int transport_connect(const char *uri, const struct tls_credentials *tls, unsigned timeout_ms,
+                      int cancel_fd, struct link **out, struct error *err)
 {
     struct uri parsed;
     const struct carrier *carrier = NULL;
@@ -41,7 +43,7 @@ int transport_connect(const char *uri, unsigned timeout_ms, int cancel_fd, struc
         return rc;
     if (strcmp(parsed.port, "0") == 0)
         return error_set(err, -EINVAL, "address \"%s\": port 0 can't be connected to", uri);
-    return carrier->connect(&parsed, uri, timeout_ms, cancel_fd, out, err);
+    return carrier->connect(&parsed, uri, tls, timeout_ms, cancel_fd, out, err);
 }
 
 int listener_accept(struct listener *listener, unsigned timeout_ms, struct link **out,

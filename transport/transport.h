@@ -1,6 +1,7 @@
 /* Where links come from: one door for every carrier, chosen by the scheme of a URI.
  *
- *   tcp://host:port   tcp://[v6]:port   plain TCP; port 0 when listening: the kernel chooses
+ *   tls://host:port   tls://[v6]:port   TLS 1.3 over TCP (transport/tls.h); also without a scheme
+ *   tcp://host:port                     plain TCP; port 0 when listening: the kernel chooses
  *   rdma://...        known but not built in: refused with a sentence that says so
  *
  * A host name is resolved at each call; every address is tried in the resolver's order. */
@@ -10,14 +11,17 @@
 #include "transport/link.h"
 
 struct listener;
+struct tls_credentials;
 
-/* Binds and listens. -EINVAL: not a URI we know; -EADDRINUSE, -EADDRNOTAVAIL, ...: the phrase names
- * the address. */
-int transport_listen(const char *uri, struct listener **out, struct error *err);
+/* Binds and listens. `tls` is for tls:// alone, borrowed until the listener and its links are gone;
+ * NULL where there is none. -EINVAL: not a URI we know, or tls:// without credentials; -EADDRINUSE,
+ * -EADDRNOTAVAIL, ...: the phrase names the address. */
+int transport_listen(const char *uri, const struct tls_credentials *tls, struct listener **out,
+                     struct error *err);
 
-/* Waits for a connection. -ECANCELED once listener_shutdown() was called, -ETIMEDOUT after
- * `timeout_ms` (0: for ever). Nothing is known about the peer yet: see transport/session.h. One
- * thread at a time. */
+/* Waits for a connection, which isn't secured yet (link_establish()). -ECANCELED once
+ * listener_shutdown() was called, -ETIMEDOUT after `timeout_ms` (0: for ever). Nothing is known
+ * about the peer yet: see transport/session.h. One thread at a time. */
 int listener_accept(struct listener *listener, unsigned timeout_ms, struct link **out,
                     struct error *err);
 
@@ -30,10 +34,10 @@ void listener_destroy(struct listener **listener);
 /* The address as a URI, with the real port. Owned by the listener. */
 const char *listener_uri(const struct listener *listener);
 
-/* Connects, trying for `timeout_ms` (> 0) in all. When `cancel_fd` (-1: none) becomes readable the
- * call returns -ECANCELED. -ECONNREFUSED, -EHOSTUNREACH, -ETIMEDOUT, ...: the phrase names the
- * address. */
-int transport_connect(const char *uri, unsigned timeout_ms, int cancel_fd, struct link **out,
-                      struct error *err);
+/* Connects a link that isn't secured yet, trying for `timeout_ms` (> 0) in all. When `cancel_fd`
+ * (-1: none) becomes readable the call returns -ECANCELED. -ECONNREFUSED, -EHOSTUNREACH,
+ * -ETIMEDOUT, ...: the phrase names the address. */
+int transport_connect(const char *uri, const struct tls_credentials *tls, unsigned timeout_ms,
+                      int cancel_fd, struct link **out, struct error *err);
 
 #endif

@@ -11,7 +11,7 @@
 static int malformed(const char *text, const char *what, struct error *err)
 {
     return error_set(err, -EINVAL,
-                     "address \"%.80s\": %s; write it as tcp://host:port or tcp://[v6]:port", text,
+                     "address \"%.80s\": %s; write it as tls://host:port or tls://[v6]:port", text,
                      what);
 }
 
@@ -37,10 +37,11 @@ int uri_parse(const char *text, struct uri *out, struct error *err)
 {
     *out = (struct uri){0};
     const char *separator = strstr(text, "://");
-    if (!separator ||
-        !take(out->scheme, sizeof(out->scheme), text, (size_t)(separator - text), LETTERS))
-        return malformed(text, "it has no scheme", err);
-    const char *host = separator + 3;
+    const char *scheme = separator ? text : URI_SCHEME_DEFAULT;
+    const size_t length = separator ? (size_t)(separator - text) : strlen(scheme);
+    if (!take(out->scheme, sizeof(out->scheme), scheme, length, LETTERS))
+        return malformed(text, "the scheme is missing or too long", err);
+    const char *host = separator ? separator + 3 : text;
     const bool bracketed = host[0] == '[';
     const char *end = bracketed ? strchr(host, ']') : strchr(host, ':');
     if (!end || (bracketed && end[1] != ':'))

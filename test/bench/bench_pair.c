@@ -200,8 +200,8 @@ static void connect_links(bool tcp, struct link *ends[2])
     if (!tcp) {
         if (inproc_pair("bench", ends, &err) < 0)
             bench_die("link", &err);
-    } else if (transport_listen("tcp://127.0.0.1:0", &listener, &err) < 0 ||
-               transport_connect(listener_uri(listener), 1000, -1, &ends[0], &err) < 0 ||
+    } else if (transport_listen("tcp://127.0.0.1:0", NULL, &listener, &err) < 0 ||
+               transport_connect(listener_uri(listener), NULL, 1000, -1, &ends[0], &err) < 0 ||
                listener_accept(listener, 1000, &ends[1], &err) < 0) {
         bench_die("link", &err);
     }

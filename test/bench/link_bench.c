@@ -1,7 +1,8 @@
 /* What a link costs over the bare socket under it: throughput of large frames and the round trip of
- * small ones, over loopback TCP, both in one run. Ratios are what counts (DESIGN §9, "Bench").
+ * small ones, over loopback TCP, plain and under TLS, all in one run. Ratios are what counts
+ * (DESIGN §9, "Bench").
  *
- * The two are interleaved in rounds, so that a change of the machine's mood hits both, and the best
+ * They are interleaved in rounds, so that a change of the machine's mood hits all, and the best
  * round of each is compared. */
 #include <errno.h>
 #include <netinet/in.h>
@@ -16,6 +17,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/histogram.h"
+#include "transport/tls.h"
 #include "transport/transport.h"
 
 #define ROUNDS      7
@@ -32,6 +34,7 @@ struct cost {
 
 static uint8_t *bulk;   /* what is sent */
 static uint8_t *landed; /* where it is received */
+static struct tls_credentials *credentials;
 
 static void die(const char *what, const struct error *err)
 {
@@ -137,17 +140,32 @@ static void raw_ping(struct histogram *times)
 
 /* --- the link --- */
 
-static void link_pair(struct link *pair[2])
+static void *establish_far(void *link)
+{
+    struct error err = {0};
+    if (link_establish(link, &err) < 0)
+        die("link", &err);
+    return NULL;
+}
+
+static void link_pair(const char *scheme, struct link *pair[2])
 {
     struct listener *listener = NULL;
     struct error err = {0};
-    if (transport_listen("tcp://127.0.0.1:0", &listener, &err) < 0 ||
-        transport_connect(listener_uri(listener), 1000, -1, &pair[0], &err) < 0 ||
+    char uri[64];
+    pthread_t thread;
+    snprintf(uri, sizeof(uri), "%s://127.0.0.1:0", scheme);
+    if (transport_listen(uri, credentials, &listener, &err) < 0 ||
+        transport_connect(listener_uri(listener), credentials, 1000, -1, &pair[0], &err) < 0 ||
         listener_accept(listener, 1000, &pair[1], &err) < 0)
         die("link", &err);
     listener_destroy(&listener);
     link_set_timeouts(pair[0], 10000, 10000);
     link_set_timeouts(pair[1], 10000, 10000);
+    pthread_create(&thread, NULL, establish_far, pair[1]);
+    if (link_establish(pair[0], &err) < 0)
+        die("link", &err);
+    pthread_join(thread, NULL);
 }
 
 static void link_get(struct link *link, void *buffer)
@@ -177,10 +195,10 @@ static void *link_sink(void *argument)
 }
 
 /* `parts` pieces per frame: 1, or one for each page as the checkpoint sends them. */
-static struct cost link_bulk(int parts)
+static struct cost link_bulk(const char *scheme, int parts)
 {
     struct link *pair[2];
-    link_pair(pair);
+    link_pair(scheme, pair);
     struct iovec pieces[BULK_SIZE / PAGE_SIZE];
     const size_t piece = BULK_SIZE / (size_t)parts;
     for (int i = 0; i < parts; i++)
@@ -210,10 +228,10 @@ static void *link_echo(void *argument)
     return NULL;
 }
 
-static void link_ping(struct histogram *times)
+static void link_ping(const char *scheme, struct histogram *times)
 {
     struct link *pair[2];
-    link_pair(pair);
+    link_pair(scheme, pair);
     pthread_t thread;
     pthread_create(&thread, NULL, link_echo, pair[1]);
     uint8_t bytes[PING_SIZE] = {0};
@@ -262,38 +280,56 @@ static void print_cost(const char *what, struct cost cost, struct cost base)
 
 static void report_bulk(void)
 {
-    struct cost raw = {0}, whole = {0}, pages = {0}, digest = {0};
+    struct cost raw = {0}, whole = {0}, pages = {0}, tls = {0}, digest = {0};
     for (int i = 0; i < ROUNDS; i++) {
         keep_lower(&raw, raw_bulk());
-        keep_lower(&whole, link_bulk(1));
-        keep_lower(&pages, link_bulk(BULK_SIZE / PAGE_SIZE));
+        keep_lower(&whole, link_bulk("tcp", 1));
+        keep_lower(&pages, link_bulk("tcp", BULK_SIZE / PAGE_SIZE));
+        keep_lower(&tls, link_bulk("tls", BULK_SIZE / PAGE_SIZE));
         keep_lower(&digest, digest_bulk());
     }
     printf("1 MiB frames, best of %d rounds of %d\n", ROUNDS, BULK_FRAMES);
     print_cost("socket", raw, raw);
-    print_cost("link, 1 part", whole, raw);
-    print_cost("link, 256 pages", pages, raw);
+    print_cost("tcp, 1 part", whole, raw);
+    print_cost("tcp, 256 pages", pages, raw);
+    print_cost("tls, 256 pages", tls, raw);
     print_cost("(one digest)", digest, raw);
 }
 
 static void report_ping(void)
 {
+    static const char *const schemes[] = {"tcp", "tls"};
     struct histogram *raw = calloc(1, sizeof(*raw));
-    struct histogram *link = calloc(1, sizeof(*link));
+    struct histogram *links = calloc(ARRAY_SIZE(schemes), sizeof(*links));
     for (int i = 0; i < ROUNDS; i++) {
         raw_ping(raw);
-        link_ping(link);
+        for (size_t k = 0; k < ARRAY_SIZE(schemes); k++)
+            link_ping(schemes[k], &links[k]);
     }
     printf("round trip of %d bytes of payload, %d of each\n", PING_SIZE, ROUNDS * PINGS);
     static const double points[] = {0.5, 0.99};
     for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
         const nsec_t r = histogram_percentile(raw, points[i]);
-        const nsec_t l = histogram_percentile(link, points[i]);
-        printf("  p%-2.0f  socket %7.1f us   link %7.1f us   %.2f times\n", points[i] * 100,
-               (double)r / 1e3, (double)l / 1e3, (double)l / (double)r);
+        printf("  p%-2.0f  socket %7.1f us", points[i] * 100, (double)r / 1e3);
+        for (size_t k = 0; k < ARRAY_SIZE(schemes); k++) {
+            const nsec_t l = histogram_percentile(&links[k], points[i]);
+            printf("   %s %7.1f us  %.2f times", schemes[k], (double)l / 1e3,
+                   (double)l / (double)r);
+        }
+        printf("\n");
     }
     free(raw);
-    free(link);
+    free(links);
+}
+
+static void make_credentials(void)
+{
+    uint8_t key[KEY_SIZE];
+    struct error err = {0};
+    const struct tls_config config = {.key = key, .kernel = true};
+    memset(key, 1, sizeof(key));
+    if (tls_credentials_create(&config, &credentials, &err) < 0)
+        die("credentials", &err);
 }
 
 int main(void)
@@ -304,8 +340,10 @@ int main(void)
         die("memory", NULL);
     for (size_t i = 0; i < BULK_SIZE; i++)
         bulk[i] = (uint8_t)(i * 2654435761u >> 13);
+    make_credentials();
     report_bulk();
     report_ping();
+    tls_credentials_destroy(&credentials);
     free(bulk);
     free(landed);
     return 0;

@@ -374,7 +374,19 @@ static void fault_destroy(struct link *link)
     free(f);
 }
 
+static int fault_establish(struct link *link, const struct link_wait *wait,
+                           struct link_security *out, struct error *err)
+{
+    struct fault_link *f = (struct fault_link *)link;
+    link_set_deadline(f->inner, wait->deadline);
+    const int rc = link_establish(f->inner, err);
+    link_set_deadline(f->inner, 0);
+    *out = *link_security(f->inner);
+    return rc;
+}
+
 static const struct link_ops fault_ops = {
+    .establish = fault_establish,
     .send = fault_send,
     .receive = fault_receive,
     .shutdown = fault_shutdown,
@@ -400,6 +412,7 @@ struct link *fault_link_wrap(struct link **inner, uint64_t seed)
     pthread_cond_init(&f->changed, &attributes);
     pthread_condattr_destroy(&attributes);
     link_init(&f->link, &fault_ops, link_peer_name(f->inner));
+    f->link.established = f->inner->established;
     return &f->link;
 }
 

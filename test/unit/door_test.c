@@ -23,7 +23,7 @@ static struct door *open_door(enum session_role role)
     struct door *door = NULL;
     struct session_config *config = malloc(sizeof(*config));
     party_config(config, role, AMPLE_MS);
-    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", &listener, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", NULL, &listener, NULL), 0);
     CU_ASSERT_EQUAL_FATAL(door_open(listener, config, &door, NULL), 0);
     free(config);
     return door;
@@ -32,7 +32,7 @@ static struct door *open_door(enum session_role role)
 static struct link *dial(const struct door *door)
 {
     struct link *link = NULL;
-    CU_ASSERT_EQUAL_FATAL(transport_connect(door_uri(door), AMPLE_MS, -1, &link, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(transport_connect(door_uri(door), NULL, AMPLE_MS, -1, &link, NULL), 0);
     return link;
 }
 
@@ -297,8 +297,9 @@ static void addresses_that_can_not_be_are_refused_with_a_sentence(void)
         struct listener *listener = NULL;
         struct link *link = NULL;
         struct error err = {0};
-        expect_phrase(transport_listen(bad[i], &listener, &err), -EINVAL, &err, "address \"");
-        expect_phrase(transport_connect(bad[i], 100, -1, &link, &err), -EINVAL, &err, "tcp://");
+        expect_phrase(transport_listen(bad[i], NULL, &listener, &err), -EINVAL, &err, "address \"");
+        expect_phrase(transport_connect(bad[i], NULL, 100, -1, &link, &err), -EINVAL, &err,
+                      "tls://");
     }
 }
 
@@ -307,25 +308,25 @@ static void addresses_that_can_not_be_used_are_refused_with_a_sentence(void)
     struct listener *listener = NULL, *second = NULL;
     struct link *link = NULL;
     struct error err = {0};
-    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", &listener, NULL), 0);
-    expect_phrase(transport_listen(listener_uri(listener), &second, &err), -EADDRINUSE, &err,
+    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", NULL, &listener, NULL), 0);
+    expect_phrase(transport_listen(listener_uri(listener), NULL, &second, &err), -EADDRINUSE, &err,
                   "in use by another program");
-    expect_phrase(transport_listen("tcp://192.0.2.1:7700", &second, &err), -EADDRNOTAVAIL, &err,
-                  "\"tcp://192.0.2.1:7700\" does not belong to this host");
-    expect_phrase(transport_listen("rdma://127.0.0.1:7700", &second, &err), -EPROTONOSUPPORT, &err,
-                  "RDMA is not built into this version");
-    expect_phrase(transport_connect("rdma://127.0.0.1:7700", 100, -1, &link, &err),
+    expect_phrase(transport_listen("tcp://192.0.2.1:7700", NULL, &second, &err), -EADDRNOTAVAIL,
+                  &err, "\"tcp://192.0.2.1:7700\" does not belong to this host");
+    expect_phrase(transport_listen("rdma://127.0.0.1:7700", NULL, &second, &err), -EPROTONOSUPPORT,
+                  &err, "RDMA is not built into this version");
+    expect_phrase(transport_connect("rdma://127.0.0.1:7700", NULL, 100, -1, &link, &err),
                   -EPROTONOSUPPORT, &err, "RDMA is not built into this version");
-    expect_phrase(transport_listen("carrot://127.0.0.1:7700", &second, &err), -EINVAL, &err,
+    expect_phrase(transport_listen("carrot://127.0.0.1:7700", NULL, &second, &err), -EINVAL, &err,
                   "no transport is called \"carrot\"");
-    expect_phrase(transport_connect("tcp://127.0.0.1:0", 100, -1, &link, &err), -EINVAL, &err,
+    expect_phrase(transport_connect("tcp://127.0.0.1:0", NULL, 100, -1, &link, &err), -EINVAL, &err,
                   "port 0");
-    expect_phrase(transport_connect("tcp://nobody.invalid:7700", 100, -1, &link, &err),
+    expect_phrase(transport_connect("tcp://nobody.invalid:7700", NULL, 100, -1, &link, &err),
                   -EADDRNOTAVAIL, &err, "nobody.invalid can't be resolved");
     char closed[64];
     snprintf(closed, sizeof(closed), "%s", listener_uri(listener));
     listener_destroy(&listener);
-    expect_phrase(transport_connect(closed, 1000, -1, &link, &err), -ECONNREFUSED, &err,
+    expect_phrase(transport_connect(closed, NULL, 1000, -1, &link, &err), -ECONNREFUSED, &err,
                   "nobody listens on");
 }
 
@@ -333,7 +334,7 @@ static void ipv6_works_as_well(void)
 {
     struct listener *listener = NULL;
     struct error err = {0};
-    const int rc = transport_listen("tcp://[::1]:0", &listener, &err);
+    const int rc = transport_listen("tcp://[::1]:0", NULL, &listener, &err);
     if (rc == -EADDRNOTAVAIL || rc == -EAFNOSUPPORT) {
         printf("SKIP: this host has no IPv6 loopback: %s\n", err.text);
         return;
@@ -341,7 +342,7 @@ static void ipv6_works_as_well(void)
     CU_ASSERT_EQUAL_FATAL(rc, 0);
     CU_ASSERT_EQUAL(strncmp(listener_uri(listener), "tcp://[::1]:", 12), 0);
     struct link *outside = NULL, *inside = NULL;
-    CU_ASSERT_EQUAL(transport_connect(listener_uri(listener), 1000, -1, &outside, NULL), 0);
+    CU_ASSERT_EQUAL(transport_connect(listener_uri(listener), NULL, 1000, -1, &outside, NULL), 0);
     CU_ASSERT_EQUAL(listener_accept(listener, 1000, &inside, NULL), 0);
     CU_ASSERT_EQUAL(strncmp(link_peer_name(inside), "tcp [::1]:", 10), 0);
     link_destroy(&outside);
@@ -359,7 +360,7 @@ static void accepting_can_be_interrupted(void)
 {
     struct listener *listener = NULL;
     struct link *link = NULL;
-    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", &listener, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", NULL, &listener, NULL), 0);
     CU_ASSERT_EQUAL(listener_accept(listener, 10, &link, NULL), -ETIMEDOUT);
     pthread_t thread;
     void *result;

@@ -25,8 +25,9 @@ static void make_inproc(struct link *pair[2])
 static void make_tcp(struct link *pair[2])
 {
     struct listener *listener = NULL;
-    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", &listener, NULL), 0);
-    CU_ASSERT_EQUAL_FATAL(transport_connect(listener_uri(listener), 2000, -1, &pair[0], NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", NULL, &listener, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(transport_connect(listener_uri(listener), NULL, 2000, -1, &pair[0], NULL),
+                          0);
     CU_ASSERT_EQUAL_FATAL(listener_accept(listener, 2000, &pair[1], NULL), 0);
     listener_destroy(&listener);
 }
@@ -268,7 +269,7 @@ static struct link *make_tcp_half(int *fd)
 {
     struct listener *listener = NULL;
     struct link *link = NULL;
-    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", &listener, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", NULL, &listener, NULL), 0);
     const unsigned long port = strtoul(strrchr(listener_uri(listener), ':') + 1, NULL, 10);
     const struct sockaddr_in address = {.sin_family = AF_INET,
                                         .sin_port = htons((uint16_t)port),
