@@ -181,6 +181,14 @@ nsec_t outbox_waiting_since(struct outbox *outbox)
     return since;
 }
 
+bool outbox_is_empty(struct outbox *outbox)
+{
+    pthread_mutex_lock(&outbox->lock);
+    const bool empty = outbox->held_items == 0;
+    pthread_mutex_unlock(&outbox->lock);
+    return empty;
+}
+
 bool outbox_is_full(struct outbox *outbox)
 {
     pthread_mutex_lock(&outbox->lock);

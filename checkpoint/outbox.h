@@ -68,6 +68,9 @@ nsec_t outbox_waiting_since(struct outbox *outbox);
 /* True when the guest should be parked until something is released. */
 bool outbox_is_full(struct outbox *outbox);
 
+/* True when nothing is held: all that the guest has said is visible. */
+bool outbox_is_empty(struct outbox *outbox);
+
 /* Everything put so far belongs to the gathering epoch, which must be `epoch`; the next one begins.
  * The guest is parked. */
 void outbox_cut(struct outbox *outbox, epoch_t epoch);

@@ -78,6 +78,7 @@ const char *arbiter_purpose_name(enum arbiter_purpose purpose)
         [ARBITER_PROMOTE] = "promote",
         [ARBITER_SOLO] = "solo",
         [ARBITER_START] = "start",
+        [ARBITER_HANDOVER] = "handover",
     };
     return names[purpose];
 }

@@ -26,9 +26,10 @@
 struct arbiter;
 
 enum arbiter_purpose {
-    ARBITER_PROMOTE, /* a secondary wants to take over */
-    ARBITER_SOLO,    /* a primary wants to release output without a standby */
-    ARBITER_START,   /* a primary wants to begin */
+    ARBITER_PROMOTE,  /* a secondary wants to take over */
+    ARBITER_SOLO,     /* a primary wants to release output without a standby */
+    ARBITER_START,    /* a primary wants to begin */
+    ARBITER_HANDOVER, /* a primary sets the next term aside, for the side it hands the guest to */
 };
 
 struct arbiter_request {

@@ -67,6 +67,13 @@ int claim_ask(struct claim *claim, term_t term, const char *why, struct error *e
     return ask(claim, request, why, err);
 }
 
+int claim_reserve(struct claim *claim, term_t term, const char *why, struct error *err)
+{
+    const struct arbiter_request request = {
+        .purpose = ARBITER_HANDOVER, .expected = term, .next = term + 1};
+    return ask(claim, request, why, err);
+}
+
 int claim_begin(struct claim *claim, term_t recorded, struct error *err)
 {
     const term_t next = recorded ? recorded : 1;
@@ -93,6 +100,7 @@ enum claim_outcome claim_settle(struct claim *claim, uint64_t number, enum arbit
 {
     pthread_mutex_lock(&claim->lock);
     const bool current = number != 0 && number == claim->open;
+    const bool handover = claim->asked.purpose == ARBITER_HANDOVER;
     if (current) {
         claim->open = 0;
         claim->status.answered = true;
@@ -104,8 +112,9 @@ enum claim_outcome claim_settle(struct claim *claim, uint64_t number, enum arbit
         return CLAIM_STALE;
     if (result == ARBITER_REFUSED)
         return CLAIM_REFUSED;
-    if (result == ARBITER_UNKNOWN ||
-        term_store_advance(claim->config.terms, term, TERM_OWNER, err) < 0)
+    if (result == ARBITER_UNKNOWN)
+        return CLAIM_UNANSWERED;
+    if (!handover && term_store_advance(claim->config.terms, term, TERM_OWNER, err) < 0)
         return CLAIM_UNANSWERED;
     return CLAIM_GRANTED;
 }

@@ -47,6 +47,10 @@ void claim_destroy(struct claim **claim);
 /* Asks for the term after `term`. Errors as arbiter_request(). */
 int claim_ask(struct claim *claim, term_t term, const char *why, struct error *err);
 
+/* Sets the term after `term` aside for a hand-over: a grant of it is not recorded here, since it is
+ * another host that will own it. Errors as arbiter_request(). */
+int claim_reserve(struct claim *claim, term_t term, const char *why, struct error *err);
+
 /* For a primary that is about to begin, with an arbiter that remembers: asks for term 1 (`recorded`
  * 0), or whether `recorded`, which is on disk as this host's own, is still the current term. */
 int claim_begin(struct claim *claim, term_t recorded, struct error *err);

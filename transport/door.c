@@ -50,6 +50,7 @@ struct door {
     struct session_config config;
     bool shut;
     bool taken;
+    bool left;            /* door_leave(), not yet seen by door_wait() */
     struct link *arrived; /* admitted, not fetched yet */
     bool stale;           /* `stale_peer` and `stale_error` wait to be fetched */
     struct session arrived_session;
@@ -231,8 +232,10 @@ static int fetch(struct door *d, struct link **link, struct session *session, st
             *err = d->stale_error;
         return -ESTALE;
     }
-    if (d->shut)
+    if (d->shut || d->left) {
+        d->left = false;
         return error_set(err, -ECANCELED, "%s: no longer listening", listener_uri(d->listener));
+    }
     if (!d->arrived)
         return 1;
     *link = d->arrived;
@@ -265,6 +268,19 @@ void door_release(struct door *door)
     pthread_mutex_lock(&door->lock);
     door->taken = false;
     pthread_mutex_unlock(&door->lock);
+}
+
+void door_leave(struct door *door)
+{
+    pthread_mutex_lock(&door->lock);
+    struct link *link = door->arrived;
+    door->arrived = NULL;
+    door->stale = false;
+    door->taken = false;
+    door->left = true;
+    pthread_cond_broadcast(&door->changed);
+    pthread_mutex_unlock(&door->lock);
+    link_destroy(&link);
 }
 
 void door_shut(struct door *door)

@@ -33,6 +33,11 @@ int door_wait(struct door *door, unsigned timeout_ms, struct link **link, struct
 /* The peer let in is gone: the next may come. */
 void door_release(struct door *door);
 
+/* The owner stops waiting: its door_wait() ends with -ECANCELED, whoever has arrived is sent away,
+ * and the door is free. Visitors are still judged, as door_set_local() says, and another owner may
+ * wait later. */
+void door_leave(struct door *door);
+
 /* Ends waiting, refuses everybody from now on. Idempotent. */
 void door_shut(struct door *door);
 

@@ -24,6 +24,11 @@ _Static_assert((int)MESSAGE_GOODBYE_STOP == KEMARI__SESSION__GOODBYE_REASON__GOO
 _Static_assert((int)MESSAGE_POLICY_PIPELINED == KEMARI__SESSION__POLICY_KIND__POLICY_PIPELINED &&
                    (int)MESSAGE_POLICY_INTERVAL == KEMARI__SESSION__POLICY_KIND__POLICY_INTERVAL,
                "policy kinds");
+_Static_assert((int)MESSAGE_SWITCHOVER_REQUEST ==
+                       KEMARI__SESSION__SWITCHOVER_STEP__SWITCHOVER_REQUEST &&
+                   (int)MESSAGE_SWITCHOVER_TAKEN ==
+                       KEMARI__SESSION__SWITCHOVER_STEP__SWITCHOVER_TAKEN,
+               "steps of a switchover");
 
 /* Protobuf's side of every kind, so that encoding needs no heap. */
 struct parts {
@@ -40,6 +45,7 @@ struct parts {
         Kemari__Session__Applied applied;
         Kemari__Session__Resync resync;
         Kemari__Session__Goodbye goodbye;
+        Kemari__Session__Switchover switchover;
     };
 };
 
@@ -61,6 +67,17 @@ static bool nack_reason_known(int reason)
 static bool goodbye_reason_known(int reason)
 {
     return reason >= MESSAGE_GOODBYE_STOP && reason <= MESSAGE_GOODBYE_ERROR;
+}
+
+/* Each step has its own fields, and no others. */
+static bool switchover_legal(const struct message_switchover *s)
+{
+    const int step = (int)s->step;
+    const bool about_term = step >= MESSAGE_SWITCHOVER_PREPARE && step <= MESSAGE_SWITCHOVER_TAKEN;
+    const bool known = step >= MESSAGE_SWITCHOVER_REQUEST && step <= MESSAGE_SWITCHOVER_TAKEN;
+    return known && about_term == (s->term != 0) &&
+           (s->pause == 0 || step >= MESSAGE_SWITCHOVER_TAKE) &&
+           (s->text[0] == '\0' || step == MESSAGE_SWITCHOVER_REFUSED);
 }
 
 /* --- encoding --- */
@@ -113,6 +130,16 @@ static void fill_goodbye(const struct message_goodbye *in, struct parts *parts)
     parts->goodbye.text = parts->text;
 }
 
+static void fill_switchover(const struct message_switchover *in, struct parts *parts)
+{
+    codec_make_printable(parts->text, sizeof(parts->text), in->text);
+    kemari__session__switchover__init(&parts->switchover);
+    parts->switchover.step = (Kemari__Session__SwitchoverStep)in->step;
+    parts->switchover.term = in->term;
+    parts->switchover.pause_ns = in->pause;
+    parts->switchover.text = parts->text;
+}
+
 /* Fills `wire` so that it points into `in` and `parts`. False when a field is illegal. */
 static bool fill(const struct message *in, struct parts *parts, Kemari__Session__Message *wire)
 {
@@ -158,6 +185,11 @@ static bool fill(const struct message *in, struct parts *parts, Kemari__Session_
         wire->body_case = KEMARI__SESSION__MESSAGE__BODY_ALIVE;
         wire->alive = &parts->alive;
         return true;
+    case MESSAGE_SWITCHOVER:
+        fill_switchover(&in->switchover, parts);
+        wire->body_case = KEMARI__SESSION__MESSAGE__BODY_SWITCHOVER;
+        wire->switchover = &parts->switchover;
+        return switchover_legal(&in->switchover);
     }
     return false;
 }
@@ -231,6 +263,20 @@ static int take_goodbye(const Kemari__Session__Goodbye *in, struct message_goodb
     return codec_take_text(out->text, sizeof(out->text), in->text, false, "Goodbye.text", err);
 }
 
+static int take_switchover(const Kemari__Session__Switchover *in, struct message_switchover *out,
+                           struct error *err)
+{
+    out->step = (enum message_switchover_step)in->step;
+    out->term = in->term;
+    out->pause = in->pause_ns;
+    const int rc =
+        codec_take_text(out->text, sizeof(out->text), in->text, false, "Switchover.text", err);
+    if (rc == 0 && !switchover_legal(out))
+        return error_set(err, -EBADMSG, "Switchover with an illegal step or field (step %d)",
+                         (int)in->step);
+    return rc;
+}
+
 static int take(const Kemari__Session__Message *wire, struct message *out, struct error *err)
 {
     switch (wire->body_case) {
@@ -259,6 +305,9 @@ static int take(const Kemari__Session__Message *wire, struct message *out, struc
     case KEMARI__SESSION__MESSAGE__BODY_ALIVE:
         out->kind = MESSAGE_ALIVE;
         return 0;
+    case KEMARI__SESSION__MESSAGE__BODY_SWITCHOVER:
+        out->kind = MESSAGE_SWITCHOVER;
+        return take_switchover(wire->switchover, &out->switchover, err);
     default:
         return error_set(err, -EBADMSG, "a message of the handshake in a running session");
     }
@@ -297,7 +346,8 @@ int message_send(struct link *link, term_t term, epoch_t epoch, const struct mes
 
 static bool needs_epoch(enum message_kind kind)
 {
-    return kind != MESSAGE_RESYNC && kind != MESSAGE_GOODBYE && kind != MESSAGE_ALIVE;
+    return kind != MESSAGE_RESYNC && kind != MESSAGE_GOODBYE && kind != MESSAGE_ALIVE &&
+           kind != MESSAGE_SWITCHOVER;
 }
 
 int message_receive(struct link *link, const struct frame *header, struct message *out,
@@ -340,6 +390,8 @@ const char *message_kind_name(enum message_kind kind)
         return "Goodbye";
     case MESSAGE_ALIVE:
         return "Alive";
+    case MESSAGE_SWITCHOVER:
+        return "Switchover";
     }
     return "?";
 }

@@ -22,6 +22,7 @@ enum message_kind {
     MESSAGE_RESYNC,     /* secondary → primary: start again with a full synchronisation */
     MESSAGE_GOODBYE,    /* either: an orderly end, no reason for suspicion */
     MESSAGE_ALIVE,      /* primary → secondary: nothing to say, and the connection works */
+    MESSAGE_SWITCHOVER, /* either: a step of a planned switchover; needs SESSION_CAP_SWITCHOVER */
 };
 
 enum message_epoch_kind { MESSAGE_EPOCH_FULL = 1, MESSAGE_EPOCH_INCREMENTAL };
@@ -87,6 +88,23 @@ struct message_goodbye {
     char text[MESSAGE_TEXT_MAX];
 };
 
+/* In their order; REQUEST and REFUSED are optional. docs/protocol.md tells the whole exchange. */
+enum message_switchover_step {
+    MESSAGE_SWITCHOVER_REQUEST = 1, /* secondary → primary: an operator wants it */
+    MESSAGE_SWITCHOVER_REFUSED,     /* primary → secondary: no, or not any more: `text` */
+    MESSAGE_SWITCHOVER_PREPARE,     /* primary → secondary: `term` is for a hand-over only */
+    MESSAGE_SWITCHOVER_PREPARED,    /* secondary → primary: understood */
+    MESSAGE_SWITCHOVER_TAKE,  /* primary → secondary: the guest stands still at this epoch */
+    MESSAGE_SWITCHOVER_TAKEN, /* secondary → primary: it runs here; directions swap now */
+};
+
+struct message_switchover {
+    enum message_switchover_step step;
+    term_t term;                 /* PREPARE to TAKEN: the one that is handed over, else 0 */
+    uint64_t pause;              /* ns that the guest has stood still so far: TAKE, TAKEN; else 0 */
+    char text[MESSAGE_TEXT_MAX]; /* REFUSED; else "" */
+};
+
 /* BEGIN, END, ACK, NACK and APPLIED concern the epoch of the frame's header, which is not 0. */
 struct message {
     enum message_kind kind;
@@ -96,6 +114,7 @@ struct message {
         struct message_epoch_nack epoch_nack;
         struct message_resync resync;
         struct message_goodbye goodbye;
+        struct message_switchover switchover;
     };
 };
 

@@ -31,6 +31,7 @@
  * both have them. */
 #define SESSION_CAP_ENCODED        UINT64_C(1) /* encoded batches of pages */
 #define SESSION_CAP_RELATIVE_STATE UINT64_C(2)
+#define SESSION_CAP_SWITCHOVER     UINT64_C(4) /* takes part in a planned switchover */
 
 enum session_role { SESSION_PRIMARY = 1, SESSION_SECONDARY = 2 };
 

@@ -51,6 +51,19 @@ static const struct {
      "bye",
      12},
     {{.kind = MESSAGE_ALIVE}, "\xba\x01\x00", 3},
+    {{.kind = MESSAGE_SWITCHOVER, .switchover = {.step = MESSAGE_SWITCHOVER_REQUEST}},
+     "\xc2\x01\x02\x08\x01",
+     5},
+    {{.kind = MESSAGE_SWITCHOVER, .switchover = {.step = MESSAGE_SWITCHOVER_REFUSED, .text = "no"}},
+     "\xc2\x01\x06\x08\x02\x22\x02no",
+     9},
+    {{.kind = MESSAGE_SWITCHOVER, .switchover = {.step = MESSAGE_SWITCHOVER_PREPARED, .term = 8}},
+     "\xc2\x01\x04\x08\x04\x10\x08",
+     7},
+    {{.kind = MESSAGE_SWITCHOVER,
+      .switchover = {.step = MESSAGE_SWITCHOVER_TAKE, .term = 8, .pause = 300}},
+     "\xc2\x01\x07\x08\x05\x10\x08\x18\xac\x02",
+     10},
 };
 
 static void every_message_has_its_golden_bytes(void)
@@ -97,16 +110,22 @@ static void illegal_values_are_refused(void)
     expect_bad("\x8a\x01\x02\x08\x01", 5);                 /* END without digest */
     expect_bad("\x8a\x01\x11\x32\x0f"
                "0123456789abcde",
-               20);                                        /* digest of 15 bytes */
-    expect_bad("\x8a\x01\x14\x10\x01\x32\x10" DIGEST, 23); /* 1 zero page of 0 */
-    expect_bad("\x9a\x01\x02\x08\x06", 5);                 /* NACK for reason 6 */
-    expect_bad("\x9a\x01\x02\x08\x00", 5);                 /* NACK for reason 0 */
-    expect_bad("\x9a\x01\x05\x08\x01\x12\x01\x07", 8);     /* a bell in the text */
-    expect_bad("\xb2\x01\x02\x10\x01", 5);                 /* GOODBYE without reason */
-    expect_bad("\xb2\x01\x02\x08\x05", 5);                 /* GOODBYE for reason 5 */
-    expect_bad("\x0a\x00", 2);                             /* Hello: belongs to the handshake */
-    expect_bad("\x22\x00", 2);                             /* Verdict: likewise */
-    expect_bad("\xf2\x0f\x00", 3);                         /* a kind not known yet */
+               20);                                          /* digest of 15 bytes */
+    expect_bad("\x8a\x01\x14\x10\x01\x32\x10" DIGEST, 23);   /* 1 zero page of 0 */
+    expect_bad("\x9a\x01\x02\x08\x06", 5);                   /* NACK for reason 6 */
+    expect_bad("\x9a\x01\x02\x08\x00", 5);                   /* NACK for reason 0 */
+    expect_bad("\x9a\x01\x05\x08\x01\x12\x01\x07", 8);       /* a bell in the text */
+    expect_bad("\xb2\x01\x02\x10\x01", 5);                   /* GOODBYE without reason */
+    expect_bad("\xb2\x01\x02\x08\x05", 5);                   /* GOODBYE for reason 5 */
+    expect_bad("\xc2\x01\x00", 3);                           /* SWITCHOVER without a step */
+    expect_bad("\xc2\x01\x04\x08\x07\x10\x08", 7);           /* step 7 */
+    expect_bad("\xc2\x01\x04\x08\x01\x10\x08", 7);           /* REQUEST with a term */
+    expect_bad("\xc2\x01\x02\x08\x03", 5);                   /* PREPARE without one */
+    expect_bad("\xc2\x01\x06\x08\x03\x10\x08\x18\x01", 9);   /* PREPARE with a pause */
+    expect_bad("\xc2\x01\x07\x08\x06\x10\x08\x22\x01x", 10); /* TAKEN with a text */
+    expect_bad("\x0a\x00", 2);                               /* Hello: belongs to the handshake */
+    expect_bad("\x22\x00", 2);                               /* Verdict: likewise */
+    expect_bad("\xf2\x0f\x00", 3);                           /* a kind not known yet */
     expect_bad("", 0);
 }
 
