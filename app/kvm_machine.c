@@ -110,6 +110,15 @@ static int output_open(void *machine, struct error *err)
     return rc;
 }
 
+/* Frames that come from now on wait in the tap; output_open() drops them. */
+static void output_close(void *machine)
+{
+    struct kvm_machine *m = machine;
+    for (unsigned i = 0; m->output_is_open && i < m->config.machine.net_count; i++)
+        machine_net_attach(m->machine, i, -1, NULL);
+    m->output_is_open = false;
+}
+
 /* Switches learn on which port the guest's address is now. RARP needs no IP address. */
 static void announce(void *machine)
 {
@@ -199,6 +208,7 @@ struct checkpoint_machine kvm_machine_ops(struct kvm_machine *machine)
         .load = load,
         .output_to = output_to,
         .output_open = output_open,
+        .output_close = output_close,
         .announce = announce,
         .emit = emit,
     };

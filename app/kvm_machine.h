@@ -34,8 +34,8 @@ void kvm_machine_destroy(struct kvm_machine **machine);
 /* For the table's users. */
 struct checkpoint_machine kvm_machine_ops(struct kvm_machine *machine);
 
-/* Opens the ways out, on both sides and long before a promotion: a bridge forwards to a tap only some
- * time after it was opened. Nothing is read or written until output_open(). */
+/* Opens the ways out, on both sides and long before a promotion: a bridge forwards to a tap only
+ * some time after it was opened. Nothing is read or written until output_open(). */
 int kvm_machine_open_networks(struct kvm_machine *machine, struct error *err);
 
 /* Loads the kernel: on the side that starts the guest. */

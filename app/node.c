@@ -175,7 +175,7 @@ static int fill_session(struct node *node, struct error *err)
     p->role = SESSION_SECONDARY;
     p->memory_size = gmem_size(memory);
     p->staging_cap = node->config->staging_cap;
-    p->capabilities = SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE;
+    p->capabilities = SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE | SESSION_CAP_SWITCHOVER;
     p->slot_count = (uint32_t)gmem_slot_count(memory);
     for (uint32_t i = 0; i < p->slot_count; i++)
         p->slots[i] =
@@ -372,21 +372,7 @@ static int make_primary(struct node *node, struct error *err)
 
 static int make_secondary(struct node *node, struct error *err)
 {
-    const struct secondary_config config = {
-        .vm = node->config->name,
-        .who = node->who,
-        .machine = node->ops,
-        .slab = node->slab,
-        .primary_uri = node->config->peer.text,
-        .session = node->session,
-        .terms = node->terms,
-        .arbiter = node->arbiter,
-        .heartbeat = node->heartbeat,
-        .detection_time = node->config->heartbeat_interval * node->config->heartbeat_multiplier,
-        .arbiter_timeout = node->config->arbiter_timeout,
-        .note = node_note,
-        .context = node,
-    };
+    const struct secondary_config config = node_secondary_config(node);
     return secondary_create(&config, &node->secondary, err);
 }
 

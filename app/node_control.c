@@ -88,6 +88,9 @@ static void fill_primary_state(const struct snapshots *s, struct control_status 
         [PRIMARY_ASKING] = CONTROL_STATE_HOLDING,
         [PRIMARY_SOLO] = CONTROL_STATE_ALONE,
         [PRIMARY_FENCED] = CONTROL_STATE_STOPPED,
+        [PRIMARY_PREPARING] = CONTROL_STATE_REPLICATING,
+        [PRIMARY_HANDING] = CONTROL_STATE_HOLDING,
+        [PRIMARY_HANDED] = CONTROL_STATE_HOLDING,
     };
     const struct primary_status *p = &s->primary;
     out->role = p->state == PRIMARY_SOLO ? CONTROL_ROLE_SOLO : CONTROL_ROLE_PRIMARY;
@@ -96,7 +99,9 @@ static void fill_primary_state(const struct snapshots *s, struct control_status 
     snprintf(out->peer.address, sizeof(out->peer.address), "%.*s", CONTROL_NAME_MAX - 1, p->peer);
     out->peer.connected = p->peer[0] != '\0';
     /* Protected is what the engine says, at this moment: a commit without a link is history. */
-    out->protected = p->state == PRIMARY_PROTECTED && s->engine.state == ENGINE_REPLICATING;
+    const bool paired = p->state == PRIMARY_PROTECTED || p->state == PRIMARY_PREPARING ||
+                        p->state == PRIMARY_HANDING;
+    out->protected = paired && s->engine.state == ENGINE_REPLICATING;
     switch (p->state) {
     case PRIMARY_WAITING:
         snprintf(out->reason, sizeof(out->reason), "%s",
@@ -107,7 +112,13 @@ static void fill_primary_state(const struct snapshots *s, struct control_status 
     case PRIMARY_SYNCHRONISING:
         snprintf(out->reason, sizeof(out->reason), "memory is being copied to the secondary");
         break;
+    case PRIMARY_HANDING:
+    case PRIMARY_HANDED:
+        snprintf(out->reason, sizeof(out->reason),
+                 "the guest stands still: it is being handed over to the secondary");
+        break;
     case PRIMARY_PROTECTED:
+    case PRIMARY_PREPARING:
         if (!out->protected)
             snprintf(out->reason, sizeof(out->reason), "the secondary is catching up (%s)",
                      engine_state_name(s->engine.state));
@@ -429,6 +440,7 @@ static void on_deny(void *context, control_token_t token, term_t term)
 const struct control_ops node_control_ops = {
     .status = on_status,
     .failover = on_failover,
+    .switchover = node_switchover,
     .stop = on_stop,
     .grant = on_grant,
     .deny = on_deny,

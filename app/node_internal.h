@@ -69,12 +69,17 @@ struct node {
 
     pthread_t role_thread;
 
-    pthread_mutex_t lock;        /* protects all below */
-    struct primary *primary;     /* the role that runs, or NULL */
-    struct secondary *secondary; /* likewise */
-    bool guest_off;              /* before the role could be told */
+    pthread_mutex_t lock;               /* protects all below */
+    struct primary *primary;            /* the role that runs, or NULL */
+    struct secondary *secondary;        /* likewise */
+    struct node_news {                  /* of the peer, for a role that is just being made */
+        enum detector_reason suspected; /* DETECTOR_REASON_START: it is not */
+        term_t owner;                   /* the highest term that it said to own */
+    } news;
+    bool guest_off; /* before the role could be told */
     bool stopping;
     control_token_t stop_token;
+    control_token_t switch_token; /* of a switchover that was ordered here; 0: none */
     bool took_over;
     struct secondary_takeover takeover;
     nsec_t running_at; /* when the promoted guest was resumed */
@@ -89,8 +94,16 @@ void node_machine_event(void *context, enum machine_event event, const char *det
 void node_note(void *context, bool warning, const char *kind, const char *text);
 /* What a primary on this node is made of; app/node_role.c changes it for a promotion. */
 struct primary_config node_primary_config(struct node *node);
+struct secondary_config node_secondary_config(struct node *node);
 /* Ends the role in an orderly way. Any thread. */
 void node_stop_role(struct node *node);
+
+/* node_switchover.c: slots of struct control_ops and of both roles' configuration */
+void node_switchover(void *context, control_token_t token);
+void node_switchover_failed(void *context, const char *why);
+void node_switchover_done(void *context, nsec_t pause, term_t term);
+/* After PRIMARY_END_HANDED: the primary is gone, node->secondary follows. Role's thread. */
+int node_become_secondary(struct node *node, struct error *err);
 
 /* node_dump.c */
 void node_dump(void *context, control_token_t token, const char *name); /* context is the node */

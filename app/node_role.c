@@ -54,6 +54,28 @@ struct primary_config node_primary_config(struct node *node)
         .detection_time = node->config->heartbeat_interval * node->config->heartbeat_multiplier,
         .send_timeout_ms = SEND_TIMEOUT_MS,
         .note = node_note,
+        .switchover_failed = node_switchover_failed,
+        .switchover_done = node_switchover_done,
+        .context = node,
+    };
+}
+
+struct secondary_config node_secondary_config(struct node *node)
+{
+    return (struct secondary_config){
+        .vm = node->config->name,
+        .who = node->who,
+        .machine = node->ops,
+        .slab = node->slab,
+        .primary_uri = node->config->peer.text,
+        .session = node->session,
+        .terms = node->terms,
+        .arbiter = node->arbiter,
+        .heartbeat = node->heartbeat,
+        .detection_time = node->config->heartbeat_interval * node->config->heartbeat_multiplier,
+        .arbiter_timeout = node->config->arbiter_timeout,
+        .note = node_note,
+        .switchover_failed = node_switchover_failed,
         .context = node,
     };
 }
@@ -85,6 +107,7 @@ static void on_suspect(void *owner, enum detector_reason reason, nsec_t at)
     (void)at;
     node_note(node, true, "heartbeat.suspect", why);
     pthread_mutex_lock(&node->lock);
+    node->news.suspected = reason;
     if (node->primary)
         primary_suspect(node->primary, why, reason != DETECTOR_REASON_SILENCE);
     if (node->secondary)
@@ -99,6 +122,7 @@ static void on_alive(void *owner, enum detector_reason reason)
     /* Another process in the old one's place does not have its guest. */
     const bool same_process = reason == DETECTOR_REASON_RESUMED;
     pthread_mutex_lock(&node->lock);
+    node->news.suspected = DETECTOR_REASON_START;
     if (node->secondary && same_process)
         secondary_alive(node->secondary);
     pthread_mutex_unlock(&node->lock);
@@ -122,6 +146,8 @@ static void on_peer_changed(void *owner, const struct heartbeat_peer *peer)
     if (peer->role != PACKET_ROLE_PRIMARY && peer->role != PACKET_ROLE_SOLO)
         return;
     pthread_mutex_lock(&node->lock);
+    if (peer->term > node->news.owner)
+        node->news.owner = peer->term;
     if (node->primary)
         primary_superseded(node->primary, peer->term);
     if (node->secondary)
@@ -151,6 +177,9 @@ void node_stop_role(struct node *node)
     pthread_mutex_unlock(&node->lock);
 }
 
+/* What a role led to: 0, negative, or one of these. */
+enum { GO_ON_AS_SECONDARY = 1, GO_ON_AS_PRIMARY };
+
 static int run_primary(struct node *node, struct error *err)
 {
     struct primary_status status;
@@ -163,6 +192,8 @@ static int run_primary(struct node *node, struct error *err)
                          "another host owns the guest (%.200s): start this one with role = "
                          "secondary",
                          status.claim.answered ? status.claim.text : "its heartbeat says so");
+    case PRIMARY_END_HANDED:
+        return GO_ON_AS_SECONDARY;
     case PRIMARY_END_STOPPED:
         break;
     }
@@ -172,7 +203,8 @@ static int run_primary(struct node *node, struct error *err)
 static void log_takeover(struct node *node, const struct secondary_takeover *t)
 {
     struct control_event event;
-    control_event_init(&event, CONTROL_WARNING, "failover.done",
+    control_event_init(&event, t->link ? CONTROL_INFO : CONTROL_WARNING,
+                       t->link ? "switchover.taken" : "failover.done",
                        "this host runs the guest since epoch %llu, term %llu: %s",
                        (unsigned long long)t->epoch, (unsigned long long)t->term, t->cause);
     const struct {
@@ -188,12 +220,18 @@ static void log_takeover(struct node *node, const struct secondary_takeover *t)
              (long long)((node->running_at - t->suspected) / USEC(1)));
 }
 
-/* The machine holds the guest: from here on this node is its primary, alone. */
+/* The machine holds the guest: from here on this node is its primary, alone or, after a switchover,
+ * with the old primary as its standby. */
 static int become_primary(struct node *node, const struct secondary_takeover *takeover,
                           struct error *err)
 {
     struct primary_config config = node_primary_config(node);
-    config.solo = true;
+    config.solo = !takeover->link;
+    config.heritage = (struct primary_heritage){
+        .link = takeover->link,
+        .staging_cap = takeover->staging_cap,
+        .capabilities = takeover->capabilities,
+        .engine = {.offered_term = takeover->offered_term, .stood_since = takeover->stood_since}};
     config.life = takeover->life;
     config.engine.first_epoch = takeover->epoch + 1;
     struct standby_stats standby;
@@ -204,26 +242,32 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
     const int rc = primary_create(&config, &primary, err);
     if (rc < 0)
         return rc;
-    engine_start_guest(primary_engine(primary));
+    if (config.solo)
+        engine_start_guest(primary_engine(primary));
     pthread_mutex_lock(&node->lock);
     struct secondary *secondary = node->secondary;
     node->secondary = NULL;
     node->primary = primary;
     node->took_over = true;
     node->takeover = *takeover;
+    node->takeover.link = NULL;
     node->running_at = clock_now();
     const bool stop = node->stopping;
     const bool off = node->guest_off;
     pthread_mutex_unlock(&node->lock);
-    node->announce_armed = clock_now();
-    event_active(node->announcer, EV_TIMEOUT, 1);
+    if (config.solo) {
+        node->announcements = 0;
+        node->announce_armed = clock_now();
+        event_active(node->announcer, EV_TIMEOUT, 1);
+        node_switchover_failed(node, "the primary failed meanwhile, and this host took over");
+    }
     log_takeover(node, takeover);
     secondary_destroy(&secondary);
     if (off)
         primary_guest_ended(primary, false, "the guest switched itself off");
     if (stop)
         primary_stop(primary);
-    return run_primary(node, err);
+    return GO_ON_AS_PRIMARY;
 }
 
 static int run_secondary(struct node *node, struct error *err)
@@ -244,7 +288,12 @@ void *node_role_main(void *context)
     struct node *node = context;
     prompt_thread("role");
     struct error err = {0};
-    const int rc = node->primary ? run_primary(node, &err) : run_secondary(node, &err);
+    int rc;
+    do {
+        rc = node->primary ? run_primary(node, &err) : run_secondary(node, &err);
+        if (rc == GO_ON_AS_SECONDARY && node_become_secondary(node, &err) < 0)
+            rc = err.code;
+    } while (rc > 0);
     pthread_mutex_lock(&node->lock);
     node->result = rc;
     node->failure = err;

@@ -107,7 +107,8 @@ void engine_fail_link(struct engine *e, const struct error *why)
 
 static bool interrupted_locked(const struct engine *e)
 {
-    return e->stop || e->link_failed || e->stats.state == ENGINE_FENCED;
+    return e->stop || e->link_failed || e->stats.state == ENGINE_FENCED ||
+           e->handover.step == HANDOVER_TAKEN;
 }
 
 bool engine_interrupted(struct engine *e)
@@ -130,6 +131,7 @@ int engine_wait_acked(struct engine *e, epoch_t epoch)
 
 /* ---- the link ---- */
 
+/* 0, negative when the link is of no use any more, 1 when it is not ours to read any more. */
 static int handle_message(struct engine *e, const struct frame *frame, const struct message *m,
                           struct error *err)
 {
@@ -150,6 +152,8 @@ static int handle_message(struct engine *e, const struct frame *frame, const str
                                                                     : ENGINE_EVENT_GOODBYE;
         pthread_mutex_unlock(&e->lock);
         return error_set(err, -EPIPE, "the standby said goodbye: %s", m->goodbye.text);
+    case MESSAGE_SWITCHOVER:
+        return engine_handle_switchover(e, &m->switchover, err);
     default:
         return error_set(err, -EPROTO, "the standby sent %s, which only a primary may send",
                          message_kind_name(m->kind));
@@ -180,9 +184,11 @@ static void *receiver_main(void *context)
     const term_t term = e->term;
     pthread_mutex_unlock(&e->lock);
     struct error err = {0};
-    while (receive_one(e, link, term, &err) == 0)
+    int rc;
+    while ((rc = receive_one(e, link, term, &err)) == 0)
         ;
-    engine_fail_link(e, &err);
+    if (rc < 0)
+        engine_fail_link(e, &err);
     return NULL;
 }
 
@@ -244,6 +250,24 @@ static bool adopt_link(struct engine *e)
         return true;
     log_error("checkpoint", "can't start the thread that receives acknowledgements");
     return false;
+}
+
+/* The standby is the primary now: the link goes to whoever follows it. */
+static void hand_over_link(struct engine *e)
+{
+    pthread_join(e->receiver, NULL);
+    if (e->tracking)
+        e->ops->dirty_stop(e->machine);
+    e->tracking = false;
+    pthread_mutex_lock(&e->lock);
+    assert(e->flight_count == 0);
+    e->handover.link = e->link;
+    e->link = NULL;
+    while (e->link_users)
+        pthread_cond_wait(&e->changed, &e->lock);
+    engine_set_state(e, ENGINE_HOLDING, "the guest was handed over");
+    pthread_mutex_unlock(&e->lock);
+    e->config.event(e->config.context, ENGINE_EVENT_TAKEN, NULL);
 }
 
 /* The link is gone: give back what was not acknowledged, hold (or stay open), tell the owner. */
@@ -332,6 +356,12 @@ static nsec_t show_life(struct engine *e, nsec_t now, struct error *err)
 static nsec_t replicate_step(struct engine *e, struct error *err)
 {
     const nsec_t now = clock_now();
+    engine_settle_handover(e);
+    pthread_mutex_lock(&e->lock);
+    const bool handing = e->handover.step != HANDOVER_NONE;
+    pthread_mutex_unlock(&e->lock);
+    if (handing)
+        return engine_handover_step(e, err);
     if (!e->parked && now - e->last_poll >= DIRTY_POLL) {
         const int rc = engine_collect(e, err);
         if (rc < 0)
@@ -378,9 +408,18 @@ static void wait_until(struct engine *e, nsec_t wake_at)
 static void run_link(struct engine *e)
 {
     struct error err = {0};
-    start_guest_if_wanted(e);
+    pthread_mutex_lock(&e->lock);
+    const struct engine_heritage heritage = e->heritage;
+    e->heritage = (struct engine_heritage){0};
+    pthread_mutex_unlock(&e->lock);
+    const bool inherits = heritage.offered_term != 0;
+    if (!inherits)
+        start_guest_if_wanted(e);
     const bool receiver_runs = adopt_link(e);
-    if (!receiver_runs || bring_up(e, &err) < 0)
+    const int rc = inherits        ? engine_inherit(e, &heritage, &err)
+                   : receiver_runs ? bring_up(e, &err)
+                                   : -EAGAIN;
+    if (!receiver_runs || rc < 0)
         engine_fail_link(e, &err);
     bool announced = false;
     pthread_mutex_lock(&e->lock);
@@ -399,8 +438,13 @@ static void run_link(struct engine *e)
         if (wake_at > 0 && e->generation == seen)
             wait_until(e, wake_at);
     }
+    const bool taken = e->handover.step == HANDOVER_TAKEN && !e->link_failed && !e->stop &&
+                       e->stats.state != ENGINE_FENCED;
     pthread_mutex_unlock(&e->lock);
-    close_link(e, receiver_runs);
+    if (taken)
+        hand_over_link(e);
+    else
+        close_link(e, receiver_runs);
 }
 
 /* Without a link: carry out commands, keep a guest whose outbox is full parked, sleep. */
@@ -417,6 +461,7 @@ static void idle_step(struct engine *e)
     if (open)
         outbox_open(e->outbox);
     start_guest_if_wanted(e);
+    engine_settle_handover(e);
     if (stay_parked)
         engine_park_guest(e);
     else
@@ -544,6 +589,8 @@ void engine_destroy(struct engine **engine)
         e->ops->output_to(e->machine, NULL);
     if (e->offered)
         link_destroy(&e->offered);
+    if (e->handover.link)
+        link_destroy(&e->handover.link);
     for (size_t i = 0; i < e->idle_count; i++)
         capture_destroy(&e->idle[i]);
     outbox_destroy(&e->outbox);
@@ -672,6 +719,14 @@ int engine_flush(struct engine *engine, nsec_t deadline)
     return rc;
 }
 
+bool engine_is_replicating(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    const bool replicating = engine->stats.state == ENGINE_REPLICATING;
+    pthread_mutex_unlock(&engine->lock);
+    return replicating;
+}
+
 uint64_t engine_bytes_received(struct engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
@@ -680,11 +735,8 @@ uint64_t engine_bytes_received(struct engine *engine)
     return bytes;
 }
 
-void engine_say_goodbye(struct engine *engine, const char *text)
+int engine_send_words(struct engine *engine, const struct message *message, struct error *err)
 {
-    struct message message = {.kind = MESSAGE_GOODBYE,
-                              .goodbye = {.reason = MESSAGE_GOODBYE_STOP, .final = true}};
-    snprintf(message.goodbye.text, sizeof(message.goodbye.text), "%s", text);
     /* Not with the lock held: a peer that doesn't read would stop the whole engine. close_link()
      * waits for us before it frees the link. */
     pthread_mutex_lock(&engine->lock);
@@ -693,12 +745,21 @@ void engine_say_goodbye(struct engine *engine, const char *text)
     engine->link_users += link != NULL;
     pthread_mutex_unlock(&engine->lock);
     if (!link)
-        return;
-    message_send(link, term, 0, &message, NULL);
+        return error_set(err, -ENOTCONN, "there is no standby");
+    const int rc = message_send(link, term, 0, message, err);
     pthread_mutex_lock(&engine->lock);
     engine->link_users--;
     engine_signal(engine);
     pthread_mutex_unlock(&engine->lock);
+    return rc;
+}
+
+void engine_say_goodbye(struct engine *engine, const char *text)
+{
+    struct message message = {.kind = MESSAGE_GOODBYE,
+                              .goodbye = {.reason = MESSAGE_GOODBYE_STOP, .final = true}};
+    snprintf(message.goodbye.text, sizeof(message.goodbye.text), "%s", text);
+    engine_send_words(engine, &message, NULL);
 }
 
 void engine_set_policy(struct engine *engine, const struct policy *policy)

@@ -31,6 +31,7 @@
 #include "checkpoint/policy.h"
 #include "checkpoint/slab.h"
 #include "transport/link.h"
+#include "transport/message.h"
 
 struct engine;
 
@@ -49,6 +50,8 @@ enum engine_event {
     ENGINE_EVENT_GOODBYE,    /* the standby left in an orderly way; otherwise as LINK_LOST */
     ENGINE_EVENT_SUPERSEDED, /* the standby says that it owns a higher term; otherwise as LINK_LOST
                               */
+    ENGINE_EVENT_OFFERED,    /* engine_hand_over(): TAKE was sent, the guest is the standby's now */
+    ENGINE_EVENT_TAKEN,      /* the standby runs it; see engine_take_handed() */
 };
 
 struct engine_config {
@@ -65,6 +68,8 @@ struct engine_config {
     /* Acknowledgements of epochs cut before this moment release nothing: this process may have been
      * frozen since, and the standby have taken over. On the receiving thread; NULL: never. */
     nsec_t (*awake_since)(void *context);
+    /* REQUEST or PREPARED of the standby, on the receiving thread: must only take note. */
+    void (*switchover)(void *context, const struct message_switchover *step);
     /* On the engine's thread, no locks held. `why` may be NULL. */
     void (*event)(void *context, enum engine_event event, const struct error *why);
     void *context;
@@ -91,6 +96,7 @@ struct engine_stats {
     uint64_t sync_done_pages; /* of the running or last synchronisation */
     uint64_t sync_total_pages;
     nsec_t sync_started;     /* clock_now(), 0 when none ever ran */
+    nsec_t handover_pause;   /* of the guest that was taken over by agreement, ns; 0: it was not */
     struct histogram pause;  /* ns, park to resume of a cut */
     struct histogram commit; /* ns, park of the cut to acknowledgement */
     struct histogram dirty;  /* pages of an epoch */
@@ -119,6 +125,49 @@ void engine_stop_guest(struct engine *engine);
 int engine_protect(struct engine *engine, struct link *link, term_t term, uint64_t staging_cap,
                    uint64_t capabilities, struct error *err);
 
+/* ---- planned switchover (docs/protocol.md) ---- */
+
+/* Sends one step to the standby. -ENOTCONN without a link. */
+int engine_send_switchover(struct engine *engine, const struct message_switchover *step,
+                           struct error *err);
+
+/* Stops the guest, commits and releases all it has said, and offers it to the standby as the owner
+ * of `term`: OFFERED follows, then TAKEN, or LINK_LOST at any time. The guest stays parked until
+ * engine_take_back(). With a standby only. */
+void engine_hand_over(struct engine *engine, term_t term);
+
+/* The guest goes on here. True when it had not been offered yet; else the caller must have lost the
+ * link before, and holds the outcome of the offer to be unknown. Any state. */
+bool engine_take_back(struct engine *engine);
+
+/* What is left after TAKEN: the link, on which the standby is the primary from now on, and the
+ * state of the parked guest at the end of `epoch`, which is what the standby went on from. */
+struct engine_handed {
+    struct link *link;         /* the caller's */
+    struct section_set *state; /* likewise */
+    epoch_t epoch;
+    struct policy policy;
+    uint64_t staging_cap;  /* the peer's, bytes */
+    uint64_t capabilities; /* of both */
+    nsec_t pause;          /* of the guest, as the new primary measured it */
+};
+int engine_take_handed(struct engine *engine, struct engine_handed *out, struct error *err);
+
+/* The other side of it: the machine holds the guest at the end of epoch first_epoch - 1 and so does
+ * the peer, which is the standby from now on. Runs the guest, says TAKEN in `offered_term`, and
+ * protects it without a synchronisation. Before engine_start_guest(), instead of engine_protect().
+ * `stood_since`: when the guest was stopped, clock_now(). */
+struct engine_heritage {
+    term_t offered_term;
+    nsec_t stood_since;
+};
+int engine_protect_taken(struct engine *engine, struct link *link, term_t term,
+                         uint64_t staging_cap, uint64_t capabilities,
+                         const struct engine_heritage *heritage, struct error *err);
+
+/* How long the guest stood still, ns; 0 before it runs. */
+nsec_t engine_handover_pause(struct engine *engine);
+
 /* Gives the link up because of `why` (suspicion); LINK_LOST follows unless it was lost already. */
 void engine_drop_link(struct engine *engine, const char *why);
 
@@ -137,6 +186,9 @@ int engine_save_fenced(struct engine *engine, struct section_set *set, nsec_t de
 
 /* Asks for a checkpoint now. */
 void engine_request_checkpoint(struct engine *engine);
+
+/* The standby could take over now. */
+bool engine_is_replicating(struct engine *engine);
 
 /* Waits until everything the guest has said is committed and released (or `deadline`,
  * clock_now()): 0, -ETIMEDOUT, or -ENOTCONN when there is nothing to commit to. */

@@ -1,5 +1,5 @@
 /* Inside of the engine, shared by engine.c (life, commands, link), engine_epoch.c (cut, send,
- * commit) and engine_sync.c (full synchronisation). */
+ * commit) and engine_sync.c (full synchronisation), engine_handover.c (planned switchover). */
 #ifndef KEMARI_CHECKPOINT_ENGINE_INTERNAL_H
 #define KEMARI_CHECKPOINT_ENGINE_INTERNAL_H
 
@@ -56,7 +56,16 @@ struct engine {
     bool stop;
     bool want_start;
     bool still;  /* fenced, and the guest has been parked: nobody touches the machine any more */
-    bool halted; /* the guest stays parked: an operator stopped it */
+    bool halted; /* the guest stays parked: an operator stopped it, or it is handed over */
+    struct engine_handover {
+        enum { HANDOVER_NONE, HANDOVER_WANTED, HANDOVER_OFFERED, HANDOVER_TAKEN } step;
+        term_t term;       /* that is handed over */
+        epoch_t last;      /* of the last cut; 0: to be made */
+        nsec_t stopped;    /* when the guest was parked; 0: it runs */
+        nsec_t pause;      /* as the new primary says */
+        struct link *link; /* after TAKEN, until it is fetched */
+    } handover;
+    struct engine_heritage heritage; /* of the offered link; offered_term 0: none */
     bool want_open;
     bool want_checkpoint;
     struct link *offered; /* by engine_protect(), not yet taken up */
@@ -91,6 +100,8 @@ void engine_resume_guest(struct engine *e);
 void engine_fail_link(struct engine *e, const struct error *why);
 /* True when the current activity should be given up: stop, fence or a failed link. */
 bool engine_interrupted(struct engine *e);
+/* Sends one message on the link, if there is one, from any thread: -ENOTCONN without. */
+int engine_send_words(struct engine *e, const struct message *message, struct error *err);
 /* Waits for the acknowledgement of `epoch`: 0 or -EPIPE when interrupted. */
 int engine_wait_acked(struct engine *e, epoch_t epoch);
 
@@ -110,6 +121,18 @@ int engine_wait_for_room(struct engine *e, size_t chunks);
 int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct error *err);
 /* Called by the receiver: 0 or -EPROTO. */
 int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err);
+
+/* engine_handover.c */
+/* With the link up and a hand-over wanted or offered: replaces the policy's work. As
+ * replicate_step(). */
+nsec_t engine_handover_step(struct engine *e, struct error *err);
+/* A step of the standby: 0, -EPROTO, or 1 when the link is not ours to read any more. */
+int engine_handle_switchover(struct engine *e, const struct message_switchover *step,
+                             struct error *err);
+/* Carries out engine_take_back(): without a hand-over nothing happens. */
+void engine_settle_handover(struct engine *e);
+/* Instead of a synchronisation: see engine_protect_taken(). */
+int engine_inherit(struct engine *e, const struct engine_heritage *heritage, struct error *err);
 
 /* engine_sync.c: sends `pending` as an epoch without state; on success `pending` holds what was
  * dirtied meanwhile. With the guest parked it stays parked and one round is enough. */

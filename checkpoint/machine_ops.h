@@ -54,6 +54,9 @@ struct checkpoint_machine_ops {
     /* Opens the ways to the outside (tap, console) and announces the guest's addresses to the
      * network. Idempotent. Called before the first resume() of a guest on this host. */
     int (*output_open)(void *machine, struct error *err);
+    /* The guest goes on elsewhere: nothing more is received for it here, until output_open().
+     * Parked only. */
+    void (*output_close)(void *machine);
     void (*announce)(void *machine);
 
     /* Makes one piece of held output visible: called by the outbox, in the order the guest produced

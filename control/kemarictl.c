@@ -243,6 +243,11 @@ static enum kemarictl_exit run_failover(struct invocation *inv)
     return command(inv, &request);
 }
 
+static enum kemarictl_exit run_switchover(struct invocation *inv)
+{
+    return command(inv, &(struct control_request){.verb = CONTROL_VERB_SWITCHOVER});
+}
+
 static enum kemarictl_exit run_stop(struct invocation *inv)
 {
     return command(inv, &(struct control_request){.verb = CONTROL_VERB_STOP});
@@ -428,6 +433,9 @@ static const struct verb verbs[] = {
      "Shows whether the guest is protected, or exactly why not, and what the daemon is doing."},
     {"failover", TAKES_YES, run_failover,
      "Takes the guest over to this host, now. Asks first, unless --yes is given."},
+    {"switchover", 0, run_switchover,
+     "Moves the guest to the other host by agreement, from either host; the roles are swapped and "
+     "protection goes on."},
     {"stop", 0, run_stop,
      "Ends the daemon and its guest for good; the other host does not take it for a failure."},
     {"events", TAKES_JSON | TAKES_FOLLOW | TAKES_SINCE, run_events,

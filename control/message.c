@@ -51,6 +51,7 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     Kemari__Control__Ping ping = KEMARI__CONTROL__PING__INIT;
     Kemari__Control__StatusRequest status = KEMARI__CONTROL__STATUS_REQUEST__INIT;
     Kemari__Control__FailoverRequest failover = KEMARI__CONTROL__FAILOVER_REQUEST__INIT;
+    Kemari__Control__SwitchoverRequest switchover = KEMARI__CONTROL__SWITCHOVER_REQUEST__INIT;
     Kemari__Control__StopRequest stop = KEMARI__CONTROL__STOP_REQUEST__INIT;
     Kemari__Control__EventsRequest events = KEMARI__CONTROL__EVENTS_REQUEST__INIT;
     Kemari__Control__Verdict verdict = KEMARI__CONTROL__VERDICT__INIT;
@@ -75,6 +76,10 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     case CONTROL_VERB_FAILOVER:
         message.body_case = KEMARI__CONTROL__REQUEST__BODY_FAILOVER;
         message.failover = &failover;
+        break;
+    case CONTROL_VERB_SWITCHOVER:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_SWITCHOVER;
+        message.switchover = &switchover;
         break;
     case CONTROL_VERB_STOP:
         message.body_case = KEMARI__CONTROL__REQUEST__BODY_STOP;
@@ -131,6 +136,9 @@ static int take_request(const Kemari__Control__Request *message, struct control_
         break;
     case KEMARI__CONTROL__REQUEST__BODY_FAILOVER:
         request->verb = CONTROL_VERB_FAILOVER;
+        break;
+    case KEMARI__CONTROL__REQUEST__BODY_SWITCHOVER:
+        request->verb = CONTROL_VERB_SWITCHOVER;
         break;
     case KEMARI__CONTROL__REQUEST__BODY_STOP:
         request->verb = CONTROL_VERB_STOP;

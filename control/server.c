@@ -245,6 +245,9 @@ static void start_request(struct client *client, const struct control_request *r
     case CONTROL_VERB_FAILOVER:
         ops->failover(server->context, token);
         break;
+    case CONTROL_VERB_SWITCHOVER:
+        ops->switchover(server->context, token);
+        break;
     case CONTROL_VERB_STOP:
         ops->stop(server->context, token);
         break;
@@ -282,6 +285,7 @@ static void answer(struct client *client, const struct control_request *request)
         answer_policy(client);
         break;
     case CONTROL_VERB_FAILOVER:
+    case CONTROL_VERB_SWITCHOVER:
     case CONTROL_VERB_STOP:
     case CONTROL_VERB_GRANT:
     case CONTROL_VERB_DENY:

@@ -40,6 +40,10 @@ struct control_ops {
      * -EBUSY or -EPERM and a reason when that would lose anything or the roles don't allow it. */
     void (*failover)(void *context, control_token_t token);
 
+    /* The guest goes to the other host by agreement, wherever it is ordered; the roles are swapped.
+     * Refused with -EBUSY and a sentence that says why and where the guest is. */
+    void (*switchover)(void *context, control_token_t token);
+
     /* Administrative end of this daemon: the guest stops for good, the peer is told that this is no
      * failure. Completed before the loop ends, so that the operator gets the answer. */
     void (*stop)(void *context, control_token_t token);

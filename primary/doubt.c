@@ -6,6 +6,9 @@
 #include "base/clock.h"
 #include "primary/primary_internal.h"
 
+/* Detection times of silence that a standby may need to take the guest over. */
+#define HANDING_PATIENCE 4
+
 enum detector_state primary_peer_state(const struct primary *p)
 {
     if (!p->config.heartbeat)
@@ -22,14 +25,19 @@ enum detector_state primary_peer_state(const struct primary *p)
 static void doubt(struct primary *p, const char *why)
 {
     p->heard = engine_bytes_received(p->engine);
-    p->recheck_at = clock_now() + p->config.detection_time;
+    /* A guest that is handed over says nothing for a while, and neither does its standby. */
+    const bool handing = p->status.state == PRIMARY_HANDING;
+    p->recheck_at = clock_now() + p->config.detection_time * (handing ? HANDING_PATIENCE : 1);
     snprintf(p->doubt, sizeof(p->doubt), "%s", why);
     engine_request_checkpoint(p->engine);
 }
 
 void primary_weigh_suspicion(struct primary *p, const struct letter *letter)
 {
-    if (letter->certain || p->status.state != PRIMARY_PROTECTED)
+    const enum primary_state state = p->status.state;
+    const bool doubtful =
+        state == PRIMARY_PROTECTED || state == PRIMARY_PREPARING || state == PRIMARY_HANDING;
+    if (letter->certain || !doubtful)
         primary_feed(p, PRIMARY_EVENT_SUSPECT, letter->text);
     else
         doubt(p, letter->text);

@@ -12,9 +12,14 @@
 #define CANCEL        PRIMARY_ACT_CANCEL
 #define OPEN          PRIMARY_ACT_OPEN
 #define FENCE         PRIMARY_ACT_FENCE
+#define PREPARE       PRIMARY_ACT_PREPARE
+#define RESERVE       PRIMARY_ACT_RESERVE
+#define OFFER         PRIMARY_ACT_OFFER
+#define GO_ON         PRIMARY_ACT_GO_ON
 
 /* Answers of a request that was cancelled meanwhile are dropped by the caller, so GRANTED, REFUSED
- * and UNANSWERED come in ASKING only. */
+ * and UNANSWERED come in ASKING only, RESERVED in PREPARING only, where the other two come as well.
+ */
 static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT] =
     {
         [PRIMARY_WAITING] =
@@ -45,6 +50,7 @@ static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT]
                 [PRIMARY_EVENT_SUSPECT] = TO(PROTECTED, DROP),
                 [PRIMARY_EVENT_WAITED] = STAY(PROTECTED),
                 [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
+                [PRIMARY_EVENT_ORDERED] = TO(PREPARING, PREPARE),
             },
         [PRIMARY_ASKING] =
             {
@@ -74,6 +80,41 @@ static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT]
                 [PRIMARY_EVENT_SUSPECT] = STAY(FENCED),
                 [PRIMARY_EVENT_WAITED] = STAY(FENCED),
                 [PRIMARY_EVENT_SUPERSEDED] = STAY(FENCED),
+                [PRIMARY_EVENT_TAKEN] = STAY(FENCED),
+            },
+        [PRIMARY_PREPARING] =
+            {
+                [PRIMARY_EVENT_CONNECTED] = TO(PREPARING, TURN_AWAY),
+                [PRIMARY_EVENT_COMMITTED] = STAY(PREPARING),
+                [PRIMARY_EVENT_LOST_HELD] = TO(ASKING, CANCEL | ASK),
+                [PRIMARY_EVENT_SUSPECT] = TO(PREPARING, DROP),
+                [PRIMARY_EVENT_WAITED] = STAY(PREPARING),
+                [PRIMARY_EVENT_PREPARED] = TO(PREPARING, RESERVE),
+                [PRIMARY_EVENT_RESERVED] = TO(HANDING, OFFER),
+                /* The standby was granted that term, by suspicion: it has gone on. */
+                [PRIMARY_EVENT_REFUSED] = TO(FENCED, FENCE),
+                [PRIMARY_EVENT_UNANSWERED] = TO(PROTECTED, 0),
+                [PRIMARY_EVENT_GIVEN_UP] = TO(PROTECTED, CANCEL),
+                [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, CANCEL | FENCE),
+            },
+        [PRIMARY_HANDING] =
+            {
+                [PRIMARY_EVENT_CONNECTED] = TO(HANDING, TURN_AWAY),
+                [PRIMARY_EVENT_COMMITTED] = STAY(HANDING),
+                [PRIMARY_EVENT_LOST_HELD] = TO(ASKING, GO_ON | ASK),
+                [PRIMARY_EVENT_SUSPECT] = TO(HANDING, DROP),
+                [PRIMARY_EVENT_WAITED] = STAY(HANDING),
+                [PRIMARY_EVENT_GIVEN_UP] = TO(PROTECTED, GO_ON),
+                [PRIMARY_EVENT_OVERDUE] = TO(HANDING, DROP),
+                [PRIMARY_EVENT_TAKEN] = TO(HANDED, 0),
+                [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
+            },
+        [PRIMARY_HANDED] =
+            {
+                [PRIMARY_EVENT_CONNECTED] = TO(HANDED, TURN_AWAY),
+                [PRIMARY_EVENT_SUSPECT] = STAY(HANDED),
+                [PRIMARY_EVENT_WAITED] = STAY(HANDED),
+                [PRIMARY_EVENT_SUPERSEDED] = STAY(HANDED),
             },
 };
 
@@ -91,6 +132,8 @@ const char *primary_state_name(enum primary_state state)
         [PRIMARY_WAITING] = "waiting",     [PRIMARY_SYNCHRONISING] = "synchronising",
         [PRIMARY_PROTECTED] = "protected", [PRIMARY_ASKING] = "asking",
         [PRIMARY_SOLO] = "solo",           [PRIMARY_FENCED] = "fenced",
+        [PRIMARY_PREPARING] = "preparing", [PRIMARY_HANDING] = "handing over",
+        [PRIMARY_HANDED] = "handed over",
     };
     return names[state];
 }
@@ -109,6 +152,12 @@ const char *primary_event_name(enum primary_event event)
         [PRIMARY_EVENT_REFUSED] = "refused",
         [PRIMARY_EVENT_UNANSWERED] = "no answer from the arbiter",
         [PRIMARY_EVENT_SUPERSEDED] = "higher term seen",
+        [PRIMARY_EVENT_ORDERED] = "switchover ordered",
+        [PRIMARY_EVENT_PREPARED] = "standby prepared",
+        [PRIMARY_EVENT_RESERVED] = "term set aside",
+        [PRIMARY_EVENT_GIVEN_UP] = "switchover given up",
+        [PRIMARY_EVENT_OVERDUE] = "standby overdue",
+        [PRIMARY_EVENT_TAKEN] = "guest taken over",
     };
     return names[event];
 }

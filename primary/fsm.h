@@ -15,6 +15,19 @@
  *
  *      refused, or a higher term seen: any ──► FENCED, for good
  *
+ * Planned switchover:
+ *
+ *                   ordered            term set aside               taken
+ *      PROTECTED ───────────► PREPARING ────────────► HANDING ───────────────► HANDED, the end
+ *          ▲                    │   │ link lost        │   │ link lost
+ *          └─── given up ───────┘   └──► ASKING ◄──────┼───┘ (the guest goes on, held)
+ *          └─── given up before it was offered ────────┘
+ *
+ * PREPARING is PROTECTED in every respect but one: the standby was told which term is only for the
+ * hand-over. In HANDING the guest stands still and both hosts hold the same of it. No output leaves
+ * this host in the term that was set aside: whoever wants to go on alone after it must win the next
+ * one (docs/failure.md).
+ *
  * WAITING, ASKING: output is held. SOLO: output leaves at once, by a grant (DESIGN §6). In
  * SYNCHRONISING output is held, or open if it was SOLO before and no epoch with state has gone out
  * yet (the engine knows which). */
@@ -30,6 +43,9 @@ enum primary_state {
     PRIMARY_ASKING,
     PRIMARY_SOLO,
     PRIMARY_FENCED,
+    PRIMARY_PREPARING,
+    PRIMARY_HANDING,
+    PRIMARY_HANDED,
     PRIMARY_STATE_COUNT
 };
 
@@ -45,6 +61,12 @@ enum primary_event {
     PRIMARY_EVENT_REFUSED,    /* by the arbiter */
     PRIMARY_EVENT_UNANSWERED, /* by the arbiter, in time */
     PRIMARY_EVENT_SUPERSEDED, /* somebody proved a higher term */
+    PRIMARY_EVENT_ORDERED,    /* an operator wants the guest on the other host */
+    PRIMARY_EVENT_PREPARED,   /* the standby knows which term is for the hand-over */
+    PRIMARY_EVENT_RESERVED,   /* that term was set aside by the arbiter */
+    PRIMARY_EVENT_GIVEN_UP,   /* the switchover, before the guest was offered */
+    PRIMARY_EVENT_OVERDUE,    /* the guest was offered, and nothing is heard of the standby */
+    PRIMARY_EVENT_TAKEN,      /* the guest runs on the other host */
     PRIMARY_EVENT_COUNT
 };
 
@@ -56,6 +78,10 @@ enum primary_action {
     PRIMARY_ACT_CANCEL = 1 << 4,    /* take the request back */
     PRIMARY_ACT_OPEN = 1 << 5,      /* release output without a standby */
     PRIMARY_ACT_FENCE = 1 << 6,     /* stop the guest for good */
+    PRIMARY_ACT_PREPARE = 1 << 7,   /* tell the standby which term is for the hand-over */
+    PRIMARY_ACT_RESERVE = 1 << 8,   /* request that term */
+    PRIMARY_ACT_OFFER = 1 << 9,     /* stop the guest, commit all, offer it */
+    PRIMARY_ACT_GO_ON = 1 << 10,    /* the guest goes on here */
 };
 
 struct primary_step {

@@ -29,7 +29,7 @@ static void post(struct primary *p, const struct letter *letter)
     mailbox_post(p->mailbox, letter);
 }
 
-static void post_event(struct primary *p, enum primary_event event, const char *why)
+void primary_post_event(struct primary *p, enum primary_event event, const char *why)
 {
     struct letter letter = {.kind = LETTER_FSM, .event = event};
     snprintf(letter.text, sizeof(letter.text), "%s", why ? why : "");
@@ -43,11 +43,19 @@ static void on_engine_event(void *context, enum engine_event event, const struct
     struct primary *p = context;
     const char *text = why ? why->text : "";
     if (event == ENGINE_EVENT_PROTECTED) {
-        post_event(p, PRIMARY_EVENT_COMMITTED, text);
+        primary_post_event(p, PRIMARY_EVENT_COMMITTED, text);
+        return;
+    }
+    if (event == ENGINE_EVENT_OFFERED) {
+        post(p, &(struct letter){.kind = LETTER_OFFERED});
+        return;
+    }
+    if (event == ENGINE_EVENT_TAKEN) {
+        primary_post_event(p, PRIMARY_EVENT_TAKEN, text);
         return;
     }
     if (event == ENGINE_EVENT_SUPERSEDED) {
-        post_event(p, PRIMARY_EVENT_SUPERSEDED, text);
+        primary_post_event(p, PRIMARY_EVENT_SUPERSEDED, text);
         return;
     }
     struct engine_stats *stats = malloc(sizeof(*stats));
@@ -56,7 +64,13 @@ static void on_engine_event(void *context, enum engine_event event, const struct
     engine_snapshot(p->engine, stats);
     const bool open = stats->state == ENGINE_OPEN;
     free(stats);
-    post_event(p, open ? PRIMARY_EVENT_LOST_OPEN : PRIMARY_EVENT_LOST_HELD, text);
+    primary_post_event(p, open ? PRIMARY_EVENT_LOST_OPEN : PRIMARY_EVENT_LOST_HELD, text);
+}
+
+static void on_switchover(void *context, const struct message_switchover *step)
+{
+    post(context,
+         &(struct letter){.kind = LETTER_STEP, .step = {.step = step->step, .term = step->term}});
 }
 
 static nsec_t awake_since(void *context)
@@ -87,7 +101,7 @@ static void *porter_main(void *context)
         if (rc == -ECANCELED)
             break;
         if (rc == -ESTALE)
-            post_event(p, PRIMARY_EVENT_SUPERSEDED, err.text);
+            primary_post_event(p, PRIMARY_EVENT_SUPERSEDED, err.text);
         if (rc < 0)
             continue;
         letter.visitor.peer_term = session->peer.term;
@@ -111,15 +125,21 @@ void primary_superseded(struct primary *primary, term_t term)
 {
     pthread_mutex_lock(&primary->lock);
     const term_t ours = primary->status.term;
+    const bool ordered = term == primary->status.handing;
     pthread_mutex_unlock(&primary->lock);
-    if (term <= ours)
+    if (term <= ours || ordered)
         return;
     char text[96];
     snprintf(text, sizeof(text), "the peer owns term %llu, this host term %llu",
              (unsigned long long)term, (unsigned long long)ours);
     /* At once, on this thread: the table's FENCE then finds it done. */
     engine_fence(primary->engine);
-    post_event(primary, PRIMARY_EVENT_SUPERSEDED, text);
+    primary_post_event(primary, PRIMARY_EVENT_SUPERSEDED, text);
+}
+
+void primary_switchover(struct primary *primary)
+{
+    post(primary, &(struct letter){.kind = LETTER_SWITCHOVER});
 }
 
 void primary_guest_ended(struct primary *primary, bool failed, const char *why)
@@ -166,6 +186,7 @@ static void act_protect(struct primary *p)
     struct error err = {0};
     struct link *link = p->visitor;
     p->visitor = NULL;
+    p->peer_switches = p->visitor_capabilities & SESSION_CAP_SWITCHOVER;
     link_set_timeouts(link, p->config.send_timeout_ms, 0);
     pthread_mutex_lock(&p->lock);
     snprintf(p->status.peer, sizeof(p->status.peer), "%s", link_peer_name(link));
@@ -177,7 +198,7 @@ static void act_protect(struct primary *p)
         0)
         return;
     link_destroy(&link);
-    post_event(p, PRIMARY_EVENT_LOST_HELD, err.text);
+    primary_post_event(p, PRIMARY_EVENT_LOST_HELD, err.text);
 }
 
 static void act_ask(struct primary *p, const char *why)
@@ -210,15 +231,16 @@ static void act_cancel(struct primary *p)
     claim_cancel(p->claim);
 }
 
-/* Who we are, for standbys that come from now on. A fenced host is no primary: they are refused. */
-static void introduce(struct primary *p)
+/* A fenced host is no primary, nor is one that has handed its guest over: standbys are refused. */
+void primary_introduce(struct primary *p)
 {
     if (!p->config.door)
         return;
     struct session_party local = *p->config.local;
     local.life = p->life;
     pthread_mutex_lock(&p->lock);
-    local.role = p->status.state == PRIMARY_FENCED ? SESSION_SECONDARY : SESSION_PRIMARY;
+    const bool none = p->status.state == PRIMARY_FENCED || p->status.state == PRIMARY_HANDED;
+    local.role = none ? SESSION_SECONDARY : SESSION_PRIMARY;
     local.term = p->status.term;
     pthread_mutex_unlock(&p->lock);
     door_set_local(p->config.door, &local);
@@ -235,7 +257,7 @@ static void release_door(struct primary *p)
 static void act_fence(struct primary *p)
 {
     engine_fence(p->engine);
-    introduce(p);
+    primary_introduce(p);
     struct error err = {0};
     pthread_mutex_lock(&p->lock);
     const term_t term = p->status.term;
@@ -259,7 +281,9 @@ static void carry_out(struct primary *p, unsigned actions, enum primary_event ev
         act_cancel(p);
     if (actions & PRIMARY_ACT_PROTECT)
         act_protect(p);
-    if (actions & PRIMARY_ACT_ASK && event == PRIMARY_EVENT_LOST_HELD)
+    /* A standby that was offered the guest does not come back to be a standby. */
+    const bool may_return = event == PRIMARY_EVENT_LOST_HELD && !(actions & PRIMARY_ACT_GO_ON);
+    if (actions & PRIMARY_ACT_ASK && may_return)
         ask_or_wait(p, why);
     else if (actions & PRIMARY_ACT_ASK)
         act_ask(p, why);
@@ -267,14 +291,28 @@ static void carry_out(struct primary *p, unsigned actions, enum primary_event ev
         engine_open(p->engine, NULL);
     if (actions & PRIMARY_ACT_FENCE)
         act_fence(p);
+    if (actions & PRIMARY_ACT_PREPARE)
+        primary_act_prepare(p);
+    if (actions & PRIMARY_ACT_RESERVE)
+        primary_act_reserve(p);
+    if (actions & PRIMARY_ACT_OFFER)
+        primary_act_offer(p);
+    if (actions & PRIMARY_ACT_GO_ON)
+        engine_take_back(p->engine);
 }
 
 static const char *event_kind_of(enum primary_state state)
 {
     static const char *const kinds[] = {
-        [PRIMARY_WAITING] = "primary.waiting",     [PRIMARY_SYNCHRONISING] = "sync.started",
-        [PRIMARY_PROTECTED] = "primary.protected", [PRIMARY_ASKING] = "arbiter.asked",
-        [PRIMARY_SOLO] = "primary.solo",           [PRIMARY_FENCED] = "primary.fenced",
+        [PRIMARY_WAITING] = "primary.waiting",
+        [PRIMARY_SYNCHRONISING] = "sync.started",
+        [PRIMARY_PROTECTED] = "primary.protected",
+        [PRIMARY_ASKING] = "arbiter.asked",
+        [PRIMARY_SOLO] = "primary.solo",
+        [PRIMARY_FENCED] = "primary.fenced",
+        [PRIMARY_PREPARING] = "switchover.preparing",
+        [PRIMARY_HANDING] = "switchover.handing",
+        [PRIMARY_HANDED] = "switchover.handed",
     };
     return kinds[state];
 }
@@ -305,31 +343,44 @@ void primary_feed(struct primary *p, enum primary_event event, const char *why)
         snprintf(p->status.why, sizeof(p->status.why), "%s", why);
     }
     pthread_mutex_unlock(&p->lock);
+    primary_switchover_changed(p, before, event, *why ? why : primary_event_name(event));
     if (step.state == PRIMARY_PROTECTED)
         claim_forget(p->claim);
     if (step.state != before) {
         log_info("primary", "%s -> %s: %s%s%s", primary_state_name(before),
                  primary_state_name(step.state), primary_event_name(event), *why ? ": " : "", why);
-        primary_note(p, step.state != PRIMARY_PROTECTED && step.state != PRIMARY_SYNCHRONISING,
-                     event_kind_of(step.state), *why ? why : primary_event_name(event));
+        const bool warning = step.state != PRIMARY_PROTECTED &&
+                             step.state != PRIMARY_SYNCHRONISING &&
+                             step.state != PRIMARY_PREPARING && step.state != PRIMARY_HANDING &&
+                             step.state != PRIMARY_HANDED;
+        primary_note(p, warning, event_kind_of(step.state), *why ? why : primary_event_name(event));
     }
     /* Whose address it is may have changed since the network last heard of it. */
     if (step.state != before && (step.state == PRIMARY_PROTECTED || step.state == PRIMARY_SOLO))
         p->config.engine.machine.ops->announce(p->config.engine.machine.context);
     carry_out(p, step.actions, event, *why ? why : primary_event_name(event));
+    if (step.state == PRIMARY_HANDED && before != PRIMARY_HANDED) {
+        primary_introduce(p);
+        p->ended = true;
+        p->end = PRIMARY_END_HANDED;
+    }
     publish_local(p, step.state != before);
 }
 
 static void handle_answer(struct primary *p, const struct letter *letter)
 {
     struct error err = {0};
-    switch (claim_settle(p->claim, letter->answer.number, letter->answer.result,
-                         letter->answer.term, letter->text, &err)) {
+    const enum claim_outcome outcome =
+        claim_settle(p->claim, letter->answer.number, letter->answer.result, letter->answer.term,
+                     letter->text, &err);
+    if (primary_settle_handover(p, outcome, letter->answer.term, letter->text))
+        return;
+    switch (outcome) {
     case CLAIM_GRANTED:
         pthread_mutex_lock(&p->lock);
         p->status.term = letter->answer.term;
         pthread_mutex_unlock(&p->lock);
-        introduce(p);
+        primary_introduce(p);
         primary_feed(p, PRIMARY_EVENT_GRANTED, letter->text);
         break;
     case CLAIM_REFUSED:
@@ -408,6 +459,16 @@ static void handle(struct primary *p, struct letter *letter)
     case LETTER_ANSWER:
         handle_answer(p, letter);
         break;
+    case LETTER_SWITCHOVER:
+        primary_order_switchover(p, false);
+        break;
+    case LETTER_STEP:
+        primary_standby_step(
+            p, &(struct message_switchover){.step = letter->step.step, .term = letter->step.term});
+        break;
+    case LETTER_OFFERED:
+        primary_offered(p);
+        break;
     case LETTER_GUEST_ENDED:
         primary_note(p, letter->failed, letter->failed ? "guest.failed" : "guest.off",
                      letter->text);
@@ -415,6 +476,7 @@ static void handle(struct primary *p, struct letter *letter)
         break;
     case LETTER_STOP:
         primary_note(p, false, "primary.stopped", "stopped by the operator");
+        engine_take_back(p->engine);
         engine_stop_guest(p->engine);
         finish(p, PRIMARY_END_STOPPED, "stopped by the operator");
         break;
@@ -448,12 +510,28 @@ static int take_term(struct primary *p, struct error *err)
                          "start it with role = secondary",
                          (unsigned long long)record.term);
     p->status.term = record.term;
-    p->status.beginning = arbiter_remembers(p->config.arbiter) && !p->config.solo;
+    p->status.beginning =
+        arbiter_remembers(p->config.arbiter) && !p->config.solo && !p->config.heritage.link;
     if (p->status.beginning)
         return 0; /* the arbiter is asked by primary_begin_term() */
     if (!record.term)
         p->status.term = 1;
     return term_store_advance(p->config.terms, p->status.term, TERM_OWNER, err);
+}
+
+/* The guest runs as soon as the engine has begun to track it: nothing else may delay it. */
+static int inherit(struct primary *p, struct error *err)
+{
+    const struct primary_heritage *h = &p->config.heritage;
+    snprintf(p->status.peer, sizeof(p->status.peer), "%s", link_peer_name(h->link));
+    p->peer_switches = true;
+    p->spoke = true;
+    p->inherited = true;
+    const int rc = engine_protect_taken(p->engine, h->link, p->status.term, h->staging_cap,
+                                        h->capabilities, &h->engine, err);
+    if (rc == 0)
+        p->config.heritage.link = NULL;
+    return rc;
 }
 
 int primary_create(const struct primary_config *config, struct primary **out, struct error *err)
@@ -464,12 +542,16 @@ int primary_create(const struct primary_config *config, struct primary **out, st
         return error_set(err, -ENOMEM, "primary: out of memory");
     p->config = *config;
     p->config.engine.event = on_engine_event;
+    p->config.engine.switchover = on_switchover;
     p->config.engine.context = p;
     p->config.engine.awake_since = config->heartbeat ? awake_since : NULL;
     p->config.engine.open = config->solo;
     p->recheck_at = INT64_MAX;
     p->ask_at = INT64_MAX;
-    p->status.state = config->solo ? PRIMARY_SOLO : PRIMARY_WAITING;
+    p->handover.deadline = INT64_MAX;
+    p->status.state = config->solo            ? PRIMARY_SOLO
+                      : config->heritage.link ? PRIMARY_SYNCHRONISING
+                                              : PRIMARY_WAITING;
     pthread_mutex_init(&p->lock, NULL);
     const struct claim_config claim = {.vm = config->vm,
                                        .who = config->who,
@@ -488,7 +570,10 @@ int primary_create(const struct primary_config *config, struct primary **out, st
         rc = take_term(p, err);
     if (rc == 0)
         rc = engine_create(&p->config.engine, &p->engine, err);
+    if (rc == 0 && p->config.heritage.link)
+        rc = inherit(p, err);
     if (rc < 0) {
+        link_destroy(&p->config.heritage.link);
         primary_destroy(&p);
         return rc;
     }
@@ -502,7 +587,10 @@ void primary_destroy(struct primary **primary)
     if (!p)
         return;
     if (p->porter_started) {
-        door_shut(p->config.door);
+        if (p->end == PRIMARY_END_HANDED)
+            door_leave(p->config.door);
+        else
+            door_shut(p->config.door);
         pthread_join(p->porter, NULL);
     }
     if (p->claim)
@@ -525,9 +613,9 @@ enum primary_end primary_run(struct primary *primary)
     p->status.since = clock_now();
     if (p->status.beginning && !primary_begin_term(p))
         return p->end;
-    introduce(p);
+    primary_introduce(p);
     p->wait_until = wait_end(p);
-    p->spoke = p->config.solo;
+    p->spoke = p->spoke || p->config.solo;
     engine_start_guest(p->engine);
     publish_local(p, true);
     p->porter_started = p->config.door && pthread_create(&p->porter, NULL, porter_main, p) == 0;
@@ -542,6 +630,8 @@ enum primary_end primary_run(struct primary *primary)
             deadline = p->recheck_at;
         if (p->ask_at < deadline)
             deadline = p->ask_at;
+        if (p->handover.deadline < deadline)
+            deadline = p->handover.deadline;
         if (mailbox_wait(p->mailbox, &letter, deadline))
             handle(p, &letter);
         else
@@ -550,6 +640,8 @@ enum primary_end primary_run(struct primary *primary)
             primary_recheck_doubt(p);
         if (clock_now() >= p->ask_at)
             act_ask(p, p->ask_why);
+        if (clock_now() >= p->handover.deadline)
+            primary_switchover_overdue(p);
         if (clock_now() >= p->wait_until) {
             p->wait_until = INT64_MAX;
             primary_feed(p, PRIMARY_EVENT_WAITED, "no standby came in the configured time");

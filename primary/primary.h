@@ -37,15 +37,28 @@ struct primary_config {
     unsigned send_timeout_ms; /* a standby that takes no byte for so long is lost */
     uint64_t life;            /* of the guest; 0: it begins here */
     bool solo;                /* begins with a grant for its term (a promoted standby) */
+    /* The guest was handed over by agreement, in a term that is recorded: the old primary is the
+     * standby behind `link`, which is taken over in every case. link NULL: it was not. */
+    struct primary_heritage {
+        struct link *link;
+        uint64_t staging_cap;  /* the peer's, bytes */
+        uint64_t capabilities; /* of both */
+        struct engine_heritage engine;
+    } heritage;
 
     /* For the operator's log of events, on the role's thread. `kind` as control/events.h. */
     void (*note)(void *context, bool warning, const char *kind, const char *text);
+    /* An ordered switchover came to nothing: `why`, and where the guest is. Role's thread. */
+    void (*switchover_failed)(void *context, const char *why);
+    /* With a heritage: the guest is protected again, or alone. It stood still for `pause`. */
+    void (*switchover_done)(void *context, nsec_t pause, term_t term);
     void *context;
 };
 
 enum primary_end {
     PRIMARY_END_STOPPED, /* by the operator, or the guest switched itself off */
     PRIMARY_END_FAILED,  /* the guest can't go on */
+    PRIMARY_END_HANDED, /* the guest runs on the other host: follow it, see primary_take_handed() */
     PRIMARY_END_REFUSED, /* the guest never began: the arbiter says that another host owns it */
 };
 
@@ -58,6 +71,15 @@ void primary_destroy(struct primary **primary);
  * end. A fenced primary stays here, silent, until it is stopped. */
 enum primary_end primary_run(struct primary *primary);
 
+/* What a standby on this host begins with, after PRIMARY_END_HANDED: link and state are the
+ * caller's. */
+struct primary_handed {
+    struct engine_handed engine;
+    term_t term; /* recorded, as of which this host is the standby */
+    uint64_t life;
+};
+int primary_take_handed(struct primary *primary, struct primary_handed *out, struct error *err);
+
 /* ---- any thread ---- */
 
 struct engine *primary_engine(struct primary *primary);
@@ -68,6 +90,9 @@ void primary_superseded(struct primary *primary, term_t term);
 /* The guest switched itself off, or can't go on: `why` says so. */
 void primary_guest_ended(struct primary *primary, bool failed, const char *why);
 void primary_stop(struct primary *primary);
+/* An operator wants the guest on the other host: primary_run() ends with HANDED, or
+ * `switchover_failed` is called. */
+void primary_switchover(struct primary *primary);
 
 struct primary_status {
     enum primary_state state;
@@ -75,6 +100,7 @@ struct primary_status {
     nsec_t since;              /* of the state, clock_now() */
     char why[ERROR_TEXT_MAX];  /* what led to the state */
     char peer[LINK_PEER_MAX];  /* the standby, "" when there is none */
+    term_t handing;            /* the guest is being handed over in this term; 0: it is not */
     bool beginning;            /* the guest waits for the arbiter's word that nobody else owns it */
     struct claim_status claim; /* the arbiter's last answer */
 };

@@ -1,5 +1,6 @@
 /* Inside of the primary role: primary.c (life, letters, actions), begin.c (the first term), doubt.c
- * (a heartbeat that is silent alone). All of it runs on the role's thread. */
+ * (a heartbeat that is silent alone), handover.c (planned switchover). All of it runs on the role's
+ * thread. */
 #ifndef KEMARI_PRIMARY_PRIMARY_INTERNAL_H
 #define KEMARI_PRIMARY_PRIMARY_INTERNAL_H
 
@@ -14,6 +15,9 @@ enum letter_kind {
     LETTER_SUSPECT,
     LETTER_ANSWER,
     LETTER_GUEST_ENDED,
+    LETTER_SWITCHOVER, /* an operator's order */
+    LETTER_STEP,       /* of a switchover, by the standby */
+    LETTER_OFFERED,    /* by the engine: the guest */
     LETTER_STOP,
 };
 
@@ -26,6 +30,10 @@ struct letter {
             uint64_t staging_cap;
             uint64_t capabilities;
         } visitor;
+        struct {
+            enum message_switchover_step step;
+            term_t term;
+        } step;
         enum primary_event event;
         struct {
             uint64_t number;
@@ -61,6 +69,15 @@ struct primary {
     bool alarmed;  /* the operator knows of the doubt */
     nsec_t ask_at; /* ASKING, but the standby may still return; INT64_MAX: asked, or no need */
     char ask_why[ERROR_TEXT_MAX];
+    bool inherited;     /* the guest, and nobody was told yet */
+    bool peer_switches; /* the standby takes part in a switchover */
+    struct handover {
+        term_t term;     /* that the standby was told to be for a hand-over; 0: none */
+        bool reserved;   /* the arbiter set it aside for us, or has no say */
+        bool offered;    /* TAKE was sent */
+        bool lost;       /* the link on which that was told is gone */
+        nsec_t deadline; /* of the step under way; INT64_MAX: none */
+    } handover;
     bool ended;
     enum primary_end end;
 
@@ -72,6 +89,26 @@ struct primary {
 void primary_note(struct primary *p, bool warning, const char *kind, const char *text);
 /* Feeds the table: the one place where the state changes. */
 void primary_feed(struct primary *p, enum primary_event event, const char *why);
+
+void primary_post_event(struct primary *p, enum primary_event event, const char *why);
+/* Who we are, for standbys that come from now on. */
+void primary_introduce(struct primary *p);
+
+/* handover.c */
+void primary_order_switchover(struct primary *p, bool by_standby);
+void primary_standby_step(struct primary *p, const struct message_switchover *step);
+void primary_act_prepare(struct primary *p);
+void primary_act_reserve(struct primary *p);
+void primary_act_offer(struct primary *p);
+void primary_offered(struct primary *p);
+/* When `handover.deadline` has come. */
+void primary_switchover_overdue(struct primary *p);
+/* After every event, before its actions. */
+void primary_switchover_changed(struct primary *p, enum primary_state before,
+                                enum primary_event event, const char *why);
+/* An answer of the arbiter; true when it was about a hand-over, and is dealt with. */
+bool primary_settle_handover(struct primary *p, enum claim_outcome outcome, term_t term,
+                             const char *text);
 
 /* begin.c: true when the guest may begin; false: `ended` and `end` are set. */
 bool primary_begin_term(struct primary *p);

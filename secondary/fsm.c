@@ -51,6 +51,7 @@ static const struct secondary_step table[SECONDARY_STATE_COUNT][SECONDARY_EVENT_
                 [SECONDARY_EVENT_WELL] = STAY(READY),
                 [SECONDARY_EVENT_FAILOVER] = TO(ASKING, ASK),
                 [SECONDARY_EVENT_SUPERSEDED] = TO(CONNECTING, UNFOLLOW | CONNECT),
+                [SECONDARY_EVENT_HANDED] = TO(PROMOTING, PROMOTE),
             },
         [SECONDARY_ORPHANED] =
             {
@@ -77,6 +78,7 @@ static const struct secondary_step table[SECONDARY_STATE_COUNT][SECONDARY_EVENT_
                 [SECONDARY_EVENT_REFUSED] = TO(CONNECTING, UNFOLLOW | CONNECT),
                 [SECONDARY_EVENT_UNANSWERED] = TO(ASKING, ASK),
                 [SECONDARY_EVENT_SUPERSEDED] = TO(CONNECTING, CANCEL | UNFOLLOW | CONNECT),
+                [SECONDARY_EVENT_HANDED] = TO(PROMOTING, CANCEL | PROMOTE),
             },
         [SECONDARY_PROMOTING] =
             {
@@ -122,6 +124,7 @@ const char *secondary_event_name(enum secondary_event event)
         [SECONDARY_EVENT_REFUSED] = "refused",
         [SECONDARY_EVENT_UNANSWERED] = "no answer from the arbiter",
         [SECONDARY_EVENT_SUPERSEDED] = "higher term seen",
+        [SECONDARY_EVENT_HANDED] = "guest handed over",
     };
     return names[event];
 }

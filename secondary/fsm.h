@@ -11,6 +11,8 @@
  *      │                             └────────────────────────┘
  *      └─ the state held is of no use (never complete, or outdated): this side can't take over
  *
+ *    READY, ASKING ──── the primary hands the guest over ────► PROMOTING
+ *
  * Only READY, ORPHANED and ASKING hold a state from which the guest could continue. Suspicion alone
  * does nothing but ask (DESIGN §6). */
 #ifndef KEMARI_SECONDARY_FSM_H
@@ -41,6 +43,7 @@ enum secondary_event {
     SECONDARY_EVENT_REFUSED,    /* by the arbiter */
     SECONDARY_EVENT_UNANSWERED, /* by the arbiter, in time */
     SECONDARY_EVENT_SUPERSEDED, /* somebody owns a higher term than the state held is of */
+    SECONDARY_EVENT_HANDED,     /* the primary gave the guest and a term; recorded durably */
     SECONDARY_EVENT_COUNT
 };
 

@@ -1,15 +1,13 @@
 #include "secondary/secondary.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/mailbox.h"
-#include "secondary/connector.h"
+#include "secondary/secondary_internal.h"
 
 /* Our beats tell how far we are; that is refreshed this often. */
 #define BEAT_REFRESH MSEC(100)
@@ -17,64 +15,7 @@
 /* Acknowledgements are a few bytes: a primary that doesn't take them for so long is gone. */
 #define SEND_TIMEOUT_MS 1000
 
-enum letter_kind {
-    LETTER_LINK,    /* the connector found the primary */
-    LETTER_STANDBY, /* an event of the standby */
-    LETTER_FSM,     /* an event for the table */
-    LETTER_SUSPECT,
-    LETTER_ALIVE, /* that was wrong */
-    LETTER_ANSWER,
-    LETTER_TERM,
-    LETTER_FAILED, /* for good */
-    LETTER_STOP,
-};
-
-struct letter {
-    enum letter_kind kind;
-    union {
-        struct {
-            struct link *link;
-            term_t term;
-            uint64_t life;
-        } link;
-        enum standby_event standby;
-        enum secondary_event event;
-        bool certain;
-        struct {
-            uint64_t number;
-            enum arbiter_result result;
-            term_t term;
-        } answer;
-        term_t term;
-    };
-    nsec_t at; /* clock_now() of posting */
-    char text[ERROR_TEXT_MAX];
-};
-
-struct secondary {
-    /* set at creation */
-    struct secondary_config config;
-    struct mailbox *mailbox;
-    struct standby *standby;
-    struct claim *claim; /* to the next term */
-    struct connector *connector;
-
-    /* role's thread */
-    struct link *new_link; /* of the event being handled */
-    nsec_t recheck_at;     /* when a doubted suspicion is looked at again; INT64_MAX: none */
-    char doubt[ERROR_TEXT_MAX];
-    nsec_t suspected_at;
-    uint64_t life; /* of the guest that is, or was, followed */
-    bool ended;
-    enum secondary_end end;
-    struct error failure;
-    struct secondary_takeover takeover;
-
-    pthread_mutex_t lock; /* protects all below */
-    struct secondary_status status;
-};
-
-static void note(struct secondary *s, bool warning, const char *kind, const char *text)
+void secondary_note(struct secondary *s, bool warning, const char *kind, const char *text)
 {
     s->config.note(s->config.context, warning, kind, text);
 }
@@ -96,9 +37,12 @@ static void post_event(struct secondary *s, enum secondary_event event, const ch
 
 static void on_connected(void *context, struct link *link, const struct session *session)
 {
-    struct letter letter = {
-        .kind = LETTER_LINK,
-        .link = {.link = link, .term = session->term, .life = session->peer.life}};
+    struct letter letter = {.kind = LETTER_LINK,
+                            .link = {.link = link,
+                                     .term = session->term,
+                                     .life = session->peer.life,
+                                     .staging_cap = session->peer.staging_cap,
+                                     .capabilities = session->capabilities}};
     post(context, &letter, link_peer_name(link));
 }
 
@@ -139,6 +83,15 @@ static void on_standby_event(void *context, enum standby_event event, const stru
     post(s, &letter, why ? why->text : "");
 }
 
+static void on_switchover(void *context, const struct message_switchover *step)
+{
+    struct letter letter = {.kind = LETTER_STEP,
+                            .step = {.step = step->step,
+                                     .term = step->term,
+                                     .pause = step->pause < INT64_MAX ? (nsec_t)step->pause : 0}};
+    post(context, &letter, step->text);
+}
+
 static void on_answer(void *context, uint64_t number, enum arbiter_result result, term_t term,
                       const char *text)
 {
@@ -171,6 +124,12 @@ void secondary_stop(struct secondary *secondary)
     post(secondary, &letter, "");
 }
 
+void secondary_switchover(struct secondary *secondary)
+{
+    struct letter letter = {.kind = LETTER_SWITCHOVER};
+    post(secondary, &letter, "");
+}
+
 int secondary_failover(struct secondary *secondary, struct error *err)
 {
     pthread_mutex_lock(&secondary->lock);
@@ -187,7 +146,7 @@ int secondary_failover(struct secondary *secondary, struct error *err)
 
 /* ---- actions, on the role's thread ---- */
 
-static term_t known_term(struct secondary *s)
+term_t secondary_known_term(struct secondary *s)
 {
     pthread_mutex_lock(&s->lock);
     const term_t term = s->status.term;
@@ -202,10 +161,16 @@ static void publish_local(struct secondary *s)
     struct standby_stats stats;
     standby_snapshot(s->standby, &stats);
     const struct heartbeat_local local = {.role = PACKET_ROLE_SECONDARY,
-                                          .term = known_term(s),
+                                          .term = secondary_known_term(s),
                                           .epoch = stats.committed,
                                           .guest_alive = true};
     heartbeat_set_local(s->config.heartbeat, &local);
+}
+
+static void forget_promise(struct secondary *s)
+{
+    s->set_aside = 0;
+    s->beyond = false;
 }
 
 static void act_follow(struct secondary *s)
@@ -220,19 +185,21 @@ static void act_follow(struct secondary *s)
     if (s->config.heartbeat)
         heartbeat_hint_session(s->config.heartbeat);
     s->recheck_at = INT64_MAX;
+    forget_promise(s);
     link_set_timeouts(link, SEND_TIMEOUT_MS, 0);
     standby_unfollow(s->standby);
-    if (standby_follow(s->standby, link, known_term(s), &err) < 0)
+    if (standby_follow(s->standby, link, secondary_known_term(s), &err) < 0)
         post_event(s, SECONDARY_EVENT_LOST, err.text);
 }
 
 static void act_ask(struct secondary *s, const char *why)
 {
     struct error err = {0};
-    if (claim_ask(s->claim, known_term(s), why, &err) == 0)
+    const term_t expected = s->beyond ? s->set_aside : secondary_known_term(s);
+    if (claim_ask(s->claim, expected, why, &err) == 0)
         return;
     log_error("secondary", "can't ask the arbiter: %s", err.text);
-    note(s, true, "arbiter.error", err.text);
+    secondary_note(s, true, "arbiter.error", err.text);
 }
 
 static void end_with(struct secondary *s, enum secondary_end end)
@@ -250,7 +217,8 @@ static void act_promote(struct secondary *s)
     struct standby_takeover steps;
     t->suspected = s->suspected_at;
     t->granted = clock_now();
-    standby_supersede(s->standby);
+    if (!t->link)
+        standby_supersede(s->standby);
     int rc = standby_promote(s->standby, &steps, &s->failure);
     if (rc == 0) {
         t->epoch = steps.epoch;
@@ -264,9 +232,11 @@ static void act_promote(struct secondary *s)
         end_with(s, SECONDARY_END_FAILED);
         return;
     }
-    ops->announce(s->config.machine.context);
+    /* P2: a term that was handed over allows no word before the old primary has acknowledged. */
+    if (!t->link)
+        ops->announce(s->config.machine.context);
     t->network = clock_now();
-    t->term = known_term(s);
+    t->term = secondary_known_term(s);
     t->life = s->life;
     end_with(s, SECONDARY_END_PROMOTED);
 }
@@ -280,7 +250,7 @@ static void carry_out(struct secondary *s, unsigned actions, const char *why)
     if (actions & SECONDARY_ACT_UNFOLLOW)
         standby_unfollow(s->standby);
     if (actions & SECONDARY_ACT_CONNECT)
-        connector_go(s->connector, known_term(s));
+        connector_go(s->connector, secondary_known_term(s));
     if (actions & SECONDARY_ACT_ASK)
         act_ask(s, why);
     if (actions & SECONDARY_ACT_PROMOTE)
@@ -301,7 +271,7 @@ static const char *event_kind_of(enum secondary_state state)
 }
 
 /* The one place where the state changes. */
-static void feed(struct secondary *s, enum secondary_event event, const char *why)
+void secondary_feed(struct secondary *s, enum secondary_event event, const char *why)
 {
     const enum secondary_state before = s->status.state;
     const struct secondary_step step = secondary_fsm_step(before, event);
@@ -331,52 +301,12 @@ static void feed(struct secondary *s, enum secondary_event event, const char *wh
     if (step.state != before) {
         log_info("secondary", "%s -> %s: %s: %s", secondary_state_name(before),
                  secondary_state_name(step.state), secondary_event_name(event), why);
-        note(s, step.state != SECONDARY_READY && step.state != SECONDARY_SYNCHRONISING,
-             event_kind_of(step.state), why);
+        secondary_note(s, step.state != SECONDARY_READY && step.state != SECONDARY_SYNCHRONISING,
+                       event_kind_of(step.state), why);
     }
 }
 
 /* ---- letters ---- */
-
-/* Silence of the heartbeat alone is not death while data keeps coming (DESIGN §6: heartbeat paths
- * only): look again when the data would be as old as the silence. */
-static void handle_suspect(struct secondary *s, const struct letter *letter)
-{
-    struct standby_stats stats;
-    standby_snapshot(s->standby, &stats);
-    const nsec_t now = clock_now();
-    if (!letter->certain && stats.following && now - stats.last_frame < s->config.detection_time) {
-        if (s->recheck_at == INT64_MAX)
-            note(s, true, "heartbeat.silent",
-                 "the heartbeat is silent on every path while data keeps coming");
-        s->recheck_at = stats.last_frame + s->config.detection_time;
-        snprintf(s->doubt, sizeof(s->doubt), "%s", letter->text);
-        return;
-    }
-    s->recheck_at = INT64_MAX;
-    s->suspected_at = letter->at;
-    snprintf(s->takeover.cause, sizeof(s->takeover.cause), "%s", letter->text);
-    s->takeover.last_sign = stats.last_frame;
-    feed(s, SECONDARY_EVENT_SUSPECT, letter->text);
-}
-
-static void recheck_doubt(struct secondary *s)
-{
-    struct letter letter = {.kind = LETTER_SUSPECT, .at = clock_now()};
-    memcpy(letter.text, s->doubt, sizeof(letter.text));
-    struct heartbeat_status *status = malloc(sizeof(*status));
-    if (!status)
-        abort();
-    heartbeat_snapshot(s->config.heartbeat, status);
-    const bool still = status->state == DETECTOR_SUSPECT;
-    free(status);
-    if (still) {
-        handle_suspect(s, &letter);
-    } else {
-        s->recheck_at = INT64_MAX;
-        note(s, false, "heartbeat.back", "the heartbeat is heard again");
-    }
-}
 
 /* Whether the link is up is looked up here, after all letters that came before: a link lost since
  * tells so in the next one. */
@@ -384,7 +314,7 @@ static void handle_alive(struct secondary *s, const struct letter *letter)
 {
     struct standby_stats stats;
     standby_snapshot(s->standby, &stats);
-    feed(s, stats.following ? SECONDARY_EVENT_WELL : SECONDARY_EVENT_ALIVE, letter->text);
+    secondary_feed(s, stats.following ? SECONDARY_EVENT_WELL : SECONDARY_EVENT_ALIVE, letter->text);
 }
 
 /* Could the guest continue from what this side holds? */
@@ -401,7 +331,7 @@ static void meet_stranger(struct secondary *s, const struct letter *letter)
     link_destroy(&link);
     struct letter suspicion = {.kind = LETTER_SUSPECT, .certain = true, .at = letter->at};
     snprintf(suspicion.text, sizeof(suspicion.text), "the primary restarted without the guest");
-    handle_suspect(s, &suspicion);
+    secondary_weigh_suspicion(s, &suspicion);
 }
 
 static void handle_link(struct secondary *s, const struct letter *letter)
@@ -424,7 +354,7 @@ static void handle_link(struct secondary *s, const struct letter *letter)
         struct link *link = letter->link.link;
         link_destroy(&link);
         log_error("secondary", "can't follow: %s", err.text);
-        note(s, true, "term.error", err.text);
+        secondary_note(s, true, "term.error", err.text);
         s->failure = err;
         end_with(s, SECONDARY_END_FAILED);
         return;
@@ -433,25 +363,28 @@ static void handle_link(struct secondary *s, const struct letter *letter)
     s->status.term = letter->link.term;
     pthread_mutex_unlock(&s->lock);
     s->life = letter->link.life;
+    s->staging_cap = letter->link.staging_cap;
+    s->capabilities = letter->link.capabilities;
     s->new_link = letter->link.link;
-    feed(s, SECONDARY_EVENT_CONNECTED, letter->text);
+    secondary_feed(s, SECONDARY_EVENT_CONNECTED, letter->text);
 }
 
 static void handle_standby(struct secondary *s, const struct letter *letter)
 {
     switch (letter->standby) {
     case STANDBY_EVENT_READY:
-        feed(s, SECONDARY_EVENT_COMMITTED, letter->text);
+        secondary_feed(s, SECONDARY_EVENT_COMMITTED, letter->text);
         break;
     case STANDBY_EVENT_NOT_READY:
-        feed(s, SECONDARY_EVENT_RESYNC, letter->text);
+        secondary_feed(s, SECONDARY_EVENT_RESYNC, letter->text);
         break;
     case STANDBY_EVENT_CLOSED:
     case STANDBY_EVENT_BROKEN:
-        feed(s, SECONDARY_EVENT_LOST, letter->text);
+        secondary_fail_switchover(s, "the link to the primary was lost in the middle: see status");
+        secondary_feed(s, SECONDARY_EVENT_LOST, letter->text);
         break;
     case STANDBY_EVENT_GOODBYE:
-        note(s, false, "secondary.stopped", letter->text);
+        secondary_note(s, false, "secondary.stopped", letter->text);
         end_with(s, SECONDARY_END_STOPPED);
         break;
     }
@@ -475,18 +408,26 @@ static void handle_answer(struct secondary *s, const struct letter *letter)
         pthread_mutex_lock(&s->lock);
         s->status.term = letter->answer.term;
         pthread_mutex_unlock(&s->lock);
-        feed(s, SECONDARY_EVENT_GRANTED, letter->text);
+        secondary_feed(s, SECONDARY_EVENT_GRANTED, letter->text);
         break;
     case CLAIM_REFUSED:
+        if (s->set_aside && !s->beyond && letter->answer.term == s->set_aside) {
+            s->beyond = true;
+            secondary_feed(s, SECONDARY_EVENT_UNANSWERED,
+                           "that term was set aside for a hand-over");
+            break;
+        }
         /* Denied, though nobody else has won: the primary is said to live, and what is held may
          * still be needed. An operator may ask again (failover). */
-        if (letter->answer.term <= known_term(s))
+        if (letter->answer.term <= secondary_known_term(s))
             handle_alive(s, letter);
         else
-            feed(s, SECONDARY_EVENT_REFUSED, letter->text);
+            secondary_feed(s, SECONDARY_EVENT_REFUSED, letter->text);
         break;
     case CLAIM_UNANSWERED:
-        feed(s, SECONDARY_EVENT_UNANSWERED, err.code ? err.text : letter->text);
+        /* The primary may have handed it back meanwhile. */
+        s->beyond = false;
+        secondary_feed(s, SECONDARY_EVENT_UNANSWERED, err.code ? err.text : letter->text);
         break;
     case CLAIM_STALE:
         break;
@@ -508,10 +449,10 @@ static void handle(struct secondary *s, const struct letter *letter)
             s->takeover.last_sign = letter->at;
             snprintf(s->takeover.cause, sizeof(s->takeover.cause), "%s", letter->text);
         }
-        feed(s, letter->event, letter->text);
+        secondary_feed(s, letter->event, letter->text);
         break;
     case LETTER_SUSPECT:
-        handle_suspect(s, letter);
+        secondary_weigh_suspicion(s, letter);
         break;
     case LETTER_ALIVE:
         handle_alive(s, letter);
@@ -520,15 +461,21 @@ static void handle(struct secondary *s, const struct letter *letter)
         handle_answer(s, letter);
         break;
     case LETTER_TERM:
-        if (letter->term > known_term(s))
-            feed(s, SECONDARY_EVENT_SUPERSEDED, "the peer owns a higher term");
+        if (letter->term > secondary_known_term(s))
+            secondary_feed(s, SECONDARY_EVENT_SUPERSEDED, "the peer owns a higher term");
+        break;
+    case LETTER_SWITCHOVER:
+        secondary_order_switchover(s);
+        break;
+    case LETTER_STEP:
+        secondary_handle_step(s, letter);
         break;
     case LETTER_FAILED:
         error_set(&s->failure, -ECONNREFUSED, "%s", letter->text);
         end_with(s, SECONDARY_END_FAILED);
         break;
     case LETTER_STOP:
-        note(s, false, "secondary.stopped", "stopped by the operator");
+        secondary_note(s, false, "secondary.stopped", "stopped by the operator");
         if (s->config.heartbeat)
             heartbeat_announce_stop(s->config.heartbeat);
         standby_say_goodbye(s->standby, "stopped by the operator");
@@ -553,8 +500,11 @@ int secondary_create(const struct secondary_config *config, struct secondary **o
     s->status.since = clock_now();
     s->recheck_at = INT64_MAX;
     pthread_mutex_init(&s->lock, NULL);
-    const struct standby_config standby = {
-        .machine = config->machine, .slab = config->slab, .event = on_standby_event, .context = s};
+    const struct standby_config standby = {.machine = config->machine,
+                                           .slab = config->slab,
+                                           .event = on_standby_event,
+                                           .switchover = on_switchover,
+                                           .context = s};
     const struct connector_config connector = {.uri = config->primary_uri,
                                                .session = s->config.session,
                                                .connected = on_connected,
@@ -575,6 +525,10 @@ int secondary_create(const struct secondary_config *config, struct secondary **o
         rc = standby_create(&standby, &s->standby, err);
     if (rc == 0)
         rc = connector_create(&connector, &s->connector, err);
+    if (rc == 0 && s->config.heritage.link)
+        rc = secondary_inherit(s, err);
+    section_set_destroy(&s->config.heritage.state);
+    link_destroy(&s->config.heritage.link);
     if (rc < 0) {
         secondary_destroy(&s);
         return rc;
@@ -608,7 +562,8 @@ enum secondary_end secondary_run(struct secondary *secondary, struct secondary_t
 {
     struct secondary *s = secondary;
     publish_local(s);
-    connector_go(s->connector, known_term(s));
+    if (!s->follows)
+        connector_go(s->connector, secondary_known_term(s));
     while (!s->ended) {
         struct letter letter;
         nsec_t deadline = clock_now() + BEAT_REFRESH;
@@ -619,7 +574,7 @@ enum secondary_end secondary_run(struct secondary *secondary, struct secondary_t
         else
             publish_local(s);
         if (clock_now() >= s->recheck_at)
-            recheck_doubt(s);
+            secondary_recheck_doubt(s);
     }
     *takeover = s->takeover;
     if (s->end == SECONDARY_END_FAILED && err)

@@ -26,17 +26,32 @@ struct secondary_config {
     struct term_store *terms; /* used on the role's thread only */
     struct arbiter *arbiter;
     struct heartbeat
-        *heartbeat;        /* NULL: none (tests): suspicion comes by secondary_suspect() only */
+        *heartbeat; /* NULL: none (tests): suspicion comes by secondary_suspect() only */
+    /* This host has just handed the guest over to the one behind `link`, and is its standby: see
+     * primary_take_handed(). Taken over in every case. link NULL: it looks for a primary. */
+    struct secondary_heritage {
+        struct link *link;
+        struct section_set *state;
+        epoch_t epoch;
+        term_t term; /* recorded */
+        uint64_t life;
+        uint64_t staging_cap;
+        uint64_t capabilities;
+        struct policy policy;
+    } heritage;
     nsec_t detection_time; /* data younger than this contradicts a heartbeat's silence */
     nsec_t arbiter_timeout;
 
     /* For the operator's log of events, on the role's thread. */
     void (*note)(void *context, bool warning, const char *kind, const char *text);
+    /* A switchover that was ordered here came to nothing. Role's thread. */
+    void (*switchover_failed)(void *context, const char *why);
     void *context;
 };
 
 enum secondary_end {
-    SECONDARY_END_PROMOTED, /* the machine holds the guest: run it, as a primary that is solo */
+    SECONDARY_END_PROMOTED, /* the machine holds the guest: run it, as a primary that is solo, or,
+                               with takeover.link, of which the old primary is the standby */
     SECONDARY_END_STOPPED,  /* by the operator, or the primary ended the guest */
     SECONDARY_END_FAILED,   /* can't be this primary's secondary, or promotion failed */
 };
@@ -54,6 +69,12 @@ struct secondary_takeover {
     nsec_t applied;
     nsec_t loaded;
     nsec_t network;
+    /* A planned switchover: */
+    struct link *link;    /* to the old primary; the caller's. NULL: it was a failover */
+    uint64_t staging_cap; /* of the old primary */
+    uint64_t capabilities;
+    term_t offered_term; /* of the link until now */
+    nsec_t stood_since;  /* the guest, clock_now() */
 };
 
 int secondary_create(const struct secondary_config *config, struct secondary **out,
@@ -74,6 +95,9 @@ void secondary_superseded(struct secondary *secondary, term_t term);
 void secondary_stop(struct secondary *secondary);
 /* An operator wants the guest here. -ENODATA with the reason when this side could not take over. */
 int secondary_failover(struct secondary *secondary, struct error *err);
+/* An operator wants the guest here, by agreement with the primary: secondary_run() ends with
+ * PROMOTED, or `switchover_failed` is called. */
+void secondary_switchover(struct secondary *secondary);
 
 struct secondary_status {
     enum secondary_state state;

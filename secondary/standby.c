@@ -210,7 +210,31 @@ static int end(struct standby *s, epoch_t epoch, const struct message_epoch_end 
     return rc;
 }
 
-static int receive_control(struct standby *s, const struct frame *frame, bool *goodbye,
+/* How the receiving ended. */
+struct ending {
+    bool goodbye;
+    bool closed;
+    bool handed; /* TAKE: the link lives */
+};
+
+static int switchover(struct standby *s, epoch_t epoch, const struct message_switchover *step,
+                      struct ending *ending, struct error *err)
+{
+    pthread_mutex_lock(&s->lock);
+    const bool whole = s->stats.promotable && s->stats.committed == epoch;
+    pthread_mutex_unlock(&s->lock);
+    const bool take = step->step == MESSAGE_SWITCHOVER_TAKE;
+    const bool known = take || step->step == MESSAGE_SWITCHOVER_PREPARE ||
+                       step->step == MESSAGE_SWITCHOVER_REFUSED;
+    if (!known || !s->config.switchover || (take && (!whole || stage_is_filling(s->stage))))
+        return error_set(err, -EPROTO, "the primary sent step %d of a switchover, which isn't due",
+                         (int)step->step);
+    ending->handed = take;
+    s->config.switchover(s->config.context, step);
+    return take ? 1 : 0;
+}
+
+static int receive_control(struct standby *s, const struct frame *frame, struct ending *ending,
                            struct error *err)
 {
     struct message m;
@@ -223,8 +247,10 @@ static int receive_control(struct standby *s, const struct frame *frame, bool *g
     case MESSAGE_EPOCH_END:
         return end(s, frame->epoch, &m.epoch_end, err);
     case MESSAGE_GOODBYE:
-        *goodbye = m.goodbye.final;
+        ending->goodbye = m.goodbye.final;
         return error_set(err, -EPIPE, "the primary said goodbye: %s", m.goodbye.text);
+    case MESSAGE_SWITCHOVER:
+        return switchover(s, frame->epoch, &m.switchover, ending, err);
     case MESSAGE_ALIVE: /* the frame itself was the message: stats.last_frame */
         return 0;
     default:
@@ -268,11 +294,12 @@ static int receive_bulk(struct standby *s, const struct frame *frame, struct err
     return 0;
 }
 
-static int receive_one(struct standby *s, bool *goodbye, bool *closed, struct error *err)
+/* 0, negative when the link is of no use any more, 1 when it is not ours to read any more. */
+static int receive_one(struct standby *s, struct ending *ending, struct error *err)
 {
     struct frame frame;
     int rc = link_receive_header(s->link, &frame, err);
-    *closed = rc == -EPIPE;
+    ending->closed = rc == -EPIPE;
     if (rc < 0)
         return rc;
     pthread_mutex_lock(&s->lock);
@@ -281,7 +308,7 @@ static int receive_one(struct standby *s, bool *goodbye, bool *closed, struct er
     if (frame.term != s->term)
         return error_set(err, -EPROTO, "the primary sent term %llu in term %llu",
                          (unsigned long long)frame.term, (unsigned long long)s->term);
-    return frame.type == FRAME_CONTROL ? receive_control(s, &frame, goodbye, err)
+    return frame.type == FRAME_CONTROL ? receive_control(s, &frame, ending, err)
                                        : receive_bulk(s, &frame, err);
 }
 
@@ -290,10 +317,11 @@ static void *receiver_main(void *context)
     struct standby *s = context;
     prompt_thread("standby");
     struct error err = {0};
-    bool goodbye = false;
-    bool closed = false;
-    while (receive_one(s, &goodbye, &closed, &err) == 0)
+    struct ending ending = {0};
+    while (receive_one(s, &ending, &err) == 0)
         ;
+    if (ending.handed)
+        return NULL;
     link_shutdown(s->link);
     pthread_mutex_lock(&s->lock);
     s->stats.following = false;
@@ -301,9 +329,9 @@ static void *receiver_main(void *context)
     s->stats.synchronising = false;
     pthread_mutex_unlock(&s->lock);
     s->config.event(s->config.context,
-                    goodbye  ? STANDBY_EVENT_GOODBYE
-                    : closed ? STANDBY_EVENT_CLOSED
-                             : STANDBY_EVENT_BROKEN,
+                    ending.goodbye  ? STANDBY_EVENT_GOODBYE
+                    : ending.closed ? STANDBY_EVENT_CLOSED
+                                    : STANDBY_EVENT_BROKEN,
                     &err);
     return NULL;
 }
@@ -354,15 +382,13 @@ void standby_destroy(struct standby **standby)
     *standby = NULL;
 }
 
-int standby_follow(struct standby *standby, struct link *link, term_t term, struct error *err)
+static int start_following(struct standby *standby, struct link *link, term_t term,
+                           struct error *err)
 {
     assert(!standby->link);
     standby->link = link;
     standby->term = term;
-    standby->last_begun = 0;
     stage_begin_link(standby->stage);
-    standby->synchronised = false;
-    standby->ready_told = false;
     pthread_mutex_lock(&standby->lock);
     standby->stats.following = true;
     pthread_mutex_unlock(&standby->lock);
@@ -370,6 +396,56 @@ int standby_follow(struct standby *standby, struct link *link, term_t term, stru
         return 0;
     link_destroy(&standby->link);
     return error_set(err, -EAGAIN, "standby: can't start a thread");
+}
+
+int standby_follow(struct standby *standby, struct link *link, term_t term, struct error *err)
+{
+    standby->last_begun = 0;
+    standby->synchronised = false;
+    standby->ready_told = false;
+    return start_following(standby, link, term, err);
+}
+
+int standby_follow_heir(struct standby *standby, struct link *link, term_t term,
+                        struct section_set *state, epoch_t epoch, const struct policy *policy,
+                        struct error *err)
+{
+    pthread_mutex_lock(&standby->lock);
+    section_set_destroy(&standby->state);
+    standby->state = state;
+    standby->state_at = clock_now();
+    standby->stats.committed = epoch;
+    standby->stats.applied = epoch;
+    standby->stats.promotable = true;
+    standby->stats.has_policy = true;
+    standby->stats.policy = *policy;
+    standby->stats.last_frame = clock_now();
+    pthread_mutex_unlock(&standby->lock);
+    standby->last_begun = epoch;
+    standby->synchronised = true;
+    standby->ready_told = true;
+    return start_following(standby, link, term, err);
+}
+
+struct link *standby_take_link(struct standby *standby)
+{
+    struct link *link = standby->link;
+    assert(link);
+    pthread_join(standby->receiver, NULL);
+    standby->link = NULL;
+    pthread_mutex_lock(&standby->lock);
+    standby->stats.following = false;
+    pthread_mutex_unlock(&standby->lock);
+    return link;
+}
+
+int standby_send_switchover(struct standby *standby, const struct message_switchover *step,
+                            struct error *err)
+{
+    const struct message message = {.kind = MESSAGE_SWITCHOVER, .switchover = *step};
+    if (!standby->link)
+        return error_set(err, -ENOTCONN, "not connected to the primary");
+    return message_send(standby->link, standby->term, 0, &message, err);
 }
 
 void standby_unfollow(struct standby *standby)

@@ -19,6 +19,7 @@
 #include "checkpoint/policy.h"
 #include "checkpoint/slab.h"
 #include "transport/link.h"
+#include "transport/message.h"
 
 struct standby;
 
@@ -35,6 +36,10 @@ struct standby_config {
     struct slab *slab;                 /* borrowed staging memory */
     /* On the receiving thread, without locks; must not call back into the standby. */
     void (*event)(void *context, enum standby_event event, const struct error *why);
+    /* Likewise: REFUSED, PREPARE or TAKE of a planned switchover (docs/protocol.md); NULL: none is
+     * taken part in. After TAKE, which is of the committed epoch, nothing more is received: the
+     * link waits for standby_take_link(). */
+    void (*switchover)(void *context, const struct message_switchover *step);
     void *context;
 };
 
@@ -69,6 +74,20 @@ void standby_destroy(struct standby **standby);
 /* Follows the primary behind this link, whose handshake is done, in `term`. Takes over the link in
  * every case. The link before must be gone: see standby_unfollow(). */
 int standby_follow(struct standby *standby, struct link *link, term_t term, struct error *err);
+
+/* Follows a host that has just taken the guest over from this one: memory holds it at the end of
+ * `epoch`, and `state` (taken over in every case) is what was saved there. Promotable at once;
+ * expects the epochs after it without a synchronisation. */
+int standby_follow_heir(struct standby *standby, struct link *link, term_t term,
+                        struct section_set *state, epoch_t epoch, const struct policy *policy,
+                        struct error *err);
+
+/* The link on which TAKE came, alive; it is the caller's. */
+struct link *standby_take_link(struct standby *standby);
+
+/* Sends a step to the primary. -ENOTCONN without a link. */
+int standby_send_switchover(struct standby *standby, const struct message_switchover *step,
+                            struct error *err);
 
 /* Closes the link, waits for its thread, drops the unfinished epoch. No event comes afterwards.
  * Idempotent. */

@@ -25,6 +25,12 @@ static void fake_failover(void *context, control_token_t token)
     pthread_mutex_unlock(&f->lock);
 }
 
+static void fake_switchover(void *context, control_token_t token)
+{
+    struct control_fixture *f = context;
+    control_server_complete(f->server, token, 0, "the guest runs on the other host");
+}
+
 static void fake_stop(void *context, control_token_t token)
 {
     struct control_fixture *f = context;
@@ -74,6 +80,7 @@ static void fake_set_policy(void *context, control_token_t token,
 static const struct control_ops fake_ops = {
     .status = fake_status,
     .failover = fake_failover,
+    .switchover = fake_switchover,
     .stop = fake_stop,
     .grant = fake_grant,
     .deny = fake_deny,

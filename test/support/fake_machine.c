@@ -219,6 +219,11 @@ static int fake_output_open(void *machine, struct error *err)
     return 0;
 }
 
+static void fake_output_close(void *machine)
+{
+    (void)machine;
+}
+
 static void fake_announce(void *machine)
 {
     (void)machine;
@@ -249,6 +254,7 @@ struct checkpoint_machine fake_machine_ops(struct fake_machine *machine)
         .load = fake_load,
         .output_to = fake_output_to,
         .output_open = fake_output_open,
+        .output_close = fake_output_close,
         .announce = fake_announce,
         .emit = fake_emit,
     };

@@ -14,15 +14,16 @@ struct row {
 
 /* ---- primary ---- */
 
-static const char primary_letters[] = "wspaof"; /* o: SOLO, output is open */
+static const char primary_letters[] = "wspaofrhd"; /* o: SOLO, output is open; r: PREPARING */
 
 /* Columns: CONNECTED COMMITTED LOST_HELD LOST_NEW LOST_OPEN SUSPECT WAITED GRANTED REFUSED
- * UNANSWERED SUPERSEDED */
+ * UNANSWERED SUPERSEDED ORDERED PREPARED RESERVED GIVEN_UP OVERDUE TAKEN */
 static const struct row primary_rows[] = {
-    {'w', "s----wa---f"}, {'s', "spawoss---f"}, {'p', "ppa--pp---f"},
-    {'a', "s----aaofaf"}, {'o', "s----oo---f"}, {'f', "fffffff---f"},
+    {'w', "s----wa---f------"}, {'s', "spawoss---f------"}, {'p', "ppa--pp---fr-----"},
+    {'a', "s----aaofaf------"}, {'o', "s----oo---f------"}, {'f', "fffffff---f-----f"},
+    {'r', "rra--rr-fpf-rhp--"}, {'h', "hha--hh---f---phd"}, {'d', "d----dd---d------"},
 };
-_Static_assert(PRIMARY_EVENT_COUNT == 11 && SECONDARY_EVENT_COUNT == 12, "a column for each event");
+_Static_assert(PRIMARY_EVENT_COUNT == 17 && SECONDARY_EVENT_COUNT == 13, "a column for each event");
 
 static void the_primarys_table_is_this(void)
 {
@@ -59,18 +60,30 @@ static void the_primarys_actions_fit_its_states(void)
             CU_ASSERT_TRUE(s != PRIMARY_FENCED || step.state == PRIMARY_FENCED);
             CU_ASSERT_TRUE(!enters || step.state != PRIMARY_SOLO || v == PRIMARY_EVENT_GRANTED ||
                            v == PRIMARY_EVENT_LOST_OPEN);
-            CU_ASSERT_TRUE(!answer || !step.legal || s == PRIMARY_ASKING);
-            /* A question is open exactly while ASKING. */
+            CU_ASSERT_TRUE(!answer || !step.legal || s == PRIMARY_ASKING ||
+                           (s == PRIMARY_PREPARING && v != PRIMARY_EVENT_GRANTED));
+            /* The guest leaves from HANDING only, into which only a term set aside leads; and what
+             * comes out of it without the guest being taken lets it go on. */
+            CU_ASSERT_EQUAL(enters && step.state == PRIMARY_HANDED,
+                            s == PRIMARY_HANDING && v == PRIMARY_EVENT_TAKEN);
+            CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_OFFER), enters && step.state == PRIMARY_HANDING);
+            CU_ASSERT_TRUE(!enters || step.state != PRIMARY_HANDING || v == PRIMARY_EVENT_RESERVED);
+            CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_GO_ON), s == PRIMARY_HANDING && enters &&
+                                                              step.state != PRIMARY_HANDED &&
+                                                              step.state != PRIMARY_FENCED);
+            /* A question for going on alone is open exactly while ASKING. */
             CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_ASK),
                             step.state == PRIMARY_ASKING &&
                                 (enters || v == PRIMARY_EVENT_UNANSWERED) && step.legal);
             CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_CANCEL),
-                            s == PRIMARY_ASKING && enters && !answer);
+                            (s == PRIMARY_ASKING || s == PRIMARY_PREPARING) && enters && !answer &&
+                                v != PRIMARY_EVENT_RESERVED);
             /* A visitor is taken in or turned away, and nobody else is. */
             CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_PROTECT) + HAS(step, PRIMARY_ACT_TURN_AWAY),
                             v == PRIMARY_EVENT_CONNECTED);
             CU_ASSERT_TRUE(v == PRIMARY_EVENT_COMMITTED || !enters ||
-                           step.state != PRIMARY_PROTECTED);
+                           step.state != PRIMARY_PROTECTED || s == PRIMARY_PREPARING ||
+                           s == PRIMARY_HANDING);
         }
 }
 
@@ -116,10 +129,10 @@ static void a_primary_never_believes_wrongly_that_output_is_open_or_held(void)
 static const char secondary_letters[] = "csroap";
 
 /* Columns: CONNECTED COMMITTED RESYNC LOST SUSPECT ALIVE WELL FAILOVER GRANTED REFUSED UNANSWERED
- * SUPERSEDED */
+ * SUPERSEDED HANDED */
 static const struct row secondary_rows[] = {
-    {'c', "scccccc----c"}, {'s', "-rscsss----c"}, {'r', "-rsoarra---c"},
-    {'o', "s--oaooa---c"}, {'a', "sasaaorapcac"}, {'p', "-p-ppppp----"},
+    {'c', "scccccc----c-"}, {'s', "-rscsss----c-"}, {'r', "-rsoarra---cp"},
+    {'o', "s--oaooa---c-"}, {'a', "sasaaorapcacp"}, {'p', "-p-ppppp-----"},
 };
 
 static void the_secondarys_table_is_this(void)
@@ -158,9 +171,12 @@ static void the_secondarys_actions_fit_its_states(void)
             const bool enters = step.state != s;
             /* P2: suspicion authorises nobody. */
             CU_ASSERT_EQUAL(HAS(step, SECONDARY_ACT_PROMOTE),
-                            step.legal && v == SECONDARY_EVENT_GRANTED);
+                            step.legal &&
+                                (v == SECONDARY_EVENT_GRANTED || v == SECONDARY_EVENT_HANDED));
             CU_ASSERT_EQUAL(enters && step.state == SECONDARY_PROMOTING,
-                            s == SECONDARY_ASKING && v == SECONDARY_EVENT_GRANTED);
+                            (s == SECONDARY_ASKING && v == SECONDARY_EVENT_GRANTED) ||
+                                ((s == SECONDARY_READY || s == SECONDARY_ASKING) &&
+                                 v == SECONDARY_EVENT_HANDED));
             CU_ASSERT_TRUE(!answer || !step.legal || s == SECONDARY_ASKING);
             /* P3: only a whole state is ever asked for, and only a commit makes one. */
             CU_ASSERT_TRUE(holds_a_state(s) || !holds_a_state(step.state) ||

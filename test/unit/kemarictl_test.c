@@ -273,8 +273,9 @@ static void a_wrong_command_line_exits_with_2(void)
 
 static void help_is_everywhere(void)
 {
-    static const char *const verbs[] = {"status", "failover", "stop", "events",  "grant",
-                                        "deny",   "dump",     "list", "version", "policy"};
+    static const char *const verbs[] = {"status",  "failover", "stop",      "events",
+                                        "grant",   "deny",     "dump",      "list",
+                                        "version", "policy",   "switchover"};
     char *out, *err;
     char *manual = read_whole(SOURCE_DIR "/docs/man/kemarictl.1");
     CU_ASSERT_EQUAL(run("--help", &out, &err), 0);
