@@ -141,16 +141,19 @@ static void learn_size(uint8_t *known, size_t size)
     *known = (uint8_t)(*known + step / 4 + (step > 0) - (step < 0));
 }
 
-static void learn_time(double *known, nsec_t sample)
+/* A thread that lost its processor in the middle says nothing of the method: better is believed
+ * sooner than worse, and never much worse at once. */
+static void learn_time(double *known, nsec_t took)
 {
-    *known += ((double)sample - *known) / 16;
+    const double sample = (double)took < 4 * *known ? (double)took : 4 * *known;
+    *known += (sample - *known) / (sample < *known ? 4 : 64);
 }
 
 /* Does a method that takes `ns` and leaves about `size` bytes beat sending the page as it is? */
 static bool beats_raw(const struct page_encoder *e, double ns, size_t size)
 {
     if (e->mode != PAGE_ENCODER_AUTO)
-        return size < PAGE_BODY_MAX;
+        return true;
     const double per_byte = link_cost_per_byte(&e->cost);
     return ns + (double)size * per_byte < (double)PAGE_SIZE * per_byte;
 }
@@ -158,9 +161,11 @@ static bool beats_raw(const struct page_encoder *e, double ns, size_t size)
 static bool worth_trying(const struct page_encoder *e, double ns, uint8_t size, uint8_t *passed,
                          unsigned every)
 {
-    if (e->mode != PAGE_ENCODER_AUTO || beats_raw(e, ns, (size_t)size * SIZE_UNIT))
-        return true;
-    return ++*passed % every == 0;
+    if (beats_raw(e, ns, (size_t)size * SIZE_UNIT))
+        *passed = 0;
+    else if (++*passed % every)
+        return false;
+    return true;
 }
 
 /* ---- methods; each leaves the body behind bodies_used, its size prefix included ---- */
@@ -264,7 +269,7 @@ static enum page_encoding encode_page(struct page_encoder *e, gfn_t gfn, const u
         page_cache_drop(e->cache, gfn);
         return pack(e, region, page, size);
     }
-    const bool timed = e->pages % TIMED_EVERY == 0;
+    const bool timed = e->pages % TIMED_EVERY == 0 || region->delta_passed;
     const nsec_t start = timed ? clock_now() : 0;
     uint8_t *version = page_cache_version(e->cache, gfn);
     if (!version)
