@@ -36,6 +36,8 @@ struct disk_request {
     size_t mode_size;
     bool mode_flag;
 
+    struct disk_request *watch_next; /* the watch's, while it keeps the request */
+
     /* the volume's */
     struct disk_volume *volume;
     struct disk_request *prev, *next;

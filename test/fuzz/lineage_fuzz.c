@@ -21,10 +21,14 @@ static bool check(const uint8_t *bytes, size_t size, struct lineage *out)
     return true;
 }
 
+/* Name and padding are made right, too. */
 static bool check_with_checksum(const uint8_t *data, struct lineage *out)
 {
     uint8_t bytes[LINEAGE_SIZE];
     memcpy(bytes, data, LINEAGE_SIZE);
+    memcpy(bytes, "KMRIdmap\1\0\0\0\20\0\0\0web", 19);
+    memset(bytes + 19, 0, 61);
+    memset(bytes + 305, 0, LINEAGE_SIZE - 8 - 305);
     const uint64_t sum = XXH3_64bits(bytes, LINEAGE_SIZE - 8);
     for (unsigned i = 0; i < 8; i++)
         bytes[LINEAGE_SIZE - 8 + i] = (uint8_t)(sum >> (8 * i));
