@@ -1,8 +1,8 @@
 /* What a byte costs on the link, learnt from what was sent: the measure that an encoding has to
  * beat.
  *
- * Two views of one link. A send that blocks shows the rate at which the link takes bytes; a small
- * epoch disappears in a socket buffer and shows nothing of that, so the time to its acknowledgement
+ * Two views of one link. A send shows what its bytes cost at this end, and if it blocks the rate at
+ * which the link takes them; a small epoch disappears in a socket buffer and shows nothing of that, so the time to its acknowledgement
  * counts too, less what an acknowledgement takes when hardly anything was sent. The dearer view is
  * right.
  *

@@ -467,13 +467,13 @@ static void a_link_costs_what_its_dearer_view_says(void)
     CU_ASSERT(link_cost_per_byte(&cost) > 7 && link_cost_per_byte(&cost) < 9);
     link_cost_sent(&cost, 100, SEC(1)); /* too little to tell */
     CU_ASSERT(link_cost_per_byte(&cost) > 7);
-    link_cost_sent(&cost, 100000, 100000 * 2);
+    link_cost_sent(&cost, 100000, 100000);
     CU_ASSERT(link_cost_per_byte(&cost) > 1.9 && link_cost_per_byte(&cost) < 2.1);
     link_cost_acknowledged(&cost, 1000, USEC(200)); /* a small epoch takes so long */
     link_cost_acknowledged(&cost, 100000, USEC(200) + 100000 * 5);
     CU_ASSERT(link_cost_per_byte(&cost) > 4.9 && link_cost_per_byte(&cost) < 5.1);
     for (unsigned i = 0; i < 100; i++) { /* it became better */
-        link_cost_sent(&cost, 100000, 100000 / 2);
+        link_cost_sent(&cost, 100000, 100000 / 4);
         link_cost_acknowledged(&cost, 100000, USEC(200));
     }
     CU_ASSERT(link_cost_per_byte(&cost) > 0.4 && link_cost_per_byte(&cost) < 0.6);
