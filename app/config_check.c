@@ -196,20 +196,6 @@ static int check_devices(const struct check *check)
     return 0;
 }
 
-/* A writable disk needs replicated or shared storage behind it, or a failover would find it at
- * another moment than memory. */
-static int check_pair_disks(const struct check *check)
-{
-    const struct config *config = check->config;
-    for (unsigned i = 0; i < config->disk_count; i++)
-        if (!config->disks[i].read_only)
-            return FAIL(check, disks, i, -ENOTSUP,
-                        "%s: a writable disk can't be protected yet, write \"%s,read-only\" or run "
-                        "without listen and peer",
-                        config->disks[i].path, config->disks[i].path);
-    return 0;
-}
-
 /* Both hosts of a pair need the same things, since either may become the other: the secondary calls
  * the primary at its `listen`. Without both addresses a primary runs alone, on purpose. */
 static int check_pair(const struct check *check)
@@ -239,7 +225,7 @@ static int check_pair(const struct check *check)
         return FAIL(check, paths, 0, -EINVAL,
                     "this option is needed in a pair, without a heartbeat a silent host is never "
                     "noticed");
-    return check_pair_disks(check);
+    return 0;
 }
 
 static int check_heartbeat(const struct check *check)

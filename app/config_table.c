@@ -70,8 +70,8 @@ const struct config_option config_options[] = {
              "VM's name and N, equal on both hosts"},
     {"machine", "disk", "disk", CONFIG_KIND_DISK, AT(disks), .instances = CONFIG_DISKS_MAX,
      COUNT(disk_count), .placeholder = "PATH[,read-only]",
-     .help = "Disk number N, a raw image or a block device; in a pair read-only, since writable "
-             "disks can't be protected yet"},
+     .help = "Disk number N, a raw image or a block device. In a pair a writable disk is replicated: "
+             "each host has its own image of the same size"},
 
     {"replication", "listen", "listen", CONFIG_KIND_ADDRESS, AT(listen),
      .placeholder = "tcp://HOST:PORT",

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/blk_volume.h"
+#include "app/kvm_disks.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "dirtylog/dirtylog.h"
@@ -212,7 +214,8 @@ struct checkpoint_machine kvm_machine_ops(struct kvm_machine *machine)
         .announce = announce,
         .emit = emit,
     };
-    return (struct checkpoint_machine){.ops = &ops, .context = machine};
+    return (struct checkpoint_machine){
+        .ops = &ops, .context = machine, .disks = kvm_disks_ops(machine->config.disks)};
 }
 
 /* ---- life ---- */
@@ -235,6 +238,9 @@ int kvm_machine_create(const struct kvm_machine_config *config, struct kvm_machi
         machine.memory = m->memory;
         machine.output = &output;
         machine.output_context = m;
+        machine.disk_count = config->disks ? disk_store_count(config->disks) : 0;
+        for (unsigned i = 0; i < machine.disk_count; i++)
+            machine.disks[i] = blk_volume_backend(disk_store_volume(config->disks, i));
         rc = machine_create(&machine, &m->machine, err);
     }
     if (rc == 0)

@@ -7,6 +7,7 @@
 #define KEMARI_APP_KVM_MACHINE_H
 
 #include "checkpoint/machine_ops.h"
+#include "disk/store.h"
 #include "vmm/machine.h"
 
 #define KVM_MACHINE_PORT_CONSOLE 0x100u
@@ -14,8 +15,9 @@
 struct kvm_machine;
 
 struct kvm_machine_config {
-    /* `memory`, `output` and `output_context` are set by the adapter. */
+    /* `memory`, `output`, `output_context` and the disks are set by the adapter. */
     struct machine_config machine;
+    struct disk_store *disks; /* borrowed, outlives the machine; NULL: none */
     struct gmem_config memory;
     /* Opens the way out of network `index`: a non-blocking descriptor that takes and gives whole
      * frames with their virtio-net header (tap_open(), or a socket in tests), or -errno. */

@@ -87,23 +87,39 @@ static bool is_pair(const struct config *config)
     return config->listen.text != NULL;
 }
 
+/* The writable disks of a pair are replicated; one that stands alone has nobody to send them to. */
+static int build_disks(struct node *node, struct error *err)
+{
+    const struct config *c = node->config;
+    struct disk_store_config config = {
+        .count = c->disk_count, .event = node_disk_event, .context = node};
+    for (unsigned i = 0; i < c->disk_count; i++)
+        config.disks[i] = (struct disk_store_disk){
+            .path = c->disks[i].path,
+            .read_only = c->disks[i].read_only,
+            .protection = is_pair(c) && !c->disks[i].read_only ? DISK_REPLICATED : DISK_PLAIN};
+    return disk_store_open(&config, &node->disks, err);
+}
+
 static int build_machine(struct node *node, struct error *err)
 {
     const struct config *c = node->config;
     int rc = open_console(node, err);
+    if (rc == 0)
+        rc = build_disks(node, err);
     if (rc < 0)
         return rc;
     struct kvm_machine_config config = {
         .machine = {.boot = {.kernel = c->kernel, .initrd = c->initrd, .command_line = c->cmdline},
                     .vcpus = c->vcpus,
                     .net_count = c->net_count,
-                    .disk_count = c->disk_count,
                     .virtio_console = c->virtio_console,
                     .rng = c->rng},
         /* A standby's memory is resident before it is needed. */
         .memory = {.size = c->memory,
                    .huge_pages = c->huge_pages,
                    .prefault = c->role == CONFIG_ROLE_SECONDARY},
+        .disks = node->disks,
         .open_network = open_network,
         .console_fd = node->console_fd,
         .console_free = c->serial == CONFIG_SERIAL_FREE,
@@ -112,9 +128,6 @@ static int build_machine(struct node *node, struct error *err)
     };
     for (unsigned i = 0; i < c->net_count; i++)
         memcpy(config.machine.nets[i].mac, c->nets[i].mac, sizeof(c->nets[i].mac));
-    for (unsigned i = 0; i < c->disk_count; i++)
-        config.machine.disks[i] = (struct machine_disk_config){.path = c->disks[i].path,
-                                                               .read_only = c->disks[i].read_only};
     rc = kvm_machine_create(&config, &node->machine, err);
     if (rc < 0)
         return rc;
@@ -335,6 +348,7 @@ void node_destroy(struct node **node)
     term_store_close(&n->terms);
     slab_destroy(&n->slab);
     kvm_machine_destroy(&n->machine);
+    disk_store_close(&n->disks);
     for (size_t i = 0; i < ARRAY_SIZE(n->signals); i++)
         if (n->signals[i])
             event_free(n->signals[i]);

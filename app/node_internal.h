@@ -8,6 +8,7 @@
 #include "app/kvm_machine.h"
 #include "app/node.h"
 #include "control/server.h"
+#include "disk/store.h"
 #include "primary/primary.h"
 #include "secondary/secondary.h"
 
@@ -28,6 +29,7 @@ struct node {
     nsec_t started;
     int console_fd;
     bool console_fd_owned;
+    struct disk_store *disks;
     struct kvm_machine *machine;
     struct checkpoint_machine ops;
     struct slab *slab;
@@ -91,6 +93,8 @@ struct node {
 void *node_role_main(void *context); /* of the role's thread; context is the node */
 extern const struct heartbeat_ops node_heartbeat_ops; /* owner is the node */
 void node_machine_event(void *context, enum machine_event event, const char *detail);
+/* Of the disks: any thread. */
+void node_disk_event(void *context, enum disk_store_event event, const char *text);
 void node_note(void *context, bool warning, const char *kind, const char *text);
 /* What a primary on this node is made of; app/node_role.c changes it for a promotion. */
 struct primary_config node_primary_config(struct node *node);

@@ -100,6 +100,16 @@ void node_machine_event(void *context, enum machine_event event, const char *det
     pthread_mutex_unlock(&node->lock);
 }
 
+void node_disk_event(void *context, enum disk_store_event event, const char *text)
+{
+    static const char *const kinds[] = {
+        [DISK_STORE_LOCAL_ERROR] = "disk.error",
+        [DISK_STORE_REPLICA_FAILED] = "disk.replica-failed",
+    };
+    log_error("app", "%s", text);
+    node_note(context, true, kinds[event], text);
+}
+
 static void on_suspect(void *owner, enum detector_reason reason, nsec_t at)
 {
     struct node *node = owner;

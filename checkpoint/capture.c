@@ -12,6 +12,9 @@
 /* About what a core's own cache keeps until the sender reads it. */
 #define NEAR_PAGES 256
 
+/* Of one disk frame, record headers and data. */
+#define DISK_PARTS 512
+
 struct capture *capture_create(size_t max_chunks)
 {
     struct capture *capture = calloc(1, sizeof(*capture));
@@ -32,7 +35,7 @@ void capture_destroy(struct capture **capture)
     struct capture *c = *capture;
     if (!c)
         return;
-    assert(c->chunk_count == 0);
+    assert(c->chunk_count == 0 && !c->disk_batch);
     section_set_destroy(&c->state);
     free(c->gfns);
     free(c->chunks);
@@ -136,6 +139,28 @@ int capture_send_state(const struct capture *capture, struct state_encoder *enco
         sent_bytes += part.iov_len;
     }
     return 0;
+}
+
+int capture_send_disk_parts(const struct iovec *parts, int count, struct link *link, term_t term,
+                            epoch_t epoch, struct epoch_digest *digest, struct capture_sent *sent,
+                            struct error *err)
+{
+    struct frame frame = {.type = FRAME_DISK, .term = term, .epoch = epoch};
+    const int rc = send_bulk(link, &frame, parts, count, digest, sent, err);
+    sent->disk_bytes += rc == 0 ? frame.size : 0;
+    return rc;
+}
+
+int capture_send_disks(const struct checkpoint_disks *disks, void *batch, struct link *link,
+                       term_t term, epoch_t epoch, struct epoch_digest *digest,
+                       struct capture_sent *sent, struct error *err)
+{
+    struct iovec parts[DISK_PARTS];
+    int count = 0, rc = 0;
+    while (batch && rc == 0 &&
+           (count = disks->ops->payload(disks->context, batch, parts, DISK_PARTS)) > 0)
+        rc = capture_send_disk_parts(parts, count, link, term, epoch, digest, sent, err);
+    return rc;
 }
 
 void capture_give_back(const struct capture *capture, const struct gmem *memory,

@@ -7,6 +7,7 @@
 #define KEMARI_CHECKPOINT_CAPTURE_H
 
 #include "base/section.h"
+#include "checkpoint/disk_ops.h"
 #include "checkpoint/epoch_digest.h"
 #include "checkpoint/page_encoder.h"
 #include "checkpoint/slab.h"
@@ -19,6 +20,7 @@ struct capture {
     epoch_t epoch;
     nsec_t cut_at;             /* clock_now() when the guest was parked for it */
     struct section_set *state; /* empty for a full synchronisation */
+    void *disk_batch;          /* of the machine's disks; NULL: nothing was written */
     gfn_t *gfns;               /* page_count of them, ascending */
     size_t page_count;
     size_t page_capacity;
@@ -31,8 +33,9 @@ struct capture_sent {
     uint64_t pages;
     uint64_t zero_pages;
     uint64_t frames;
-    uint64_t bytes; /* of payloads */
-    nsec_t sending; /* in the link, the rest is encoding */
+    uint64_t bytes;      /* of payloads */
+    uint64_t disk_bytes; /* of them, of disk frames */
+    nsec_t sending;      /* in the link, the rest is encoding */
 };
 
 /* Room for captures of up to `max_chunks` chunks. NULL when out of memory. */
@@ -59,6 +62,15 @@ int capture_send_pages(const struct capture *capture, struct page_encoder *encod
 int capture_send_state(const struct capture *capture, struct state_encoder *encoder,
                        struct link *link, term_t term, struct epoch_digest *digest,
                        struct capture_sent *sent, uint64_t *state_bytes, struct error *err);
+
+/* Sends all payloads of a batch of disk writes the same way. */
+int capture_send_disks(const struct checkpoint_disks *disks, void *batch, struct link *link,
+                       term_t term, epoch_t epoch, struct epoch_digest *digest,
+                       struct capture_sent *sent, struct error *err);
+/* One payload. */
+int capture_send_disk_parts(const struct iovec *parts, int count, struct link *link, term_t term,
+                            epoch_t epoch, struct epoch_digest *digest, struct capture_sent *sent,
+                            struct error *err);
 
 /* Gives the pages back to a dirty set: the epoch was aborted (DESIGN §4). */
 void capture_give_back(const struct capture *capture, const struct gmem *memory,

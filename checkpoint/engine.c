@@ -252,6 +252,13 @@ static bool adopt_link(struct engine *e)
     return false;
 }
 
+static void stop_disks(struct engine *e)
+{
+    if (e->disks_started)
+        e->disks.ops->stop(e->disks.context);
+    e->disks_started = false;
+}
+
 /* The standby is the primary now: the link goes to whoever follows it. */
 static void hand_over_link(struct engine *e)
 {
@@ -259,6 +266,7 @@ static void hand_over_link(struct engine *e)
     if (e->tracking)
         e->ops->dirty_stop(e->machine);
     e->tracking = false;
+    stop_disks(e); /* what ended after the last cut is under way in its state: done again there */
     pthread_mutex_lock(&e->lock);
     assert(e->flight_count == 0);
     e->handover.link = e->link;
@@ -282,6 +290,10 @@ static void close_link(struct engine *e, bool receiver_runs)
     if (e->tracking)
         e->ops->dirty_stop(e->machine);
     e->tracking = false;
+    /* The receiver has ended: nobody else touches what is in flight. */
+    for (size_t i = 0; i < e->flight_count; i++)
+        engine_end_disks(e, e->flight[i].capture, CHECKPOINT_DISK_ABORTED);
+    stop_disks(e);
 
     pthread_mutex_lock(&e->lock);
     e->link = NULL;
@@ -307,6 +319,21 @@ static void close_link(struct engine *e, bool receiver_runs)
 
 /* ---- the thread ---- */
 
+static void wake(void *context)
+{
+    struct engine *e = context;
+    pthread_mutex_lock(&e->lock);
+    engine_signal(e);
+    pthread_mutex_unlock(&e->lock);
+}
+
+int engine_start_disks(struct engine *e, struct error *err)
+{
+    const int rc = e->disks.ops ? e->disks.ops->start(e->disks.context, wake, e, err) : 0;
+    e->disks_started = rc == 0 && e->disks.ops;
+    return rc;
+}
+
 /* Everything dirty, copied while the guest runs, then the first epoch with state. */
 static int bring_up(struct engine *e, struct error *err)
 {
@@ -314,13 +341,16 @@ static int bring_up(struct engine *e, struct error *err)
     if (rc < 0)
         return rc;
     e->tracking = true;
+    rc = engine_start_disks(e, err);
+    if (rc < 0)
+        return rc;
     dirty_set_fill(&e->pending);
     pthread_mutex_lock(&e->lock);
     e->stats.sync_done_pages = 0;
     e->stats.sync_total_pages = e->pending.page_count;
     e->stats.sync_started = clock_now();
     pthread_mutex_unlock(&e->lock);
-    rc = engine_synchronise(e, err);
+    rc = engine_synchronise(e, e->disks_started, err);
     return rc < 0 ? rc : engine_cut_and_send(e, POLICY_TRIGGER_REQUEST, err);
 }
 
@@ -367,6 +397,7 @@ static nsec_t replicate_step(struct engine *e, struct error *err)
         if (rc < 0)
             return rc;
     }
+    const bool disks_press = e->disks_started && e->disks.ops->pressing(e->disks.context);
     pthread_mutex_lock(&e->lock);
     const struct policy_input input = {
         .now = now,
@@ -374,7 +405,7 @@ static nsec_t replicate_step(struct engine *e, struct error *err)
         .output_since = outbox_waiting_since(e->outbox),
         .in_flight = (unsigned)e->flight_count,
         .dirty = e->pending_count,
-        .requested = e->want_checkpoint,
+        .requested = e->want_checkpoint || disks_press,
     };
     adopt_policy(e);
     const bool halted = e->halted;
@@ -497,14 +528,6 @@ static void *engine_main(void *context)
 
 /* ---- the interface ---- */
 
-static void wake(void *context)
-{
-    struct engine *e = context;
-    pthread_mutex_lock(&e->lock);
-    engine_signal(e);
-    pthread_mutex_unlock(&e->lock);
-}
-
 static void emit(void *context, uint32_t port, const uint8_t *data, size_t size)
 {
     const struct engine *e = context;
@@ -547,6 +570,7 @@ int engine_create(const struct engine_config *config, struct engine **out, struc
     e->ops = config->machine.ops;
     e->machine = config->machine.context;
     e->memory = e->ops->memory(e->machine);
+    e->disks = config->machine.disks;
     e->policy = config->policy;
     e->next_epoch = config->first_epoch;
     e->parked = true;

@@ -85,7 +85,8 @@ struct engine_stats {
     uint64_t epochs_aborted;
     uint64_t pages_sent;
     uint64_t zero_pages;
-    uint64_t bytes_sent;  /* payloads of pages and state */
+    uint64_t bytes_sent; /* payloads of pages, state and disk writes */
+    uint64_t disk_bytes_sent;
     uint64_t epoch_bytes; /* of bytes_sent, those of epochs with state: what dirty_total took */
     uint64_t dirty_total; /* pages of all committed or sent epochs */
     uint64_t dirty_last;

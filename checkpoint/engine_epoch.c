@@ -66,12 +66,14 @@ int engine_send_end(struct engine *e, epoch_t epoch, const struct capture_sent *
                                         .zero_pages = sent->zero_pages,
                                         .frames = sent->frames,
                                         .bytes = sent->bytes,
-                                        .state_bytes = state_bytes}};
+                                        .state_bytes = state_bytes,
+                                        .disk_bytes = sent->disk_bytes}};
     epoch_digest_result(e->digest, end.epoch_end.digest);
     pthread_mutex_lock(&e->lock);
     e->stats.pages_sent += sent->pages;
     e->stats.zero_pages += sent->zero_pages;
     e->stats.bytes_sent += sent->bytes;
+    e->stats.disk_bytes_sent += sent->disk_bytes;
     e->stats.encodings = *page_encoder_stats(e->encoder);
     struct in_flight *flight = &e->flight[e->flight_count - 1];
     if (flight->commits)
@@ -121,7 +123,7 @@ static int overflow(struct engine *e, struct error *err)
     pthread_mutex_unlock(&e->lock);
     log_warning("checkpoint", "%llu dirty pages are more than the staging memory takes",
                 (unsigned long long)e->pending_count);
-    return engine_synchronise(e, err);
+    return engine_synchronise(e, false, err);
 }
 
 /* With the guest parked: everything the epoch needs, in order of cost to redo. */
@@ -163,6 +165,10 @@ static int cut(struct engine *e, struct capture **out, struct error *err)
         pthread_mutex_unlock(&e->lock);
         return rc;
     }
+    /* After the state, and last, since it can't fail: a write that ends between the two is in the
+     * log and not in the state, and is done again by whoever loads it. */
+    if (e->disks.ops)
+        capture->disk_batch = e->disks.ops->take(e->disks.context);
     dirty_set_clear(&e->pending);
     e->pending_count = 0;
     engine_push_flight(e, capture, true);
@@ -187,6 +193,13 @@ static void weigh_link(struct engine *e)
         link_cost_acknowledged(page_encoder_link_cost(e->encoder), bytes, took);
 }
 
+void engine_end_disks(struct engine *e, struct capture *capture, enum checkpoint_disk_end end)
+{
+    if (capture->disk_batch)
+        e->disks.ops->release(e->disks.context, capture->disk_batch, end);
+    capture->disk_batch = NULL;
+}
+
 static int send_epoch(struct engine *e, const struct capture *capture, struct error *err)
 {
     struct capture_sent sent = {0};
@@ -196,6 +209,9 @@ static int send_epoch(struct engine *e, const struct capture *capture, struct er
     if (rc == 0)
         rc =
             capture_send_pages(capture, e->encoder, false, e->link, e->term, e->digest, &sent, err);
+    if (rc == 0)
+        rc = capture_send_disks(&e->disks, capture->disk_batch, e->link, e->term, capture->epoch,
+                                e->digest, &sent, err);
     if (rc == 0)
         rc = capture_send_state(capture, e->state_encoder, e->link, e->term, e->digest, &sent,
                                 &state_bytes, err);
@@ -292,6 +308,7 @@ int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err)
     /* P1: the standby holds epoch `epoch` complete, verified and loadable; now, and only now. */
     if (oldest.commits)
         release(e, epoch, oldest.capture->cut_at);
+    engine_end_disks(e, oldest.capture, CHECKPOINT_DISK_COMMITTED);
     capture_recycle(oldest.capture, e->config.slab);
 
     pthread_mutex_lock(&e->lock);

@@ -180,7 +180,7 @@ static int track_from_here(struct engine *e, struct error *err)
     rc = engine_collect(e, err);
     dirty_set_clear(&e->pending);
     e->pending_count = 0;
-    return rc;
+    return rc < 0 ? rc : engine_start_disks(e, err); /* the images are equal, too */
 }
 
 int engine_inherit(struct engine *e, const struct engine_heritage *heritage, struct error *err)

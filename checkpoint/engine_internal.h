@@ -25,6 +25,7 @@ struct engine {
     const struct checkpoint_machine_ops *ops;
     void *machine;
     struct gmem *memory;
+    struct checkpoint_disks disks;
     struct outbox *outbox;
     pthread_t thread;
     bool thread_started;
@@ -32,6 +33,7 @@ struct engine {
     /* engine thread only */
     struct dirty_set pending; /* dirty and in no capture */
     bool tracking;            /* dirty tracking is on */
+    bool disks_started;       /* writes to disks are kept for the standby */
     bool guest_started;
     bool parked;           /* by us, outside or inside of a cut */
     nsec_t parked_since;   /* of a throttle; 0 otherwise */
@@ -105,6 +107,9 @@ int engine_send_words(struct engine *e, const struct message *message, struct er
 /* Waits for the acknowledgement of `epoch`: 0 or -EPIPE when interrupted. */
 int engine_wait_acked(struct engine *e, epoch_t epoch);
 
+/* From now on writes to disks are kept for the standby: before the guest runs, or before a copy. */
+int engine_start_disks(struct engine *e, struct error *err);
+
 /* engine_epoch.c. 0, or negative after which the caller fails the link with `err`. */
 struct capture *engine_take_capture(struct engine *e);
 void engine_push_flight(struct engine *e, struct capture *capture, bool commits);
@@ -118,6 +123,8 @@ size_t engine_room(struct engine *e);
 /* Waits until the staging memory has room for `chunks` or every capture has given its memory back:
  * 0, or -ENOBUFS, also when interrupted. */
 int engine_wait_for_room(struct engine *e, size_t chunks);
+/* Gives the disk writes of a capture back to their owner. Without the lock. */
+void engine_end_disks(struct engine *e, struct capture *capture, enum checkpoint_disk_end end);
 int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct error *err);
 /* Called by the receiver: 0 or -EPROTO. */
 int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err);
@@ -134,8 +141,9 @@ void engine_settle_handover(struct engine *e);
 /* Instead of a synchronisation: see engine_protect_taken(). */
 int engine_inherit(struct engine *e, const struct engine_heritage *heritage, struct error *err);
 
-/* engine_sync.c: sends `pending` as an epoch without state; on success `pending` holds what was
- * dirtied meanwhile. With the guest parked it stays parked and one round is enough. */
-int engine_synchronise(struct engine *e, struct error *err);
+/* engine_sync.c: sends `pending`, and with_disks a copy of the disks before it, as an epoch without
+ * state; on success `pending` holds what was dirtied meanwhile. With the guest parked it stays
+ * parked and one round is enough. */
+int engine_synchronise(struct engine *e, bool with_disks, struct error *err);
 
 #endif

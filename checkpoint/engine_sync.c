@@ -3,7 +3,11 @@
  * releases nothing; the next cut does.
  *
  * Pages are copied to staging memory first, so that a frame's digest is of what is sent although
- * the guest writes meanwhile; a page torn by that is dirty again and comes in the next round. */
+ * the guest writes meanwhile; a page torn by that is dirty again and comes in the next round.
+ *
+ * Disks are copied before memory, since that takes longest. What the guest writes meanwhile is sent
+ * in between, always before the next piece of the copy is read: so a piece of the copy never undoes
+ * a write that came after it, and the log doesn't fill while the copy goes on. */
 #include <errno.h>
 
 #include "base/clock.h"
@@ -17,6 +21,41 @@
 #define SYNC_STALL_NUMER 3 /* a round that leaves more than 3/4 of the round before stalls */
 #define SYNC_STALL_DENOM 4
 #define SYNC_STALLS_MAX  3
+
+/* Parts of a piece of the copy. */
+#define COPY_PARTS 8
+
+/* Sends what was written to the disks since the last time. */
+static int send_disk_writes(struct engine *e, epoch_t epoch, struct capture_sent *sent,
+                            struct error *err)
+{
+    void *batch = e->disks_started ? e->disks.ops->take(e->disks.context) : NULL;
+    if (!batch)
+        return 0;
+    const int rc =
+        capture_send_disks(&e->disks, batch, e->link, e->term, epoch, e->digest, sent, err);
+    e->disks.ops->release(e->disks.context, batch,
+                          rc == 0 ? CHECKPOINT_DISK_SENT : CHECKPOINT_DISK_ABORTED);
+    return rc;
+}
+
+static int send_disks(struct engine *e, epoch_t epoch, struct capture_sent *sent, struct error *err)
+{
+    for (;;) {
+        struct iovec parts[COPY_PARTS];
+        if (engine_interrupted(e))
+            return error_set(err, -EPIPE, "synchronisation interrupted");
+        int rc = send_disk_writes(e, epoch, sent, err);
+        if (rc < 0)
+            return rc;
+        const int count = e->disks.ops->copy(e->disks.context, parts, COPY_PARTS, err);
+        if (count <= 0)
+            return count;
+        rc = capture_send_disk_parts(parts, count, e->link, e->term, epoch, e->digest, sent, err);
+        if (rc < 0)
+            return rc;
+    }
+}
 
 static void account_progress(struct engine *e, uint64_t done, uint64_t more)
 {
@@ -44,6 +83,8 @@ static int send_round(struct engine *e, struct capture *capture, struct capture_
         rc = capture_send_pages(capture, e->encoder, true, e->link, e->term, e->digest, sent, err);
         account_progress(e, capture->page_count, 0);
         capture_recycle(capture, e->config.slab);
+        if (rc == 0)
+            rc = send_disk_writes(e, capture->epoch, sent, err);
         if (rc < 0)
             return rc;
     }
@@ -75,16 +116,18 @@ static int send_rounds(struct engine *e, struct capture *capture, struct capture
 }
 
 /* The capture that carries an epoch without state is empty while in flight. */
-int engine_synchronise(struct engine *e, struct error *err)
+int engine_synchronise(struct engine *e, bool with_disks, struct error *err)
 {
     struct capture *capture = engine_take_capture(e);
     capture->cut_at = clock_now();
     engine_push_flight(e, capture, false);
     struct capture_sent sent = {0};
     int rc = engine_send_begin(e, capture->epoch, MESSAGE_EPOCH_FULL, err);
+    const epoch_t epoch = capture->epoch;
+    if (rc == 0 && with_disks)
+        rc = send_disks(e, epoch, &sent, err);
     if (rc == 0)
         rc = send_rounds(e, capture, &sent, err);
-    const epoch_t epoch = capture->epoch;
     if (rc == 0)
         rc = engine_send_end(e, epoch, &sent, 0, err);
     if (rc == 0 && engine_wait_acked(e, epoch) < 0)

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/section.h"
 #include "base/types.h"
+#include "checkpoint/disk_ops.h"
 #include "checkpoint/outbox.h"
 #include "dirtylog/dirty_set.h"
 #include "gmem/gmem.h"
@@ -29,10 +30,10 @@ struct checkpoint_machine_ops {
     int (*dirty_collect)(void *machine, struct dirty_set *set, struct error *err);
     void (*dirty_stop)(void *machine);
 
-    /* park(): when it returns, no vCPU is in the guest, no device request is in flight, guest
-     * memory is still and no output is produced, until resume(). Strictly alternating; resume()
-     * first for a machine that was created or loaded. Cannot fail: a machine that can't stop is
-     * aborted. */
+    /* park(): when it returns, no vCPU is in the guest, guest memory is still and no output is
+     * produced, until resume(). Requests to a disk may be under way if the state has them. Strictly
+     * alternating; resume() first for a machine that was created or loaded. Cannot fail: a machine
+     * that can't stop is aborted. */
     void (*park)(void *machine);
     void (*resume)(void *machine);
 
@@ -68,6 +69,7 @@ struct checkpoint_machine_ops {
 struct checkpoint_machine {
     const struct checkpoint_machine_ops *ops;
     void *context;
+    struct checkpoint_disks disks; /* `ops` NULL: none whose writes travel */
 };
 
 #endif

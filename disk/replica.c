@@ -138,16 +138,17 @@ static void apply_one(struct disk_replica *r)
     if (!dead)
         apply_piece(r, piece, &records, &err);
     pthread_mutex_lock(&r->lock);
-    r->applying = 0;
     r->stats.records += records;
     r->stats.bytes += piece->size;
     const bool tell = note_failure(r, &err);
     pthread_cond_broadcast(&r->changed);
     pthread_mutex_unlock(&r->lock);
     free(piece);
-    if (tell)
+    if (tell) /* before restart() may forget it */
         r->config.failed(r->config.context, &err);
     pthread_mutex_lock(&r->lock);
+    r->applying = 0;
+    pthread_cond_broadcast(&r->changed);
 }
 
 static void *applier_main(void *context)

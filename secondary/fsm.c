@@ -58,6 +58,8 @@ static const struct secondary_step table[SECONDARY_STATE_COUNT][SECONDARY_EVENT_
                 [SECONDARY_EVENT_CONNECTED] = TO(SYNCHRONISING, FOLLOW),
                 /* After a suspicion that was revoked in the moment when the link broke. */
                 [SECONDARY_EVENT_LOST] = TO(ORPHANED, UNFOLLOW | CONNECT),
+                /* What is held can't be applied to the disks. */
+                [SECONDARY_EVENT_RESYNC] = STAY(CONNECTING),
                 [SECONDARY_EVENT_SUSPECT] = TO(ASKING, ASK),
                 [SECONDARY_EVENT_ALIVE] = STAY(ORPHANED),
                 [SECONDARY_EVENT_WELL] = STAY(ORPHANED),
@@ -83,6 +85,7 @@ static const struct secondary_step table[SECONDARY_STATE_COUNT][SECONDARY_EVENT_
         [SECONDARY_PROMOTING] =
             {
                 [SECONDARY_EVENT_LOST] = STAY(PROMOTING),
+                [SECONDARY_EVENT_RESYNC] = STAY(PROMOTING),
                 [SECONDARY_EVENT_COMMITTED] = STAY(PROMOTING),
                 [SECONDARY_EVENT_SUSPECT] = STAY(PROMOTING),
                 [SECONDARY_EVENT_ALIVE] = STAY(PROMOTING),

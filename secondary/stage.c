@@ -15,6 +15,7 @@ struct stage {
     struct slab *slab;
     void (*settle)(void *context);
     void *settle_context;
+    struct checkpoint_disks disks;
     struct epoch_digest *digest;
 
     bool filling;
@@ -24,6 +25,7 @@ struct stage {
     uint64_t zero_pages;
     uint64_t frames;
     uint64_t bytes;
+    uint64_t disk_bytes;
     bool has_last; /* ascending order over the batches of an incremental epoch */
     gfn_t last_gfn;
     struct staged_batch *batches;
@@ -37,7 +39,8 @@ struct stage {
 };
 
 int stage_create(struct gmem *memory, struct slab *slab, void (*settle)(void *context),
-                 void *context, struct stage **out, struct error *err)
+                 void *context, const struct checkpoint_disks *disks, struct stage **out,
+                 struct error *err)
 {
     struct stage *stage = calloc(1, sizeof(*stage));
     if (stage) {
@@ -45,6 +48,7 @@ int stage_create(struct gmem *memory, struct slab *slab, void (*settle)(void *co
         stage->slab = slab;
         stage->settle = settle;
         stage->settle_context = context;
+        stage->disks = *disks;
         stage->batch_capacity = slab_chunk_count(slab);
         stage->digest = epoch_digest_create();
         stage->batches = calloc(stage->batch_capacity, sizeof(*stage->batches));
@@ -94,7 +98,7 @@ int stage_begin(struct stage *stage, epoch_t epoch, enum message_epoch_kind kind
     stage->filling = true;
     stage->epoch = epoch;
     stage->kind = kind;
-    stage->pages = stage->zero_pages = stage->frames = stage->bytes = 0;
+    stage->pages = stage->zero_pages = stage->frames = stage->bytes = stage->disk_bytes = 0;
     stage->has_last = false;
     stage->state_size = 0;
     epoch_digest_reset(stage->digest);
@@ -153,6 +157,22 @@ static int add_state(struct stage *stage, const struct frame *frame, uint8_t *ch
     return 0;
 }
 
+static int add_disk(struct stage *stage, const struct frame *frame, uint8_t *chunk,
+                    struct error *err)
+{
+    const struct checkpoint_disks *d = &stage->disks;
+    if (!d->ops)
+        return error_set(err, -EPROTO, "disk writes for a machine without replicated disks");
+    const int rc = d->ops->stage(d->context, chunk, frame->size, err);
+    if (rc < 0)
+        return rc;
+    if (stage->kind != MESSAGE_EPOCH_INCREMENTAL)
+        d->ops->commit(d->context);
+    stage->disk_bytes += frame->size;
+    slab_give(stage->slab, chunk);
+    return 0;
+}
+
 int stage_add(struct stage *stage, const struct frame *frame, uint8_t *chunk, struct error *err)
 {
     int rc;
@@ -163,6 +183,8 @@ int stage_add(struct stage *stage, const struct frame *frame, uint8_t *chunk, st
         rc = add_pages(stage, frame, chunk, err);
     else if (frame->type == FRAME_STATE)
         rc = add_state(stage, frame, chunk, err);
+    else if (frame->type == FRAME_DISK)
+        rc = add_disk(stage, frame, chunk, err);
     else
         rc = error_set(err, -EPROTO, "%s frames are not expected here",
                        frame_type_name(frame->type));
@@ -188,6 +210,7 @@ static int compare_end(struct stage *stage, const struct message_epoch_end *end,
         {"frames", end->frames, stage->frames},
         {"bytes", end->bytes, stage->bytes},
         {"bytes of state", end->state_bytes, stage->state_size},
+        {"bytes of disk writes", end->disk_bytes, stage->disk_bytes},
     };
     for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
         if (counts[i].announced != counts[i].arrived)
@@ -285,6 +308,8 @@ void stage_drop(struct stage *stage)
 {
     while (stage->batch_count)
         slab_give(stage->slab, stage->batches[--stage->batch_count].chunk);
+    if (stage->disks.ops)
+        stage->disks.ops->drop(stage->disks.context);
     stage->filling = false;
 }
 

@@ -15,6 +15,7 @@
 #define KEMARI_SECONDARY_STAGE_H
 
 #include "base/section.h"
+#include "checkpoint/disk_ops.h"
 #include "checkpoint/slab.h"
 #include "gmem/gmem.h"
 #include "transport/message.h"
@@ -36,9 +37,12 @@ struct staged_epoch {
 };
 
 /* `settle` is called before pages are decoded that depend on what memory holds: when it returns,
- * all epochs that were whole before are in memory. NULL: they always are. */
+ * all epochs that were whole before are in memory. NULL: they always are. Disk payloads are handed
+ * to `disks` as they arrive: staged for their commit in an incremental epoch, committed at once in
+ * a full synchronisation. Its other calls are the standby's. */
 int stage_create(struct gmem *memory, struct slab *slab, void (*settle)(void *context),
-                 void *context, struct stage **out, struct error *err);
+                 void *context, const struct checkpoint_disks *disks, struct stage **out,
+                 struct error *err);
 void stage_destroy(struct stage **stage);
 
 /* True between begin and finish or drop. */
@@ -52,7 +56,7 @@ int stage_begin(struct stage *stage, epoch_t epoch, enum message_epoch_kind kind
 
 /* A verified frame (its digest was right) with its payload in `chunk`, which the stage takes over
  * in every case. -EPROTO: no epoch, another epoch than begun; -EBADMSG: malformed; -ENOBUFS: above
- * the cap of batches. */
+ * the cap of batches; others from the disks. */
 int stage_add(struct stage *stage, const struct frame *frame, uint8_t *chunk, struct error *err);
 
 /* Compares with what the primary says it sent and decodes the state. On success the epoch is moved

@@ -21,6 +21,7 @@ struct standby {
     const struct checkpoint_machine_ops *ops;
     void *machine;
     struct gmem *memory;
+    struct checkpoint_disks disks;
     pthread_t applier;
     bool applier_started;
 
@@ -37,8 +38,12 @@ struct standby {
     bool policy_begun;           /* the epoch that arrives brings another policy: */
     struct policy policy_coming; /* that one */
 
-    pthread_mutex_t lock; /* protects all below */
+    pthread_mutex_t telling; /* keeps READY and NOT_READY in order; taken before `lock` */
+    pthread_mutex_t lock;    /* protects all below */
     pthread_cond_t changed;
+    struct link *told;   /* the link, for those who are neither owner nor receiver; NULL: none */
+    unsigned told_users; /* that are sending on it */
+    bool disks_failed;   /* since the last full synchronisation began */
     bool stop;
     bool kept;                            /* see standby_keep() */
     struct staged_epoch queue[QUEUE_MAX]; /* oldest first */
@@ -154,6 +159,12 @@ static int begin(struct standby *s, epoch_t epoch, const struct message_epoch_be
     s->stats.synchronising = true;
     s->stats.sync_pages = 0;
     pthread_mutex_unlock(&s->lock);
+    if (s->disks.ops) {
+        s->disks.ops->restart(s->disks.context);
+        pthread_mutex_lock(&s->lock);
+        s->disks_failed = false;
+        pthread_mutex_unlock(&s->lock);
+    }
     s->synchronised = false;
     s->ready_told = false;
     if (was_promotable)
@@ -170,6 +181,70 @@ static int refuse(struct standby *s, epoch_t epoch, enum message_nack_reason rea
     return why->code;
 }
 
+/* What is committed can't be applied to a disk of this host: it protects nothing any more, whoever
+ * finds out first (DESIGN §5: never silent divergence). On the thread that applies. */
+static void on_disks_failed(void *context, const struct error *why)
+{
+    struct standby *s = context;
+    pthread_mutex_lock(&s->telling);
+    pthread_mutex_lock(&s->lock);
+    s->disks_failed = true;
+    const bool was_promotable = s->stats.promotable;
+    s->stats.promotable = false;
+    struct link *link = s->told;
+    s->told_users += link != NULL;
+    const term_t term = s->term;
+    pthread_mutex_unlock(&s->lock);
+    if (was_promotable)
+        s->config.event(s->config.context, STANDBY_EVENT_NOT_READY, why);
+    pthread_mutex_unlock(&s->telling);
+    if (!link)
+        return;
+    struct message message = {.kind = MESSAGE_RESYNC};
+    snprintf(message.resync.text, sizeof(message.resync.text), "%.*s", MESSAGE_TEXT_MAX - 1,
+             why->text);
+    message_send(link, term, 0, &message, NULL);
+    pthread_mutex_lock(&s->lock);
+    s->told_users--;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* The link may be used by on_disks_failed(), or not any more. */
+static void show_link(struct standby *s, struct link *link)
+{
+    pthread_mutex_lock(&s->lock);
+    s->told = link;
+    while (!link && s->told_users)
+        pthread_cond_wait(&s->changed, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* Nothing that is acknowledged may be impossible to apply, as far as is known. */
+static int commit_disks(struct standby *s, struct error *err)
+{
+    if (!s->disks.ops)
+        return 0;
+    const int rc = s->disks.ops->check(s->disks.context, err);
+    if (rc == 0)
+        s->disks.ops->commit(s->disks.context);
+    else
+        s->disks.ops->drop(s->disks.context);
+    return rc;
+}
+
+static void tell_ready(struct standby *s)
+{
+    pthread_mutex_lock(&s->telling);
+    pthread_mutex_lock(&s->lock);
+    const bool ready = s->stats.promotable;
+    pthread_mutex_unlock(&s->lock);
+    s->ready_told = true;
+    if (ready)
+        s->config.event(s->config.context, STANDBY_EVENT_READY, NULL);
+    pthread_mutex_unlock(&s->telling);
+}
+
 /* END: verify, prove loadable, and only then acknowledge. */
 static int end(struct standby *s, epoch_t epoch, const struct message_epoch_end *message,
                struct error *err)
@@ -184,6 +259,11 @@ static int end(struct standby *s, epoch_t epoch, const struct message_epoch_end 
         staged_epoch_recycle(&whole, s->config.slab);
         return refuse(s, epoch, MESSAGE_NACK_STATE, err);
     }
+    rc = commit_disks(s, err);
+    if (rc < 0) {
+        staged_epoch_recycle(&whole, s->config.slab);
+        return refuse(s, epoch, MESSAGE_NACK_RESOURCES, err);
+    }
     const bool commits = whole.kind == MESSAGE_EPOCH_INCREMENTAL;
     const uint64_t pages = whole.pages;
     s->synchronised = true;
@@ -195,7 +275,7 @@ static int end(struct standby *s, epoch_t epoch, const struct message_epoch_end 
     }
     if (commits) {
         s->stats.committed = epoch;
-        s->stats.promotable = true;
+        s->stats.promotable = !s->disks_failed;
         s->stats.synchronising = false;
         s->stats.epochs++;
         s->stats.pages += pages;
@@ -203,10 +283,8 @@ static int end(struct standby *s, epoch_t epoch, const struct message_epoch_end 
     pthread_mutex_unlock(&s->lock);
     const struct message ack = {.kind = MESSAGE_EPOCH_ACK};
     rc = message_send(s->link, s->term, epoch, &ack, err);
-    if (commits && !s->ready_told) {
-        s->ready_told = true;
-        s->config.event(s->config.context, STANDBY_EVENT_READY, NULL);
-    }
+    if (commits && !s->ready_told)
+        tell_ready(s);
     return rc;
 }
 
@@ -285,7 +363,9 @@ static int receive_bulk(struct standby *s, const struct frame *frame, struct err
     }
     rc = stage_add(s->stage, frame, chunk, err);
     if (rc < 0)
-        return refuse(s, frame->epoch, MESSAGE_NACK_PROTOCOL, err);
+        return refuse(s, frame->epoch,
+                      rc == -EIO || rc == -ENOMEM ? MESSAGE_NACK_RESOURCES : MESSAGE_NACK_PROTOCOL,
+                      err);
     pthread_mutex_lock(&s->lock);
     s->stats.bytes += frame->size;
     if (s->stats.synchronising && frame->type == FRAME_PAGES)
@@ -348,12 +428,16 @@ int standby_create(const struct standby_config *config, struct standby **out, st
     s->ops = config->machine.ops;
     s->machine = config->machine.context;
     s->memory = s->ops->memory(s->machine);
+    pthread_mutex_init(&s->telling, NULL);
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
-    int rc = stage_create(s->memory, config->slab, settle, s, &s->stage, err);
+    s->disks = config->machine.disks;
+    int rc = stage_create(s->memory, config->slab, settle, s, &s->disks, &s->stage, err);
     if (rc == 0 && pthread_create(&s->applier, NULL, applier_main, s) != 0)
         rc = error_set(err, -EAGAIN, "standby: can't start a thread");
     s->applier_started = rc == 0;
+    if (rc == 0 && s->disks.ops)
+        s->disks.ops->watch(s->disks.context, on_disks_failed, s);
     if (rc < 0)
         standby_destroy(&s);
     *out = s;
@@ -366,6 +450,8 @@ void standby_destroy(struct standby **standby)
     if (!s)
         return;
     standby_unfollow(s);
+    if (s->applier_started && s->disks.ops)
+        s->disks.ops->watch(s->disks.context, NULL, NULL);
     pthread_mutex_lock(&s->lock);
     s->stop = true;
     pthread_cond_broadcast(&s->changed);
@@ -378,6 +464,7 @@ void standby_destroy(struct standby **standby)
     section_set_destroy(&s->state);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->telling);
     free(s);
     *standby = NULL;
 }
@@ -387,13 +474,15 @@ static int start_following(struct standby *standby, struct link *link, term_t te
 {
     assert(!standby->link);
     standby->link = link;
-    standby->term = term;
     stage_begin_link(standby->stage);
     pthread_mutex_lock(&standby->lock);
+    standby->term = term;
+    standby->told = link;
     standby->stats.following = true;
     pthread_mutex_unlock(&standby->lock);
     if (pthread_create(&standby->receiver, NULL, receiver_main, standby) == 0)
         return 0;
+    show_link(standby, NULL);
     link_destroy(&standby->link);
     return error_set(err, -EAGAIN, "standby: can't start a thread");
 }
@@ -410,7 +499,10 @@ int standby_follow_heir(struct standby *standby, struct link *link, term_t term,
                         struct section_set *state, epoch_t epoch, const struct policy *policy,
                         struct error *err)
 {
+    if (standby->disks.ops)
+        standby->disks.ops->restart(standby->disks.context);
     pthread_mutex_lock(&standby->lock);
+    standby->disks_failed = false;
     section_set_destroy(&standby->state);
     standby->state = state;
     standby->state_at = clock_now();
@@ -432,6 +524,7 @@ struct link *standby_take_link(struct standby *standby)
     struct link *link = standby->link;
     assert(link);
     pthread_join(standby->receiver, NULL);
+    show_link(standby, NULL);
     standby->link = NULL;
     pthread_mutex_lock(&standby->lock);
     standby->stats.following = false;
@@ -454,6 +547,7 @@ void standby_unfollow(struct standby *standby)
         return;
     link_shutdown(standby->link);
     pthread_join(standby->receiver, NULL);
+    show_link(standby, NULL);
     link_destroy(&standby->link);
     if (stage_is_filling(standby->stage))
         stage_drop(standby->stage);
@@ -507,9 +601,11 @@ int standby_promote(struct standby *standby, struct standby_takeover *out, struc
     pthread_mutex_unlock(&standby->lock);
     if (!promotable)
         return error_set(err, -ENODATA, "this standby holds no complete state of the guest");
+    int rc = standby->disks.ops ? standby->disks.ops->finish(standby->disks.context, err) : 0;
+    if (rc < 0)
+        return rc;
     const nsec_t applied = clock_now();
-    const int rc =
-        standby->ops->load(standby->machine, standby->state, applied - standby->state_at, err);
+    rc = standby->ops->load(standby->machine, standby->state, applied - standby->state_at, err);
     if (rc < 0)
         return rc;
     *out = (struct standby_takeover){.epoch = epoch,

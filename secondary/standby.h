@@ -9,7 +9,9 @@
  *
  * The standby is *promotable* when the last whole thing it received is an acknowledged epoch with
  * state: not before the first commit, and not during a full synchronisation. It stays promotable
- * when the link is lost in mid-epoch: what is unfinished is dropped.
+ * when the link is lost in mid-epoch: what is unfinished is dropped. It is not promotable any more
+ * when a disk of this host fails to take what was committed: it tells the primary (Resync) and its
+ * owner (NOT_READY), and only a new full synchronisation begins anew.
  *
  * Threads: the functions belong to one owner (the role's thread) except the snapshot. */
 #ifndef KEMARI_SECONDARY_STANDBY_H
@@ -25,7 +27,8 @@ struct standby;
 
 enum standby_event {
     STANDBY_EVENT_READY,     /* the first commit of this link: promotable */
-    STANDBY_EVENT_NOT_READY, /* a full synchronisation began on a promotable standby */
+    STANDBY_EVENT_NOT_READY, /* a full synchronisation began on a promotable standby; or its disks
+                                failed: `why` */
     STANDBY_EVENT_CLOSED,    /* the peer closed without goodbye (EOF) */
     STANDBY_EVENT_BROKEN,    /* the link failed or the peer broke the protocol: `why` */
     STANDBY_EVENT_GOODBYE,   /* an orderly end by the primary: `why` */
@@ -34,7 +37,8 @@ enum standby_event {
 struct standby_config {
     struct checkpoint_machine machine; /* borrowed, never run, parked */
     struct slab *slab;                 /* borrowed staging memory */
-    /* On the receiving thread, without locks; must not call back into the standby. */
+    /* On the receiving thread or one of the disks', without locks that matter to the owner; must
+     * not call back into the standby. */
     void (*event)(void *context, enum standby_event event, const struct error *why);
     /* Likewise: REFUSED, PREPARE or TAKE of a planned switchover (docs/protocol.md); NULL: none is
      * taken part in. After TAKE, which is of the committed epoch, nothing more is received: the

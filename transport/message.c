@@ -109,6 +109,7 @@ static void fill_end(const struct message_epoch_end *in, Kemari__Session__EpochE
     out->frames = in->frames;
     out->bytes = in->bytes;
     out->state_bytes = in->state_bytes;
+    out->disk_bytes = in->disk_bytes;
     out->digest.data = (uint8_t *)(uintptr_t)in->digest;
     out->digest.len = sizeof(in->digest);
 }
@@ -240,6 +241,7 @@ static int take_end(const Kemari__Session__EpochEnd *in, struct message_epoch_en
     out->frames = in->frames;
     out->bytes = in->bytes;
     out->state_bytes = in->state_bytes;
+    out->disk_bytes = in->disk_bytes;
     memcpy(out->digest, in->digest.data, sizeof(out->digest));
     return 0;
 }

@@ -70,6 +70,7 @@ struct message_epoch_end {
     uint64_t frames;                     /* bulk frames (pages, state, disk) */
     uint64_t bytes;                      /* of their payloads */
     uint64_t state_bytes;                /* of the encoded section set */
+    uint64_t disk_bytes;                 /* of the payloads of FRAME_DISK */
     uint8_t digest[MESSAGE_DIGEST_SIZE]; /* over the bulk frames; computed by checkpoint/ */
 };
 

@@ -30,10 +30,10 @@ struct device_ops {
     /* Power-on state, as after RESET#. Drops what is in flight. Cannot fail. */
     void (*reset)(void *context);
 
-    /* Returns once no request in flight inside the host touches guest memory or data (disk I/O; a
-     * flush of the host's cache may go on, if the saved state has it done again); may wait with
-     * device_lock_wait(). New requests can't arrive: vCPUs are parked and the caller keeps the
-     * lock until resume. NULL when the device has nothing asynchronous. */
+    /* Returns once nothing in flight inside the host touches guest memory. Work that doesn't may go
+     * on (disk I/O in buffers), if the saved state has it done again; may wait with
+     * device_lock_wait(). New requests can't arrive: vCPUs are parked and the caller keeps the lock
+     * until resume. NULL when the device has nothing asynchronous. */
     void (*quiesce)(void *context);
 
     /* Called after a resume that follows quiesce or load: restart what quiesce stopped, look again

@@ -6,8 +6,8 @@
  *                                                                    ▼ │
  *                                                                   RUNNING
  *
- * A reset by the guest is carried out inside (devices reset, kernel loaded again) and only reported;
- * power-off and a broken vCPU leave the machine PARKED for good and are reported.
+ * A reset by the guest is carried out inside (devices reset, kernel loaded again) and only
+ * reported; power-off and a broken vCPU leave the machine PARKED for good and are reported.
  *
  * Threads: every function below is called by one controlling thread at a time (whoever runs the
  * epochs), except where stated. One thread per vCPU and one I/O thread live inside. */
@@ -20,6 +20,7 @@
 #include "base/section.h"
 #include "base/types.h"
 #include "gmem/gmem.h"
+#include "vmm/blk_backend.h"
 
 #define MACHINE_VCPUS_MAX 64
 #define MACHINE_NETS_MAX  8
@@ -36,8 +37,8 @@ enum machine_event {
     MACHINE_EVENT_FAILED,    /* a vCPU can't go on; `detail` says why */
 };
 
-/* What the guest says to the outside. Called under the device lock on any machine thread; must copy,
- * must not block and must not call back into the machine. */
+/* What the guest says to the outside. Called under the device lock on any machine thread; must
+ * copy, must not block and must not call back into the machine. */
 struct machine_output_ops {
     /* A frame with its virtio-net header (12 bytes, virtio 1.2 §5.1.6) from network `index`. */
     void (*network)(void *context, unsigned index, const struct iovec *parts, int count);
@@ -51,11 +52,6 @@ struct machine_net_config {
     uint8_t mac[6];
 };
 
-struct machine_disk_config {
-    const char *path; /* raw image or block device */
-    bool read_only;
-};
-
 /* What to boot, and to boot again after a reset. `kernel` is a bzImage, or an ELF64 vmlinux (also
  * what our test guests are), entered by the 64-bit boot protocol: long mode, RSI = boot_params,
  * identity-mapped page tables, interrupts off. `initrd` and `command_line` may be NULL. */
@@ -65,8 +61,8 @@ struct machine_boot_config {
     const char *command_line;
 };
 
-/* Everything is copied except `memory` and the strings behind `output`, which are borrowed and must
- * outlive the machine. */
+/* Everything is copied except `memory`, the backends of the disks and the strings behind `output`,
+ * which are borrowed and must outlive the machine. */
 struct machine_config {
     struct gmem *memory;
     struct machine_boot_config boot;
@@ -74,7 +70,7 @@ struct machine_config {
     unsigned net_count;
     struct machine_net_config nets[MACHINE_NETS_MAX];
     unsigned disk_count;
-    struct machine_disk_config disks[MACHINE_DISKS_MAX];
+    struct blk_backend disks[MACHINE_DISKS_MAX];
     bool virtio_console;
     bool rng;
     const struct machine_output_ops *output;
@@ -94,7 +90,7 @@ void machine_destroy(struct machine **machine);
 int machine_boot(struct machine *machine, struct error *err);
 
 /* Runs or stops the guest. After park() every vCPU is out of guest mode with pending I/O completed,
- * no device request is in flight, and nobody writes guest memory or produces output until resume().
+ * and nobody writes guest memory or produces output until resume().
  * Parking twice, or resuming what runs, is a bug (assertion). */
 void machine_park(struct machine *machine);
 void machine_resume(struct machine *machine);
@@ -117,7 +113,8 @@ int machine_load(struct machine *machine, const struct section_set *set, nsec_t 
 int machine_vm_fd(const struct machine *machine);
 
 /* Attaches the receive side of network `index` to a tap or socket descriptor (non-blocking; frames
- * carry the 12-byte virtio-net header). -1 detaches. The descriptor stays the caller's. Any state. */
+ * carry the 12-byte virtio-net header). -1 detaches. The descriptor stays the caller's. Any state.
+ */
 int machine_net_attach(struct machine *machine, unsigned index, int fd, struct error *err);
 
 /* Bytes typed at a console. Returns how many were accepted. Any thread. */

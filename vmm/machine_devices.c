@@ -77,11 +77,10 @@ static int create_disks(struct machine *m, struct error *err)
     for (unsigned i = 0; rc == 0 && i < m->config.disk_count; i++) {
         const struct virtio_blk_options disk = {.index = i,
                                                 .slot = (uint8_t)(SLOT_DISK + i),
-                                                .path = m->config.disks[i].path,
-                                                .read_only = m->config.disks[i].read_only};
+                                                .backend = m->config.disks[i]};
         struct device d;
         rc = virtio_blk_create(&m->env, m->pci, &disk, &d, err);
-        m->disks[i] = keep(m, rc, &d);
+        keep(m, rc, &d);
     }
     return rc;
 }

@@ -62,7 +62,7 @@ static void put_devices(struct text *t, const struct machine *m)
             mac[4], mac[5]);
     }
     for (unsigned i = 0; i < m->config.disk_count; i++) {
-        put(t, "disk.%u.size=%llu\n", i, (unsigned long long)virtio_blk_size(m->disks[i]));
+        put(t, "disk.%u.size=%llu\n", i, (unsigned long long)m->config.disks[i].size);
         put(t, "disk.%u.read-only=%d\n", i, m->config.disks[i].read_only);
     }
 }

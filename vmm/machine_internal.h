@@ -51,7 +51,6 @@ struct machine {
     const struct device *power;
     const struct device *serial;
     const struct device *nets[MACHINE_NETS_MAX];
-    const struct device *disks[MACHINE_DISKS_MAX];
     const struct device *console;
     struct console_input *serial_input;
     struct console_input *console_input;

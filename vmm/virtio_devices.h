@@ -12,6 +12,7 @@
 #ifndef KEMARI_VMM_VIRTIO_DEVICES_H
 #define KEMARI_VMM_VIRTIO_DEVICES_H
 
+#include "vmm/blk_backend.h"
 #include "vmm/device.h"
 #include "vmm/machine.h"
 #include "vmm/pci.h"
@@ -38,15 +39,12 @@ int virtio_net_attach(const struct device *net, int fd, struct error *err);
 struct virtio_blk_options {
     unsigned index; /* of the disk: instance, and part of its serial "kemari-disk<index>" */
     uint8_t slot;
-    const char *path; /* raw image or block device, a multiple of 512 bytes */
-    bool read_only;
+    struct blk_backend backend;
 };
 
 int virtio_blk_create(const struct device_env *env, struct pci_host *host,
                       const struct virtio_blk_options *options, struct device *out,
                       struct error *err);
-
-uint64_t virtio_blk_size(const struct device *blk); /* bytes */
 
 struct virtio_console_options {
     uint8_t slot;

@@ -98,6 +98,9 @@ void virtio_pci_resume(struct virtio_pci *device);
 int virtio_pci_save(const struct virtio_pci *device, struct section_set *set, struct error *err);
 int virtio_pci_check(const struct virtio_pci *device, uint32_t instance,
                      const struct section_set *set, struct error *err);
+/* Of a set that was checked: chains of queue `index` that were taken and not given back. */
+unsigned virtio_pci_saved_in_flight(const struct virtio_pci *device, uint32_t instance,
+                                    const struct section_set *set, unsigned index);
 void virtio_pci_load(struct virtio_pci *device, uint32_t instance, const struct section_set *set);
 
 #endif

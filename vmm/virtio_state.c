@@ -131,13 +131,12 @@ int virtio_pci_save(const struct virtio_pci *d, struct section_set *set, struct 
     for (unsigned i = 0; i < d->queue_count; i++) {
         const struct virtqueue *q = &d->queues[i];
         assert(q->published == q->next_used);
-        assert(q->replayed <= (uint16_t)(q->next_avail - q->next_used));
         s.desc[i] = q->desc;
         s.driver[i] = q->driver;
         s.device[i] = q->device;
         s.size[i] = q->size;
         s.vector[i] = q->vector;
-        s.next_avail[i] = (uint16_t)(q->next_avail - q->replayed);
+        s.next_avail[i] = q->next_avail;
         s.next_used[i] = q->next_used;
         s.enabled[i] = q->enabled;
         s.kicks_off[i] = q->kicks_off;
@@ -154,6 +153,17 @@ int virtio_pci_check(const struct virtio_pci *d, uint32_t instance, const struct
     const struct state_table table = table_of(d);
     const int rc = pci_function_check(d->function, instance, set, err);
     return rc < 0 ? rc : state_decode(&table, instance, &s, d, set, err);
+}
+
+unsigned virtio_pci_saved_in_flight(const struct virtio_pci *d, uint32_t instance,
+                                    const struct section_set *set, unsigned index)
+{
+    struct saved s;
+    const struct state_table table = table_of(d);
+    const int rc = state_decode(&table, instance, &s, d, set, NULL);
+    assert(rc == 0 && index < VIRTIO_QUEUES_MAX);
+    (void)rc;
+    return (uint16_t)(s.next_avail[index] - s.next_used[index]);
 }
 
 static void load_queue(struct virtqueue *q, const struct saved *s, unsigned i)

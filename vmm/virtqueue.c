@@ -146,9 +146,12 @@ static int enter_indirect(struct virtqueue *q, const struct vring_desc *d, struc
 
 /* Follows the chain from `head`. Every step counts against VIRTQUEUE_CHAIN_MAX, so a loop ends, and
  * an entered indirect table starts at its own descriptor 0. */
-static int walk(struct virtqueue *q, struct virtqueue_chain *chain)
+static int walk(struct virtqueue *q, struct virtqueue_chain *chain, uint16_t head)
 {
     struct table table = {.bytes = q->desc_view, .count = q->size};
+    chain->head = head;
+    chain->out_count = chain->in_count = 0;
+    chain->out_size = chain->in_size = 0;
     uint32_t index = chain->head;
     for (unsigned steps = 0; steps < VIRTQUEUE_CHAIN_MAX; steps++) {
         if (index >= table.count)
@@ -181,14 +184,16 @@ int virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain)
     if ((uint16_t)(q->next_avail - q->next_used) >= q->size)
         return break_queue(q, "more buffers are offered than the queue holds");
     const size_t slot = q->next_avail & (q->size - 1u);
-    chain->head = load_u16(q->driver_view + AVAIL_HEADER + 2 * slot);
-    chain->out_count = chain->in_count = 0;
-    chain->out_size = chain->in_size = 0;
-    const int rc = walk(q, chain);
+    const int rc = walk(q, chain, load_u16(q->driver_view + AVAIL_HEADER + 2 * slot));
     if (rc < 0)
         return rc;
     q->next_avail++;
     return 1;
+}
+
+int virtqueue_fetch(struct virtqueue *q, uint16_t head, struct virtqueue_chain *chain)
+{
+    return q->enabled && !q->broken ? walk(q, chain, head) : -EPROTO;
 }
 
 void virtqueue_rewind(struct virtqueue *q, uint16_t popped, uint16_t pushed)

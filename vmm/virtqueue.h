@@ -41,8 +41,6 @@ struct virtqueue {
     uint16_t next_avail; /* free-running count of chains taken */
     uint16_t next_used;  /* free-running count of chains given back */
     uint16_t published;  /* of these, visible to the driver */
-    uint16_t replayed;   /* of the chains taken, the last ones that saved state counts as not taken:
-                            whoever loads it takes them again */
 
     /* derived */
     bool event_idx; /* VIRTIO_F_EVENT_IDX was negotiated */
@@ -80,6 +78,10 @@ bool virtqueue_enable(struct virtqueue *q);
 
 /* Takes the next chain. 1, 0 when there is none, or -EPROTO when the queue is or becomes broken. */
 int virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain);
+
+/* Walks again a chain that was taken and not given back, by its head: 0 or -EPROTO as above. For
+ * whoever loads a state with chains in flight. */
+int virtqueue_fetch(struct virtqueue *q, uint16_t head, struct virtqueue_chain *chain);
 
 /* Puts the last `popped` chains back and takes back the last `pushed` pushes, which must not have
  * been published: those chains come again. */

@@ -1,8 +1,7 @@
 /* Boots a kernel in our machine, serial console on stdout, until the guest powers off.
  *
- *   boot-linux --kernel FILE [--initrd FILE] [--append TEXT] [--vcpus N] [--memory MIB] [--disk
- * FILE]
- *              [--tap NAME] [--virtio-console] [--rng] [--timeout SECONDS]
+ *   boot-linux --kernel FILE [--initrd FILE] [--append TEXT] [--vcpus N] [--memory MIB]
+ *              [--disk FILE] [--tap NAME] [--virtio-console] [--rng] [--timeout SECONDS]
  *              [--checkpoint-every MS] [--move-every MS]
  *
  * --checkpoint-every parks, saves and resumes; --move-every also carries the guest over into a new
@@ -19,6 +18,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "app/blk_volume.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/histogram.h"
@@ -28,6 +28,8 @@
 struct options {
     struct machine_config machine;
     uint64_t memory_mib;
+    const char *disks[MACHINE_DISKS_MAX]; /* images */
+    struct disk_volume *volumes[MACHINE_DISKS_MAX];
     const char *tap;
     nsec_t timeout;
     nsec_t checkpoint_every;
@@ -240,7 +242,7 @@ static bool parse_option(struct options *o, int which, char *value)
         o->memory_mib = strtoull(value, NULL, 10);
         return true;
     case OPT_DISK:
-        m->disks[m->disk_count++].path = value;
+        o->disks[m->disk_count++] = value;
         return m->disk_count < MACHINE_DISKS_MAX;
     case OPT_TAP:
         o->tap = value;
@@ -277,12 +279,29 @@ static bool parse(int argc, char **argv, struct options *o)
     return optind == argc && o->machine.boot.kernel;
 }
 
+static int open_disks(struct options *o, struct error *err)
+{
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < o->machine.disk_count; i++) {
+        const struct disk_image_config config = {.path = o->disks[i]};
+        struct disk_volume_config volume = {.index = i};
+        rc = disk_image_open(&config, &volume.image, err);
+        if (rc == 0)
+            rc = disk_volume_create(&volume, &o->volumes[i], err);
+        if (rc == 0)
+            o->machine.disks[i] = blk_volume_backend(o->volumes[i]);
+    }
+    return rc;
+}
+
 static int execute(struct options *o, struct runner *r, struct error *err)
 {
     struct gmem *memory = NULL;
     struct machine *machine = NULL;
     const struct gmem_config config = {.size = o->memory_mib << 20};
-    int rc = gmem_create(&config, &memory, err);
+    int rc = open_disks(o, err);
+    if (rc == 0)
+        rc = gmem_create(&config, &memory, err);
     if (rc == 0 && o->tap)
         rc = r->tap = tap_open(o->tap, err);
     o->machine.memory = memory;
@@ -292,6 +311,8 @@ static int execute(struct options *o, struct runner *r, struct error *err)
         rc = run(o, r, &machine, err);
     machine_destroy(&machine);
     gmem_destroy(&memory);
+    for (unsigned i = 0; i < o->machine.disk_count; i++)
+        disk_volume_destroy(&o->volumes[i]);
     fd_close(&r->tap);
     return rc;
 }

@@ -231,10 +231,6 @@ static void a_wrong_configuration_is_refused_by_name(void)
     c = base_config(s.memory);
     c.boot.initrd = "/nonexistent/initrd";
     expect_refusal(&c, -ENOENT, "initrd /nonexistent/initrd");
-    c = base_config(s.memory);
-    c.disk_count = 1;
-    c.disks[0].path = "/nonexistent/disk";
-    expect_refusal(&c, -ENOENT, "/nonexistent/disk");
     tear_down(&s);
 }
 

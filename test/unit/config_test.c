@@ -362,11 +362,6 @@ static const struct {
     {PAIR "[heartbeat]\nsecret-file = secret\npath.0 = 10.0.0.1:1,10.0.0.2:1\n"
           "path.1 = 10.0.0.1:1,10.0.0.3:1\n",
      "ini:14: path.1: 10.0.0.1:1 is already the local end of path.0"},
-    {PAIR "[heartbeat]\nsecret-file = secret\npath.0 = 10.0.0.1:1,10.0.0.2:1\n"
-          "[machine]\ndisk.0 = disk\n",
-     "ini:15: disk.0: disk: a writable disk can't be protected yet, write \"disk,read-only\" or "
-     "run "
-     "without listen and peer"},
     {"[heartbeat]\nsecret-file = gone\n", "ini:10: secret-file: gone: No such file or directory"},
     {"[heartbeat]\nsecret-file = folder\n", "ini:10: secret-file: folder: not a regular file"},
     {"[heartbeat]\nsecret-file = open-secret\n",

@@ -132,7 +132,7 @@ static const char secondary_letters[] = "csroap";
  * SUPERSEDED HANDED */
 static const struct row secondary_rows[] = {
     {'c', "scccccc----c-"}, {'s', "-rscsss----c-"}, {'r', "-rsoarra---cp"},
-    {'o', "s--oaooa---c-"}, {'a', "sasaaorapcacp"}, {'p', "-p-ppppp-----"},
+    {'o', "s-coaooa---c-"}, {'a', "sasaaorapcacp"}, {'p', "-ppppppp-----"},
 };
 
 static void the_secondarys_table_is_this(void)

@@ -25,7 +25,9 @@ static void scene_start(struct scene *s)
     memset(s, 0, sizeof(*s));
     CU_ASSERT_EQUAL_FATAL(gmem_create(&(struct gmem_config){.size = MEMORY}, &s->memory, NULL), 0);
     CU_ASSERT_EQUAL_FATAL(slab_create(SLAB_SIZE_MIN, &s->slab, NULL), 0);
-    CU_ASSERT_EQUAL_FATAL(stage_create(s->memory, s->slab, NULL, NULL, &s->stage, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(stage_create(s->memory, s->slab, NULL, NULL,
+                                       &(struct checkpoint_disks){0}, &s->stage, NULL),
+                          0);
     s->digest = epoch_digest_create();
 }
 

@@ -6,9 +6,9 @@
 #include <linux/virtio_ring.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/fd.h"
+#include "app/blk_volume.h"
+#include "test/support/memory_disk.h"
 #include "test/support/runner.h"
 #include "test/support/virtio_driver.h"
 
@@ -27,20 +27,25 @@ struct host {
     struct vd_machine m;
     struct device devices[DEVICES];
     struct vd_driver drivers[DEVICES];
+    struct memory_disk disk;
+    struct disk_volume *volume;
 };
 
-static char path[] = "/tmp/kemari-state-XXXXXX";
 static struct host a, b; /* primary and standby */
 static struct section_set *set;
 
 static void create(struct host *h)
 {
     vd_machine_create(&h->m);
+    memory_disk_init(&h->disk, 32 * 512);
+    const struct disk_volume_config volume = {.image = memory_disk_image(&h->disk)};
+    CU_ASSERT_EQUAL_FATAL(disk_volume_create(&volume, &h->volume, NULL), 0);
     const struct virtio_net_options net = {.slot = slots[NET],
                                            .mac = {2, 0, 0, 0, 0, 1},
                                            .output = &vd_output,
                                            .output_context = &h->m};
-    const struct virtio_blk_options blk = {.slot = slots[BLK], .path = path};
+    const struct virtio_blk_options blk = {.slot = slots[BLK],
+                                           .backend = blk_volume_backend(h->volume)};
     const struct virtio_console_options console = {
         .slot = slots[CONSOLE], .output = &vd_output, .output_context = &h->m};
     CU_ASSERT_EQUAL_FATAL(virtio_net_create(&h->m.env, h->m.host, &net, &h->devices[NET], NULL), 0);
@@ -56,6 +61,8 @@ static void destroy(struct host *h)
     for (unsigned i = 0; i < DEVICES; i++)
         vd_device_destroy(&h->devices[i]);
     vd_machine_destroy(&h->m);
+    disk_volume_destroy(&h->volume);
+    memory_disk_free(&h->disk);
 }
 
 static void quiesce(struct host *h)
@@ -108,10 +115,6 @@ static size_t save_bytes(const struct host *h, uint8_t *out)
 /* Both hosts exist; the drivers of `a` have been at work and left every device with some past. */
 static void start(void)
 {
-    memcpy(path + strlen(path) - 6, "XXXXXX", 6);
-    int fd = mkstemp(path);
-    CU_ASSERT_FATAL(fd >= 0 && ftruncate(fd, 32 * 512) == 0);
-    fd_close(&fd);
     set = section_set_create();
     create(&a);
     create(&b);
@@ -137,7 +140,6 @@ static void stop(void)
     section_set_destroy(&set);
     destroy(&a);
     destroy(&b);
-    unlink(path);
 }
 
 static void copy_memory(void)

@@ -1,0 +1,327 @@
+#include "disk/store.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "disk/mode_replicated.h"
+
+/* A broken disk fails a thousand times a second: the first few say it, the counters the rest. */
+#define LOCAL_ERRORS_TOLD 16
+
+struct disk_store {
+    /* set at creation */
+    struct disk_store_config config;
+    struct disk_volume *volumes[DISK_COUNT_MAX];
+    struct disk_log *log; /* these three: NULL when nothing is replicated */
+    struct disk_replicated *mode;
+    struct disk_replica *replica;
+
+    _Atomic unsigned local_errors;
+
+    /* the thread that copies */
+    struct copy {
+        bool begun;
+        unsigned disk;
+        uint64_t offset;
+        uint8_t *buffer; /* DISK_DATA_MAX bytes */
+        uint8_t header[DISK_RECORD_HEADER_SIZE];
+    } copy;
+
+    pthread_mutex_t lock; /* protects all below, held while they are called: taken before all
+                             others, and the callbacks must not come back */
+    void (*wake)(void *context);
+    void *wake_context;
+    void (*failed)(void *context, const struct error *why);
+    void *failed_context;
+    bool copying;
+    uint64_t copy_done;
+    uint64_t copy_total;
+};
+
+static bool is_replicated(const struct disk_store *s, unsigned i)
+{
+    return s->config.disks[i].protection == DISK_REPLICATED;
+}
+
+/* ---- callbacks of the parts ---- */
+
+static void on_local_error(void *context, unsigned index, const char *text)
+{
+    struct disk_store *s = context;
+    char phrase[192];
+    if (atomic_fetch_add(&s->local_errors, 1) >= LOCAL_ERRORS_TOLD)
+        return;
+    snprintf(phrase, sizeof(phrase), "disk %u: %s", index, text);
+    if (s->config.event)
+        s->config.event(s->config.context, DISK_STORE_LOCAL_ERROR, phrase);
+}
+
+static void on_replica_failed(void *context, const struct error *why)
+{
+    struct disk_store *s = context;
+    if (s->config.event)
+        s->config.event(s->config.context, DISK_STORE_REPLICA_FAILED, why->text);
+    pthread_mutex_lock(&s->lock);
+    if (s->failed)
+        s->failed(s->failed_context, why);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void on_room(void *context)
+{
+    disk_replicated_room(((struct disk_store *)context)->mode);
+}
+
+static void on_press(void *context)
+{
+    struct disk_store *s = context;
+    pthread_mutex_lock(&s->lock);
+    if (s->wake)
+        s->wake(s->wake_context);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- life ---- */
+
+static int open_volume(struct disk_store *s, unsigned i, struct error *err)
+{
+    const struct disk_store_disk *disk = &s->config.disks[i];
+    const struct disk_image_config image = {.path = disk->path, .read_only = disk->read_only};
+    struct disk_volume_config config = {
+        .image = disk->image, .index = i, .failed = on_local_error, .context = s};
+    s->config.disks[i].image = NULL;
+    int rc = config.image ? 0 : disk_image_open(&image, &config.image, err);
+    if (rc == 0)
+        rc = disk_volume_create(&config, &s->volumes[i], err);
+    return rc;
+}
+
+static int create_replication(struct disk_store *s, struct error *err)
+{
+    const struct disk_log_config log = {
+        .cap = DISK_LOG_CAP, .room = on_room, .press = on_press, .context = s};
+    struct disk_volume *taking[DISK_COUNT_MAX] = {NULL};
+    int rc = disk_log_create(&log, &s->log, err);
+    if (rc == 0)
+        rc = disk_replicated_create(s->log, &s->mode, err);
+    for (unsigned i = 0; rc == 0 && i < s->config.count; i++) {
+        if (!is_replicated(s, i))
+            continue;
+        taking[i] = s->volumes[i];
+        disk_volume_set_mode(s->volumes[i], &disk_mode_replicated_ops, s->mode);
+    }
+    const struct disk_replica_config replica = {.volumes = taking,
+                                                .count = s->config.count,
+                                                .cap = DISK_REPLICA_CAP,
+                                                .failed = on_replica_failed,
+                                                .context = s};
+    if (rc == 0)
+        rc = disk_replica_create(&replica, &s->replica, err);
+    if (rc == 0) {
+        s->copy.buffer = malloc(DISK_DATA_MAX);
+        rc = s->copy.buffer ? 0 : error_set(err, -ENOMEM, "disks: out of memory");
+    }
+    return rc;
+}
+
+int disk_store_open(const struct disk_store_config *config, struct disk_store **out,
+                    struct error *err)
+{
+    assert(config->count <= DISK_COUNT_MAX);
+    *out = NULL;
+    struct disk_store *s = calloc(1, sizeof(*s));
+    if (!s)
+        return error_set(err, -ENOMEM, "disks: out of memory");
+    s->config = *config;
+    pthread_mutex_init(&s->lock, NULL);
+    int rc = 0;
+    bool replicated = false;
+    for (unsigned i = 0; rc == 0 && i < config->count; i++) {
+        rc = open_volume(s, i, err);
+        replicated |= is_replicated(s, i);
+    }
+    if (rc == 0 && replicated)
+        rc = create_replication(s, err);
+    if (rc < 0)
+        disk_store_close(&s);
+    *out = s;
+    return rc;
+}
+
+void disk_store_close(struct disk_store **store)
+{
+    struct disk_store *s = *store;
+    if (!s)
+        return;
+    if (s->log)
+        disk_log_stop(s->log); /* requests that wait for room end */
+    disk_replica_destroy(&s->replica);
+    for (unsigned i = 0; i < s->config.count; i++) {
+        disk_volume_destroy(&s->volumes[i]);
+        disk_image_close(&s->config.disks[i].image); /* was never taken */
+    }
+    disk_replicated_destroy(&s->mode);
+    disk_log_destroy(&s->log);
+    free(s->copy.buffer);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+    *store = NULL;
+}
+
+unsigned disk_store_count(const struct disk_store *store)
+{
+    return store->config.count;
+}
+
+struct disk_volume *disk_store_volume(struct disk_store *store, unsigned index)
+{
+    return store->volumes[index];
+}
+
+bool disk_store_is_replicated(const struct disk_store *store)
+{
+    return store->log != NULL;
+}
+
+void disk_store_snapshot(struct disk_store *store, struct disk_store_stats *out)
+{
+    *out = (struct disk_store_stats){0};
+    if (!store->log)
+        return;
+    disk_log_snapshot(store->log, &out->log);
+    disk_replica_snapshot(store->replica, &out->replica);
+    out->waiting = disk_replicated_waiting(store->mode);
+    pthread_mutex_lock(&store->lock);
+    out->copying = store->copying;
+    out->copy_done = store->copy_done;
+    out->copy_total = store->copy_total;
+    pthread_mutex_unlock(&store->lock);
+}
+
+/* ---- the executing side ---- */
+
+void disk_store_start(struct disk_store *store, void (*wake)(void *context), void *context)
+{
+    store->copy.begun = false;
+    store->copy.disk = 0;
+    store->copy.offset = 0;
+    pthread_mutex_lock(&store->lock);
+    store->wake = wake;
+    store->wake_context = context;
+    pthread_mutex_unlock(&store->lock);
+    disk_log_start(store->log);
+}
+
+void disk_store_stop(struct disk_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    store->wake = NULL;
+    store->copying = false;
+    pthread_mutex_unlock(&store->lock);
+    disk_log_stop(store->log);
+}
+
+bool disk_store_is_pressing(struct disk_store *store)
+{
+    return disk_log_is_pressing(store->log);
+}
+
+struct disk_batch *disk_store_take(struct disk_store *store)
+{
+    return disk_log_take(store->log);
+}
+
+void disk_store_release(struct disk_store *store, struct disk_batch *batch)
+{
+    disk_batch_release(store->log, batch);
+}
+
+/* ---- the first copy ---- */
+
+static bool is_zero(const uint8_t *bytes, size_t size)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+static void account_copy(struct disk_store *s, uint64_t bytes, bool ended)
+{
+    pthread_mutex_lock(&s->lock);
+    s->copy_done += bytes;
+    s->copying = !ended;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static int copy_piece(struct disk_store *s, uint64_t size, struct iovec *parts, struct error *err)
+{
+    struct copy *c = &s->copy;
+    struct disk_io io = {.op = DISK_READ, .offset = c->offset, .size = size, .data = c->buffer};
+    const int rc = disk_image_perform(disk_volume_image(s->volumes[c->disk]), &io);
+    if (rc < 0)
+        return error_set(err, rc, "disk %u: reading %llu bytes at %llu for the copy failed: %s",
+                         c->disk, (unsigned long long)size, (unsigned long long)c->offset,
+                         strerror(-rc));
+    const bool zero = is_zero(c->buffer, size);
+    const struct disk_record record = {.op = zero ? DISK_WRITE_ZEROES : DISK_WRITE,
+                                       .may_unmap = zero,
+                                       .disk = c->disk,
+                                       .offset = c->offset,
+                                       .length = size};
+    disk_record_encode(&record, c->header);
+    parts[0] = (struct iovec){c->header, sizeof(c->header)};
+    parts[1] = (struct iovec){c->buffer, size};
+    c->offset += size;
+    account_copy(s, size, false);
+    return zero ? 1 : 2;
+}
+
+static void begin_copy(struct disk_store *s)
+{
+    disk_replicated_settle(s->mode);
+    s->copy.begun = true;
+    pthread_mutex_lock(&s->lock);
+    s->copying = true;
+    s->copy_done = s->copy_total = 0;
+    for (unsigned i = 0; i < s->config.count; i++)
+        if (is_replicated(s, i))
+            s->copy_total += disk_image_size(disk_volume_image(s->volumes[i]));
+    pthread_mutex_unlock(&s->lock);
+}
+
+int disk_store_copy(struct disk_store *store, struct iovec *parts, int max, struct error *err)
+{
+    struct copy *c = &store->copy;
+    assert(max >= 2);
+    if (!c->begun)
+        begin_copy(store);
+    for (; c->disk < store->config.count; c->disk++, c->offset = 0) {
+        if (!is_replicated(store, c->disk))
+            continue;
+        const uint64_t size = disk_image_size(disk_volume_image(store->volumes[c->disk]));
+        const uint64_t left = size - c->offset;
+        if (left)
+            return copy_piece(store, left < DISK_DATA_MAX ? left : DISK_DATA_MAX, parts, err);
+    }
+    account_copy(store, 0, true);
+    return 0;
+}
+
+/* ---- the standby ---- */
+
+struct disk_replica *disk_store_replica(struct disk_store *store)
+{
+    return store->replica;
+}
+
+void disk_store_watch(struct disk_store *store,
+                      void (*failed)(void *context, const struct error *why), void *context)
+{
+    pthread_mutex_lock(&store->lock);
+    store->failed = failed;
+    store->failed_context = context;
+    pthread_mutex_unlock(&store->lock);
+}
