@@ -34,7 +34,7 @@ static void on_network(void *context, unsigned index, const struct iovec *parts,
     struct kvm_machine *m = context;
     struct outbox *outbox = atomic_load(&m->outbox);
     if (outbox)
-        outbox_put(outbox, index, parts, count, true);
+        outbox_put(outbox, index, parts, count, OUTBOX_PACKET);
 }
 
 static void write_console(const struct kvm_machine *m, const uint8_t *data, size_t size)
@@ -53,7 +53,7 @@ static void on_console(void *context, enum machine_console which, const uint8_t 
     const struct iovec part = {(void *)(uintptr_t)data, size};
     struct outbox *outbox = atomic_load(&m->outbox);
     if (outbox)
-        outbox_put(outbox, KVM_MACHINE_PORT_CONSOLE + which, &part, 1, false);
+        outbox_put(outbox, KVM_MACHINE_PORT_CONSOLE + which, &part, 1, OUTBOX_STREAM);
 }
 
 static void on_event(void *context, enum machine_event event, const char *detail)
@@ -121,10 +121,12 @@ static void output_close(void *machine)
     m->output_is_open = false;
 }
 
-/* Switches learn on which port the guest's address is now. RARP needs no IP address. */
+/* Switches learn on which port the guest's address is now. RARP needs no IP address. Once there is
+ * an outbox it has the same way out as what the guest says: the address may be elsewhere by now. */
 static void announce(void *machine)
 {
-    const struct kvm_machine *m = machine;
+    struct kvm_machine *m = machine;
+    struct outbox *outbox = atomic_load(&m->outbox);
     for (unsigned i = 0; i < m->config.machine.net_count; i++) {
         const uint8_t *mac = m->config.machine.nets[i].mac;
         uint8_t frame[ANNOUNCEMENT_SIZE] = {0};
@@ -136,7 +138,10 @@ static void announce(void *machine)
         memcpy(ethernet + 12, rarp, sizeof(rarp));
         memcpy(ethernet + 22, mac, 6); /* sender */
         memcpy(ethernet + 32, mac, 6); /* target */
-        if (m->net_fds[i] >= 0 && write(m->net_fds[i], frame, sizeof(frame)) < 0)
+        const struct iovec part = {.iov_base = frame, .iov_len = sizeof(frame)};
+        if (outbox)
+            outbox_put(outbox, i, &part, 1, OUTBOX_NOTICE);
+        else if (m->net_fds[i] >= 0 && write(m->net_fds[i], frame, sizeof(frame)) < 0)
             log_warning("app", "network %u: the announcement could not be sent: %s", i,
                         strerror(errno));
     }

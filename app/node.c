@@ -254,18 +254,14 @@ static void on_announce(evutil_socket_t fd, short what, void *context)
 {
     struct node *node = context;
     (void)fd, (void)what;
+    /* The lock keeps the role, and with it the outbox. */
     pthread_mutex_lock(&node->lock);
-    const bool lost = !node->primary || primary_is_fenced(node->primary);
-    pthread_mutex_unlock(&node->lock);
-    if (lost || node->announcements == ARRAY_SIZE(announce_after_ms))
-        return;
-    /* P2: after a sleep the guest may be elsewhere, and its address with it. Nobody has told us
-     * yet: wait for the next time. */
-    const bool slept =
-        node->heartbeat && heartbeat_awake_since(node->heartbeat) > node->announce_armed;
-    if (!slept)
+    const bool primary = node->primary != NULL;
+    if (primary && node->announcements < ARRAY_SIZE(announce_after_ms))
         node->ops.ops->announce(node->ops.context);
-    node->announce_armed = clock_now();
+    pthread_mutex_unlock(&node->lock);
+    if (!primary || node->announcements == ARRAY_SIZE(announce_after_ms))
+        return;
     const unsigned ms = announce_after_ms[node->announcements++];
     const struct timeval next = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
     event_add(node->announcer, &next);

@@ -47,7 +47,6 @@ struct node {
     struct event *sampler;
     struct event *announcer; /* activated by the role's thread after a promotion */
     size_t announcements;
-    nsec_t announce_armed;    /* when the announcer was set, clock_now() */
     struct event *role_ended; /* activated by the role's thread */
     struct sample {           /* of the counters behind the rates in status */
         nsec_t at;

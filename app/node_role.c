@@ -267,7 +267,6 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
     pthread_mutex_unlock(&node->lock);
     if (config.solo) {
         node->announcements = 0;
-        node->announce_armed = clock_now();
         event_active(node->announcer, EV_TIMEOUT, 1);
         node_switchover_failed(node, "the primary failed meanwhile, and this host took over");
     }

@@ -52,12 +52,16 @@ struct checkpoint_machine_ops {
      * parked, before the first resume(). */
     void (*output_to)(void *machine, struct outbox *outbox);
 
-    /* Opens the ways to the outside (tap, console) and announces the guest's addresses to the
-     * network. Idempotent. Called before the first resume() of a guest on this host. */
+    /* Opens the ways to the outside (tap, console). Idempotent. Called before the first resume() of
+     * a guest on this host. */
     int (*output_open)(void *machine, struct error *err);
     /* The guest goes on elsewhere: nothing more is received for it here, until output_open().
      * Parked only. */
     void (*output_close)(void *machine);
+
+    /* Announces the guest's addresses to the network: to the outbox like any output (P2: they may
+     * be elsewhere already), or at once before output_to(), in a promotion. Any thread, as long as
+     * the outbox lives. */
     void (*announce)(void *machine);
 
     /* Makes one piece of held output visible: called by the outbox, in the order the guest produced

@@ -21,6 +21,7 @@ struct item {
     epoch_t epoch;
     nsec_t arrived;
     uint32_t port;
+    enum outbox_kind kind;
     size_t size;
     uint8_t data[];
 };
@@ -83,7 +84,8 @@ void outbox_destroy(struct outbox **outbox)
     *outbox = NULL;
 }
 
-static struct item *item_create(uint32_t port, const struct iovec *parts, int count)
+static struct item *item_create(uint32_t port, const struct iovec *parts, int count,
+                                enum outbox_kind kind)
 {
     size_t size = 0;
     for (int i = 0; i < count; i++)
@@ -91,7 +93,7 @@ static struct item *item_create(uint32_t port, const struct iovec *parts, int co
     struct item *item = malloc(sizeof(*item) + size);
     if (!item)
         return NULL;
-    *item = (struct item){.port = port, .size = size, .arrived = clock_now()};
+    *item = (struct item){.port = port, .kind = kind, .size = size, .arrived = clock_now()};
     size_t used = 0;
     for (int i = 0; i < count; i++) {
         if (parts[i].iov_len)
@@ -102,9 +104,10 @@ static struct item *item_create(uint32_t port, const struct iovec *parts, int co
 }
 
 /* With lock held. True when the item was queued; otherwise the caller frees it. */
-static bool enqueue(struct outbox *outbox, struct item *item, bool droppable, bool *first)
+static bool enqueue(struct outbox *outbox, struct item *item, bool *first)
 {
-    const size_t limit = outbox->config.cap_bytes * (droppable ? 1 : STREAM_RESERVE_FACTOR);
+    const size_t factor = item->kind == OUTBOX_STREAM ? STREAM_RESERVE_FACTOR : 1;
+    const size_t limit = outbox->config.cap_bytes * factor;
     if (outbox->mode == OUTBOX_DISCARDING)
         return false;
     if (item->size > limit || outbox->held_bytes > limit - item->size) {
@@ -127,6 +130,8 @@ static void count_emitted(struct outbox *outbox, const struct item *item, nsec_t
     outbox->stats.released_items++;
     outbox->stats.released_bytes += item->size;
     outbox->stats.last_emit = now;
+    if (item->kind == OUTBOX_NOTICE)
+        return;
     if (outbox->mode == OUTBOX_OPEN && !outbox->stats.first_emit_after_open)
         outbox->stats.first_emit_after_open = now;
     if (held)
@@ -151,9 +156,9 @@ static void pass_through(struct outbox *outbox, struct item *item)
 }
 
 void outbox_put(struct outbox *outbox, uint32_t port, const struct iovec *parts, int count,
-                bool droppable)
+                enum outbox_kind kind)
 {
-    struct item *item = item_create(port, parts, count);
+    struct item *item = item_create(port, parts, count, kind);
     bool first = false;
     bool open = false;
     bool queued = false;
@@ -163,7 +168,7 @@ void outbox_put(struct outbox *outbox, uint32_t port, const struct iovec *parts,
     else if (outbox->mode == OUTBOX_OPEN && !outbox->head)
         open = true;
     else
-        queued = enqueue(outbox, item, droppable, &first);
+        queued = enqueue(outbox, item, &first);
     pthread_mutex_unlock(&outbox->lock);
     if (open)
         pass_through(outbox, item);

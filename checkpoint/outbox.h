@@ -15,7 +15,7 @@
  * guest, at which point nothing more arrives; what still comes beyond the cap is dropped for
  * packets (a network may) and kept for consoles up to a reserve.
  *
- * Threads: put on any machine thread; cut, open, hold on the engine's; release on the thread that
+ * Threads: put on any thread; cut, open, hold on the engine's; release on the thread that
  * receives acknowledgements. One lock inside; emit runs outside of it but serialised by a second
  * one, so a slow tap never blocks a vCPU that only wants to put. */
 #ifndef KEMARI_CHECKPOINT_OUTBOX_H
@@ -28,6 +28,13 @@
 #include "base/types.h"
 
 struct outbox;
+
+/* What is put. */
+enum outbox_kind {
+    OUTBOX_STREAM, /* bytes of a console: kept up to a reserve beyond the cap */
+    OUTBOX_PACKET, /* may be dropped */
+    OUTBOX_NOTICE, /* a packet that the guest did not say: the same rules, but not measured */
+};
 
 enum outbox_mode { OUTBOX_HOLDING, OUTBOX_OPEN, OUTBOX_DISCARDING };
 
@@ -50,7 +57,7 @@ struct outbox_stats {
     uint64_t dropped_items;       /* beyond the cap */
     epoch_t released_epoch;       /* the last released */
     nsec_t last_emit;             /* clock_now() of the last emit; 0 when none */
-    nsec_t first_emit_after_open; /* for the promotion record; 0 when none */
+    nsec_t first_emit_after_open; /* of the guest's, for the promotion record; 0 when none */
     struct histogram hold;        /* ns from put to emit, held items only */
 };
 
@@ -59,9 +66,9 @@ int outbox_create(const struct outbox_config *config, epoch_t first_epoch, struc
                   struct error *err);
 void outbox_destroy(struct outbox **outbox);
 
-/* Takes a copy of one piece of output; `droppable` tells a packet from a byte stream. */
+/* Takes a copy of one piece of output. */
 void outbox_put(struct outbox *outbox, uint32_t port, const struct iovec *parts, int count,
-                bool droppable);
+                enum outbox_kind kind);
 
 /* Time at which the oldest piece of the gathering epoch arrived, 0 when there is none. */
 nsec_t outbox_waiting_since(struct outbox *outbox);

@@ -21,19 +21,21 @@ ARBITER = {"arbiter": "etcd", "arbiter_endpoints": URL, "arbiter_probe_interval"
 
 
 class Etcd:
-    """Runs in the namespace of the switches. Use as a context."""
+    """Runs in the namespace of the switches, at `address` of `wire`. Use as a context."""
 
-    def __init__(self, world):
+    def __init__(self, world, address=ADDRESS, wire="data"):
         self.inside = ["ip", "netns", "exec", world.network.names["c"]]
         self.folder = world.folder / "etcd"
-        world.network.ip("c", "addr", "add", f"{ADDRESS}/24", "dev", "data")
+        self.address = address
+        self.url = f"http://{address}:2379"
+        world.network.ip("c", "addr", "add", f"{address}/24", "dev", wire)
         self.server = None
 
     def __enter__(self):
-        peer = f"http://{ADDRESS}:2380"
+        peer = f"http://{self.address}:2380"
         self.server = subprocess.Popen(
             [*self.inside, "etcd", "--data-dir", self.folder, "--unsafe-no-fsync",
-             "--listen-client-urls", URL, "--advertise-client-urls", URL,
+             "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
              "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
              "--initial-cluster", f"default={peer}"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -47,7 +49,7 @@ class Etcd:
         self.server.wait()
 
     def ctl(self, *words):
-        done = subprocess.run([*self.inside, "etcdctl", f"--endpoints={URL}", *words],
+        done = subprocess.run([*self.inside, "etcdctl", f"--endpoints={self.url}", *words],
                               env={"ETCDCTL_API": "3", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
                               capture_output=True, text=True, timeout=30)
         return done.returncode, done.stdout.strip()
@@ -144,8 +146,13 @@ TESTS = [
     a_guest_does_not_begin_before_etcd_has_said_so,
 ]
 
-if __name__ == "__main__":
+def skip_without_etcd():
+    """Ends the program where there is none."""
     if not shutil.which("etcd") or not shutil.which("etcdctl"):
         print("SKIP: no etcd (packages etcd-server and etcd-client) on this machine")
         sys.exit(support.SKIPPED)
+
+
+if __name__ == "__main__":
+    skip_without_etcd()
     sys.exit(support.main(sys.argv[1], TESTS))

@@ -38,6 +38,14 @@ def check_speechless(world, host, oracle):
     oracle.verify()
 
 
+def check_tap_silent(world, host, until):
+    """This host emits nothing until that moment (monotonic)."""
+    frames = world.network.emitted(host.side)
+    while time.monotonic() < until:
+        check(world.network.emitted(host.side) == frames, f"{host.side} emitted a frame")
+        time.sleep(0.02)
+
+
 def check_silenced(world, host):
     """This host emits nothing although the guest lives elsewhere."""
     frames = world.network.emitted(host.side)
@@ -155,6 +163,26 @@ def an_operator_moves_the_guest(world):
     primary.start("secondary")
     secondary.wait_protected()
     oracle.wait_answers(3)
+
+
+def an_address_is_announced_only_by_who_may_speak(world):
+    """A promoted guest's address is announced again and again for four seconds, but not while its
+    output is held: somebody else may have been granted the guest."""
+    manual = {"arbiter": "manual"}
+    primary, secondary, oracle = start(world, **manual)
+    primary.kill()
+    wait_asking(secondary)
+    secondary.order("grant")
+    secondary.wait_for_state("alone")
+    promoted = time.monotonic()
+    oracle.wait_answers(3)
+    primary.start("secondary", **manual)
+    secondary.wait_protected()
+    primary.kill()
+    wait_asking(secondary)
+    check(time.monotonic() < promoted + 3.5, "too slow: the last announcement was due before")
+    check_tap_silent(world, secondary, promoted + 4.5)
+    oracle.verify()
 
 
 def a_stop_on_the_primary_ends_both(world):
@@ -354,6 +382,7 @@ TESTS = [
     a_guest_stopped_for_good_can_be_dumped,
     a_denied_secondary_does_not_take_over,
     an_operator_moves_the_guest,
+    an_address_is_announced_only_by_who_may_speak,
     a_stop_on_the_primary_ends_both,
     a_signal_is_a_stop,
     a_stop_on_the_secondary_leaves_the_guest_alone,

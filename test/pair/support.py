@@ -2,6 +2,7 @@
 
     a: data ┬ 10.99.0.0/24 ┬ data :b        checkpoints and one heartbeat path
        beat ┼ 10.98.0.0/24 ┼ beat           heartbeats only, where a test wants that
+       arb  ┼ 10.97.0.0/24 ┼ arb            the way to an arbiter of its own, in c, where a test wants that
        tap0 ┴ 10.88.0.0/24 ┴ tap0           the network of the guest, with the client at .1
                    c
 
@@ -135,13 +136,7 @@ class Network:
 
     def _lay_wires(self):
         for wire in ("data", "beat", "lan"):
-            self.ip("c", "link", "add", wire, "type", "bridge")
-            self.ip("c", "link", "set", wire, "up")
-            for side in "ab":
-                self.ip(side, "link", "add", wire, "type", "veth", "peer", "name",
-                        f"{wire}-{side}", "netns", self.names["c"])
-                self.ip("c", "link", "set", f"{wire}-{side}", "master", wire, "up")
-                self.ip(side, "link", "set", wire, "up")
+            self._lay_wire(wire)
         self.ip("c", "addr", "add", f"{CLIENT_IP}/24", "dev", "lan")
         # A client that waits 200 ms before it repeats a segment would hide how short an outage was.
         self.ip("c", "route", "replace", "10.88.0.0/24", "dev", "lan", "src", CLIENT_IP,
@@ -155,11 +150,40 @@ class Network:
             self.ip(side, "link", "set", "tap0", "master", "br0", "up")
             self.ip(side, "link", "set", "lan", "master", "br0")
 
-    def set_wire(self, wire, whole):
-        """A cut wire loses frames silently, as behind a switch: links stay up on both hosts."""
+    def _lay_wire(self, wire):
+        self.ip("c", "link", "add", wire, "type", "bridge")
+        self.ip("c", "link", "set", wire, "up")
         for side in "ab":
+            self.ip(side, "link", "add", wire, "type", "veth", "peer", "name",
+                    f"{wire}-{side}", "netns", self.names["c"])
+            self.ip("c", "link", "set", f"{wire}-{side}", "master", wire, "up")
+            self.ip(side, "link", "set", wire, "up")
+
+    def lay_arbiter_wire(self):
+        self._lay_wire("arb")
+        for number, side in enumerate("ab", 1):
+            self.ip(side, "addr", "add", f"10.97.0.{number}/24", "dev", "arb")
+
+    def set_wire(self, wire, whole, sides="ab"):
+        """A cut wire loses frames silently, as behind a switch: links stay up on both hosts. With
+        one side only, that one is cut off from it."""
+        for side in sides:
             self.ip("c", "link", "set", f"{wire}-{side}",
                     *(("master", wire) if whole else ("nomaster",)))
+
+    def lose_frames(self, *matches):
+        """Frames between the hosts that match (nft(8), family bridge) are lost from now on, until
+        the next call; without any, all arrive."""
+        rules = "\n".join(f"{match} drop" for match in matches)
+        run("ip", "netns", "exec", self.names["c"], "nft", "-f", "-", input=f"""
+            table bridge lost
+            delete table bridge lost
+            table bridge lost {{
+                chain forward {{
+                    type filter hook forward priority 0
+                    {rules}
+                }}
+            }}""")
 
     def emitted(self, side):
         """Frames that the daemon of this side has written to its tap."""
@@ -232,6 +256,13 @@ class Host:
         status, said = self.ctl(*words)
         check(status == 0, f"kemarictl {' '.join(words)} on {self.side}: {said.strip()}")
         return said
+
+    def runs(self):
+        return self.daemon is not None and self.daemon.poll() is None
+
+    def record(self):
+        """Path of the term record."""
+        return self.folder / "state" / "pair.term"
 
     def status(self):
         """None while there is no daemon to ask."""

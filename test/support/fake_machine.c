@@ -42,7 +42,7 @@ static void step(struct fake_machine *m)
         const size_t more =
             m->config.output_size > sizeof(n) ? m->config.output_size - sizeof(n) : 0;
         const struct iovec parts[] = {{(void *)&n, sizeof(n)}, {(void *)(uintptr_t)padding, more}};
-        outbox_put(m->outbox, 0, parts, 2, true);
+        outbox_put(m->outbox, 0, parts, 2, OUTBOX_PACKET);
     }
 }
 

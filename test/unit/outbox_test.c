@@ -56,7 +56,7 @@ static struct outbox *make(epoch_t first)
 static void put_on(struct outbox *outbox, uint32_t port, uint32_t value)
 {
     const struct iovec part = {&value, sizeof(value)};
-    outbox_put(outbox, port, &part, 1, true);
+    outbox_put(outbox, port, &part, 1, OUTBOX_PACKET);
 }
 
 static void put(struct outbox *outbox, uint32_t value)
@@ -118,7 +118,7 @@ static void order_holds_over_all_ports_and_parts_are_joined(void)
     uint32_t value = 10;
     const struct iovec parts[] = {
         {(char *)&value, 1}, {NULL, 0}, {(char *)&value + 1, 2}, {(char *)&value + 3, 1}};
-    outbox_put(outbox, 7, parts, 4, false);
+    outbox_put(outbox, 7, parts, 4, OUTBOX_STREAM);
     outbox_cut(outbox, 1);
     outbox_release(outbox, 1);
     CU_ASSERT_TRUE(seen_in_order(1, 10));
@@ -218,25 +218,48 @@ static void the_cap_drops_packets_before_bytes_of_a_stream(void)
     struct outbox *outbox = make(1);
     static uint8_t big[OUTBOX_CAP_MIN / 4];
     const struct iovec part = {big, sizeof(big)};
-    outbox_put(outbox, 0, &part, 1, true);
-    outbox_put(outbox, 0, &part, 1, true);
+    outbox_put(outbox, 0, &part, 1, OUTBOX_PACKET);
+    outbox_put(outbox, 0, &part, 1, OUTBOX_PACKET);
     CU_ASSERT_FALSE(outbox_is_full(outbox));
-    outbox_put(outbox, 0, &part, 1, true);
+    outbox_put(outbox, 0, &part, 1, OUTBOX_PACKET);
     CU_ASSERT_TRUE(outbox_is_full(outbox));
-    outbox_put(outbox, 0, &part, 1, true);
+    outbox_put(outbox, 0, &part, 1, OUTBOX_PACKET);
     CU_ASSERT_EQUAL(stats_of(outbox).dropped_items, 0);
     put(outbox, 1);
     CU_ASSERT_EQUAL(stats_of(outbox).dropped_items, 1);
     for (int i = 0; i < 4; i++)
-        outbox_put(outbox, 0, &part, 1, false);
+        outbox_put(outbox, 0, &part, 1, OUTBOX_STREAM);
     CU_ASSERT_EQUAL(stats_of(outbox).dropped_items, 1);
-    outbox_put(outbox, 0, &part, 1, false);
+    outbox_put(outbox, 0, &part, 1, OUTBOX_STREAM);
     CU_ASSERT_EQUAL(stats_of(outbox).dropped_items, 2);
     CU_ASSERT_EQUAL(stats_of(outbox).held_bytes, 2 * OUTBOX_CAP_MIN);
     outbox_cut(outbox, 1);
     outbox_release(outbox, 1);
     CU_ASSERT_EQUAL(outside.count, 8);
     CU_ASSERT_FALSE(outbox_is_full(outbox));
+    outbox_destroy(&outbox);
+}
+
+static void a_notice_is_held_like_a_packet_and_not_measured(void)
+{
+    struct outbox *outbox = make(1);
+    const uint32_t value = 1;
+    const struct iovec part = {(void *)&value, sizeof(value)};
+    outbox_put(outbox, 0, &part, 1, OUTBOX_NOTICE);
+    CU_ASSERT_EQUAL(outside.count, 0);
+    outbox_cut(outbox, 1);
+    outbox_release(outbox, 1);
+    CU_ASSERT_TRUE(seen_in_order(1, 1));
+    CU_ASSERT_EQUAL(stats_of(outbox).hold.count, 0);
+    outbox_open(outbox);
+    outbox_put(outbox, 0, &part, 1, OUTBOX_NOTICE);
+    CU_ASSERT_EQUAL(outside.count, 2);
+    CU_ASSERT_EQUAL(stats_of(outbox).first_emit_after_open, 0);
+    put(outbox, 2);
+    CU_ASSERT(stats_of(outbox).first_emit_after_open > 0);
+    outbox_discard(outbox);
+    outbox_put(outbox, 0, &part, 1, OUTBOX_NOTICE);
+    CU_ASSERT_EQUAL(outside.count, 3);
     outbox_destroy(&outbox);
 }
 
@@ -395,6 +418,8 @@ static const struct test_case cases[] = {
     {"a discarding outbox never speaks again", a_discarding_outbox_never_speaks_again},
     {"the cap drops packets before bytes of a stream",
      the_cap_drops_packets_before_bytes_of_a_stream},
+    {"a notice is held like a packet and not measured",
+     a_notice_is_held_like_a_packet_and_not_measured},
     {"too small a cap is refused", too_small_a_cap_is_refused},
     {"a process that would break P1 dies instead", a_process_that_would_break_p1_dies_instead},
     {"concurrent putters lose nothing while epochs pass",
