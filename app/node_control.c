@@ -86,6 +86,7 @@ static void fill_primary_state(const struct snapshots *s, struct control_status 
         [PRIMARY_SYNCHRONISING] = CONTROL_STATE_SYNCHRONISING,
         [PRIMARY_PROTECTED] = CONTROL_STATE_REPLICATING,
         [PRIMARY_ASKING] = CONTROL_STATE_HOLDING,
+        [PRIMARY_OUTRUN] = CONTROL_STATE_HOLDING,
         [PRIMARY_SOLO] = CONTROL_STATE_ALONE,
         [PRIMARY_FENCED] = CONTROL_STATE_STOPPED,
         [PRIMARY_PREPARING] = CONTROL_STATE_REPLICATING,
@@ -126,6 +127,12 @@ static void fill_primary_state(const struct snapshots *s, struct control_status 
     case PRIMARY_ASKING:
         snprintf(out->reason, sizeof(out->reason),
                  "output is held until the secondary is back or the arbiter answers: %.180s",
+                 p->why);
+        break;
+    case PRIMARY_OUTRUN:
+        snprintf(out->reason, sizeof(out->reason),
+                 "another host was granted the guest, which is parked here until that host is "
+                 "heard or hands the term back: %.120s",
                  p->why);
         break;
     case PRIMARY_SOLO:

@@ -484,6 +484,7 @@ static void idle_step(struct engine *e)
     pthread_mutex_lock(&e->lock);
     const uint64_t seen = e->generation;
     const bool stay_parked = e->stats.state == ENGINE_FENCED || e->halted;
+    const bool paused = e->paused;
     const bool open = e->want_open && e->stats.state == ENGINE_HOLDING;
     e->want_open = false;
     if (open)
@@ -496,7 +497,7 @@ static void idle_step(struct engine *e)
     if (stay_parked)
         engine_park_guest(e);
     else
-        set_throttled(e, outbox_is_full(e->outbox));
+        set_throttled(e, paused || outbox_is_full(e->outbox));
     pthread_mutex_lock(&e->lock);
     if (e->stats.state == ENGINE_FENCED && stay_parked && !e->still) {
         e->still = true;
@@ -645,6 +646,14 @@ void engine_stop_guest(struct engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
     engine->halted = true;
+    engine_signal(engine);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_pause_guest(struct engine *engine, bool paused)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->paused = paused;
     engine_signal(engine);
     pthread_mutex_unlock(&engine->lock);
 }

@@ -120,6 +120,9 @@ void engine_start_guest(struct engine *engine);
 /* Parks the guest for good: the operator stops it. Nothing is discarded; see engine_flush(). */
 void engine_stop_guest(struct engine *engine);
 
+/* Without a link: parks the guest for as long as it is `paused`; output that is held stays held. */
+void engine_pause_guest(struct engine *engine, bool paused);
+
 /* Protects the guest through this connected link, whose handshake is done. Takes over the link.
  * `staging_cap` is the peer's, bytes; `capabilities` those of the session. -EBUSY when there is a
  * link, -EPERM when fenced: the link stays the caller's then. */

@@ -68,6 +68,7 @@ struct engine {
         struct link *link; /* after TAKEN, until it is fetched */
     } handover;
     struct engine_heritage heritage; /* of the offered link; offered_term 0: none */
+    bool paused;                     /* the guest is to be parked while there is no link */
     bool want_open;
     bool want_checkpoint;
     struct link *offered; /* by engine_protect(), not yet taken up */

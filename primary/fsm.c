@@ -17,9 +17,9 @@
 #define OFFER         PRIMARY_ACT_OFFER
 #define GO_ON         PRIMARY_ACT_GO_ON
 
-/* Answers of a request that was cancelled meanwhile are dropped by the caller, so GRANTED, REFUSED
- * and UNANSWERED come in ASKING only, RESERVED in PREPARING only, where the other two come as well.
- */
+/* Answers of a request that was cancelled meanwhile are dropped by the caller, so GRANTED comes in
+ * ASKING and OUTRUN only, RESERVED in PREPARING only, and REFUSED, OUTRUN and UNANSWERED in all
+ * three. */
 static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT] =
     {
         [PRIMARY_WAITING] =
@@ -60,7 +60,19 @@ static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT]
                 [PRIMARY_EVENT_WAITED] = STAY(ASKING),
                 [PRIMARY_EVENT_GRANTED] = TO(SOLO, OPEN),
                 [PRIMARY_EVENT_REFUSED] = TO(FENCED, FENCE),
+                [PRIMARY_EVENT_OUTRUN] = TO(OUTRUN, ASK),
                 [PRIMARY_EVENT_UNANSWERED] = TO(ASKING, ASK),
+                [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, CANCEL | FENCE),
+            },
+        [PRIMARY_OUTRUN] =
+            {
+                [PRIMARY_EVENT_CONNECTED] = TO(OUTRUN, TURN_AWAY),
+                [PRIMARY_EVENT_SUSPECT] = STAY(OUTRUN),
+                [PRIMARY_EVENT_WAITED] = STAY(OUTRUN),
+                [PRIMARY_EVENT_GRANTED] = TO(SOLO, OPEN),
+                [PRIMARY_EVENT_REFUSED] = TO(FENCED, FENCE),
+                [PRIMARY_EVENT_OUTRUN] = TO(OUTRUN, ASK),
+                [PRIMARY_EVENT_UNANSWERED] = TO(OUTRUN, ASK),
                 [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, CANCEL | FENCE),
             },
         [PRIMARY_SOLO] =
@@ -91,8 +103,10 @@ static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT]
                 [PRIMARY_EVENT_WAITED] = STAY(PREPARING),
                 [PRIMARY_EVENT_PREPARED] = TO(PREPARING, RESERVE),
                 [PRIMARY_EVENT_RESERVED] = TO(HANDING, OFFER),
-                /* The standby was granted that term, by suspicion: it has gone on. */
                 [PRIMARY_EVENT_REFUSED] = TO(FENCED, FENCE),
+                /* The standby was granted that term, by suspicion. Either it goes on, and says so,
+                 * or it never heard of it and acknowledges as before. */
+                [PRIMARY_EVENT_OUTRUN] = TO(PROTECTED, 0),
                 [PRIMARY_EVENT_UNANSWERED] = TO(PROTECTED, 0),
                 [PRIMARY_EVENT_GIVEN_UP] = TO(PROTECTED, CANCEL),
                 [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, CANCEL | FENCE),
@@ -129,11 +143,11 @@ struct primary_step primary_fsm_step(enum primary_state state, enum primary_even
 const char *primary_state_name(enum primary_state state)
 {
     static const char *const names[] = {
-        [PRIMARY_WAITING] = "waiting",     [PRIMARY_SYNCHRONISING] = "synchronising",
-        [PRIMARY_PROTECTED] = "protected", [PRIMARY_ASKING] = "asking",
-        [PRIMARY_SOLO] = "solo",           [PRIMARY_FENCED] = "fenced",
-        [PRIMARY_PREPARING] = "preparing", [PRIMARY_HANDING] = "handing over",
-        [PRIMARY_HANDED] = "handed over",
+        [PRIMARY_WAITING] = "waiting",      [PRIMARY_SYNCHRONISING] = "synchronising",
+        [PRIMARY_PROTECTED] = "protected",  [PRIMARY_ASKING] = "asking",
+        [PRIMARY_OUTRUN] = "outrun",        [PRIMARY_SOLO] = "solo",
+        [PRIMARY_FENCED] = "fenced",        [PRIMARY_PREPARING] = "preparing",
+        [PRIMARY_HANDING] = "handing over", [PRIMARY_HANDED] = "handed over",
     };
     return names[state];
 }
@@ -149,7 +163,8 @@ const char *primary_event_name(enum primary_event event)
         [PRIMARY_EVENT_SUSPECT] = "standby suspected",
         [PRIMARY_EVENT_WAITED] = "no standby came",
         [PRIMARY_EVENT_GRANTED] = "granted",
-        [PRIMARY_EVENT_REFUSED] = "refused",
+        [PRIMARY_EVENT_REFUSED] = "denied",
+        [PRIMARY_EVENT_OUTRUN] = "another host was granted the term",
         [PRIMARY_EVENT_UNANSWERED] = "no answer from the arbiter",
         [PRIMARY_EVENT_SUPERSEDED] = "higher term seen",
         [PRIMARY_EVENT_ORDERED] = "switchover ordered",

@@ -13,7 +13,13 @@
  * leaves: nothing of it has been seen, and a primary that crashed and began anew must not outrun
  * the standby that holds the guest it lost.
  *
- *      refused, or a higher term seen: any ──► FENCED, for good
+ *      outrun: ASKING ──► OUTRUN ── granted ──► SOLO
+ *      denied, or a higher term seen: any ──► FENCED, for good
+ *
+ * OUTRUN: the arbiter says that somebody else was granted a higher term, and nobody has proved yet
+ * that it is used. Whoever was may never have heard of it, and hand it back. Until then this guest
+ * is parked, its output held, and it keeps asking; no standby is taken, since a host whose term was
+ * used, and whose record was lost, would come as an empty one.
  *
  * Planned switchover:
  *
@@ -28,7 +34,7 @@
  * this host in the term that was set aside: whoever wants to go on alone after it must win the next
  * one (docs/failure.md).
  *
- * WAITING, ASKING: output is held. SOLO: output leaves at once, by a grant (DESIGN §6). In
+ * WAITING, ASKING, OUTRUN: output is held. SOLO: output leaves at once, by a grant (DESIGN §6). In
  * SYNCHRONISING output is held, or open if it was SOLO before and no epoch with state has gone out
  * yet (the engine knows which). */
 #ifndef KEMARI_PRIMARY_FSM_H
@@ -41,6 +47,7 @@ enum primary_state {
     PRIMARY_SYNCHRONISING,
     PRIMARY_PROTECTED,
     PRIMARY_ASKING,
+    PRIMARY_OUTRUN,
     PRIMARY_SOLO,
     PRIMARY_FENCED,
     PRIMARY_PREPARING,
@@ -58,7 +65,8 @@ enum primary_event {
     PRIMARY_EVENT_SUSPECT,    /* the heartbeat suspects the standby */
     PRIMARY_EVENT_WAITED,     /* nobody came in the configured time */
     PRIMARY_EVENT_GRANTED,    /* by the arbiter, recorded durably */
-    PRIMARY_EVENT_REFUSED,    /* by the arbiter */
+    PRIMARY_EVENT_REFUSED,    /* by the arbiter, in nobody's favour: denied */
+    PRIMARY_EVENT_OUTRUN,     /* by the arbiter, which granted a higher term to somebody else */
     PRIMARY_EVENT_UNANSWERED, /* by the arbiter, in time */
     PRIMARY_EVENT_SUPERSEDED, /* somebody proved a higher term */
     PRIMARY_EVENT_ORDERED,    /* an operator wants the guest on the other host */

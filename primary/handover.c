@@ -219,7 +219,8 @@ bool primary_settle_handover(struct primary *p, enum claim_outcome outcome, term
         primary_feed(p, PRIMARY_EVENT_RESERVED, text);
         return true;
     }
-    if (p->status.state == PRIMARY_ASKING && granted && h->term == term && !h->reserved) {
+    const bool asks = p->status.state == PRIMARY_ASKING || p->status.state == PRIMARY_OUTRUN;
+    if (asks && granted && h->term == term && !h->reserved) {
         h->reserved = true;
         adopt_reserved_term(p);
         primary_feed(p, PRIMARY_EVENT_UNANSWERED, "that term was promised to a hand-over");

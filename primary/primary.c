@@ -18,6 +18,8 @@
 /* A standby whose heartbeat is heard may come back for this long after its link was lost, before
  * the arbiter is asked (DESIGN §6, data path only). */
 #define RETURN_LIMIT SEC(3)
+/* An outrun primary asks the arbiter this often whether the term was handed back. */
+#define OUTRUN_PAUSE SEC(1)
 
 void primary_note(struct primary *p, bool warning, const char *kind, const char *text)
 {
@@ -225,13 +227,22 @@ static void ask_or_wait(struct primary *p, const char *why)
     snprintf(p->ask_why, sizeof(p->ask_why), "%s", why);
 }
 
+/* Somebody else was granted the term. It may come back. */
+static void ask_again_later(struct primary *p, const char *why)
+{
+    p->ask_at = clock_now() + OUTRUN_PAUSE;
+    snprintf(p->ask_why, sizeof(p->ask_why), "%s", why);
+}
+
 static void act_cancel(struct primary *p)
 {
     p->ask_at = INT64_MAX;
     claim_cancel(p->claim);
 }
 
-/* A fenced host is no primary, nor is one that has handed its guest over: standbys are refused. */
+/* Who we are, for standbys that come from now on. A fenced host is no primary, nor is one that has
+ * handed its guest over, and an outrun one may not be: they are refused, and keep what they hold.
+ */
 void primary_introduce(struct primary *p)
 {
     if (!p->config.door)
@@ -239,7 +250,8 @@ void primary_introduce(struct primary *p)
     struct session_party local = *p->config.local;
     local.life = p->life;
     pthread_mutex_lock(&p->lock);
-    const bool none = p->status.state == PRIMARY_FENCED || p->status.state == PRIMARY_HANDED;
+    const enum primary_state state = p->status.state;
+    const bool none = state == PRIMARY_FENCED || state == PRIMARY_OUTRUN || state == PRIMARY_HANDED;
     local.role = none ? SESSION_SECONDARY : SESSION_PRIMARY;
     local.term = p->status.term;
     pthread_mutex_unlock(&p->lock);
@@ -272,7 +284,7 @@ static void carry_out(struct primary *p, unsigned actions, enum primary_event ev
 {
     if (actions & PRIMARY_ACT_TURN_AWAY) {
         link_destroy(&p->visitor);
-        if (p->status.state == PRIMARY_FENCED)
+        if (p->status.state == PRIMARY_FENCED || p->status.state == PRIMARY_OUTRUN)
             release_door(p);
     }
     if (actions & PRIMARY_ACT_DROP)
@@ -285,6 +297,8 @@ static void carry_out(struct primary *p, unsigned actions, enum primary_event ev
     const bool may_return = event == PRIMARY_EVENT_LOST_HELD && !(actions & PRIMARY_ACT_GO_ON);
     if (actions & PRIMARY_ACT_ASK && may_return)
         ask_or_wait(p, why);
+    else if (actions & PRIMARY_ACT_ASK && event == PRIMARY_EVENT_OUTRUN)
+        ask_again_later(p, why);
     else if (actions & PRIMARY_ACT_ASK)
         act_ask(p, why);
     if (actions & PRIMARY_ACT_OPEN)
@@ -304,15 +318,11 @@ static void carry_out(struct primary *p, unsigned actions, enum primary_event ev
 static const char *event_kind_of(enum primary_state state)
 {
     static const char *const kinds[] = {
-        [PRIMARY_WAITING] = "primary.waiting",
-        [PRIMARY_SYNCHRONISING] = "sync.started",
-        [PRIMARY_PROTECTED] = "primary.protected",
-        [PRIMARY_ASKING] = "arbiter.asked",
-        [PRIMARY_SOLO] = "primary.solo",
-        [PRIMARY_FENCED] = "primary.fenced",
-        [PRIMARY_PREPARING] = "switchover.preparing",
-        [PRIMARY_HANDING] = "switchover.handing",
-        [PRIMARY_HANDED] = "switchover.handed",
+        [PRIMARY_WAITING] = "primary.waiting",     [PRIMARY_SYNCHRONISING] = "sync.started",
+        [PRIMARY_PROTECTED] = "primary.protected", [PRIMARY_ASKING] = "arbiter.asked",
+        [PRIMARY_OUTRUN] = "primary.outrun",       [PRIMARY_SOLO] = "primary.solo",
+        [PRIMARY_FENCED] = "primary.fenced",       [PRIMARY_PREPARING] = "switchover.preparing",
+        [PRIMARY_HANDING] = "switchover.handing",  [PRIMARY_HANDED] = "switchover.handed",
     };
     return kinds[state];
 }
@@ -346,6 +356,10 @@ void primary_feed(struct primary *p, enum primary_event event, const char *why)
     primary_switchover_changed(p, before, event, *why ? why : primary_event_name(event));
     if (step.state == PRIMARY_PROTECTED)
         claim_forget(p->claim);
+    if (step.state != before && (step.state == PRIMARY_OUTRUN || before == PRIMARY_OUTRUN)) {
+        engine_pause_guest(p->engine, step.state == PRIMARY_OUTRUN);
+        primary_introduce(p);
+    }
     if (step.state != before) {
         log_info("primary", "%s -> %s: %s%s%s", primary_state_name(before),
                  primary_state_name(step.state), primary_event_name(event), *why ? ": " : "", why);
@@ -384,7 +398,9 @@ static void handle_answer(struct primary *p, const struct letter *letter)
         primary_feed(p, PRIMARY_EVENT_GRANTED, letter->text);
         break;
     case CLAIM_REFUSED:
-        primary_feed(p, PRIMARY_EVENT_REFUSED, letter->text);
+        primary_feed(
+            p, letter->answer.term > p->status.term ? PRIMARY_EVENT_OUTRUN : PRIMARY_EVENT_REFUSED,
+            letter->text);
         break;
     case CLAIM_UNANSWERED:
         primary_feed(p, PRIMARY_EVENT_UNANSWERED, err.code ? err.text : letter->text);
@@ -397,7 +413,7 @@ static void handle_answer(struct primary *p, const struct letter *letter)
 static void handle_suspect(struct primary *p, const struct letter *letter)
 {
     primary_weigh_suspicion(p, letter);
-    if (p->ask_at != INT64_MAX)
+    if (p->ask_at != INT64_MAX && p->status.state == PRIMARY_ASKING)
         act_ask(p, letter->text);
 }
 

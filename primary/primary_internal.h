@@ -67,7 +67,8 @@ struct primary {
     uint64_t heard;    /* bytes from the standby when the doubt began */
     char doubt[ERROR_TEXT_MAX];
     bool alarmed;  /* the operator knows of the doubt */
-    nsec_t ask_at; /* ASKING, but the standby may still return; INT64_MAX: asked, or no need */
+    nsec_t ask_at; /* ASKING, but the standby may still return; or OUTRUN, until it asks again;
+                      INT64_MAX: asked, or no need */
     char ask_why[ERROR_TEXT_MAX];
     bool inherited;     /* the guest, and nobody was told yet */
     bool peer_switches; /* the standby takes part in a switchover */

@@ -138,7 +138,6 @@ byte shared[6]; /* how much of a line that is no longer `cur` is history; 255: n
 byte complete[6]; /* of each line, what a standby has held whole */
 byte used = 1;  /* highest term somebody went on alone with */
 bool gone;      /* lost by more than P3 speaks of */
-bool early;     /* a question was refused in favour of a term that was then handed back */
 bool counted;   /* the one crash that P3 speaks of came while both sides said protected */
 
 byte kind, arg1, arg2, arg3, ev, word, was;
@@ -149,7 +148,11 @@ byte kind, arg1, arg2, arg3, ev, word, was;
 
 /* Can the guest that the world knows go on from this host? */
 #define RUNS(x)    (H[x].up && H[x].primary && H[x].lin == cur && \
-                    H[x].state != PRIMARY_FENCED && H[x].engine != ENGINE_FENCED)
+                    H[x].state != PRIMARY_FENCED && H[x].engine != ENGINE_FENCED && \
+                    (H[x].state != PRIMARY_OUTRUN || CAN_WIN(x)))
+/* An outrun primary goes on when the term is handed back, which needs the process that was granted
+ * it. */
+#define CAN_WIN(x) (arbiter_term == H[x].term || (H[1 - x].up && arbiter_who == WHO(1 - x)))
 #define KEEPS(x)   (H[x].up && !H[x].primary && H[x].promotable && H[x].held_lin == cur && \
                     H[x].held >= vis && \
                     (H[x].state == SECONDARY_READY || H[x].state == SECONDARY_ORPHANED || \
@@ -203,14 +206,11 @@ inline release(h, upto)
 }
 
 /* Somebody gave up: P3 with no crash, or with one that came while both said protected. A term granted
- * to a question that was taken back is the known exception, until it is handed back; and for good, if
- * the peer asked in between and was refused. */
+ * to a question that was taken back is the known exception, until it is handed back. */
 #ifdef LIMIT_UNUSED_GRANT
 #define EXCUSED false
-#elif defined(LIMIT_EARLY_REFUSAL)
-#define EXCUSED (arbiter_term > used)
 #else
-#define EXCUSED (arbiter_term > used || early)
+#define EXCUSED (arbiter_term > used)
 #endif
 #define AT_MOST_ONE_CRASH (died == 0 || (died == 1 && counted))
 inline check_not_lost()
@@ -446,7 +446,9 @@ inline push_flight(h, what)
 inline primary_act(h)
 {
     if
-    :: actions & ACT_TURN_AWAY -> close_end(h)
+    :: actions & ACT_TURN_AWAY ->
+        close_end(h);
+        me.taken = (me.taken && me.state != PRIMARY_OUTRUN)
     :: else
     fi;
     if
@@ -510,7 +512,8 @@ inline primary_feed(h, event)
         fi
     fi;
     if
-    :: me.state == PRIMARY_FENCED && was != PRIMARY_FENCED -> check_not_lost()
+    :: me.state != was && (me.state == PRIMARY_FENCED || me.state == PRIMARY_OUTRUN) ->
+        check_not_lost()
     :: else
     fi
 }
@@ -865,7 +868,12 @@ proctype node(byte h)
             ev = PRIMARY_EVENT_SUSPECT
         :: MAY_WAIT -> ev = PRIMARY_EVENT_WAITED
         :: me.request == REQUEST_REFUSED ->
-            ev = PRIMARY_EVENT_REFUSED; me.request = REQUEST_NONE; me.asked = 0
+#ifdef MUTANT_REFUSED_FENCES
+            ev = PRIMARY_EVENT_REFUSED;
+#else
+            ev = PRIMARY_EVENT_OUTRUN;
+#endif
+            me.request = REQUEST_NONE; me.asked = 0
         :: me.request == REQUEST_GRANTED ->
             record_grant(h, PRIMARY_EVENT_GRANTED)
         fi;
@@ -894,7 +902,7 @@ proctype node(byte h)
         :: arbiter_term == me.asked ->
             arbiter_term = me.asked + 1; arbiter_who = WHO(h); ev = REQUEST_GRANTED
         :: arbiter_term == me.asked + 1 && arbiter_who == WHO(h) -> ev = REQUEST_GRANTED
-        :: else -> ev = REQUEST_REFUSED; early = (early || arbiter_term > used)
+        :: else -> ev = REQUEST_REFUSED
 #endif
         fi;
         if

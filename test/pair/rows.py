@@ -108,11 +108,13 @@ def cut_data(stage):
 
 
 def only_the_data_path_is_cut_for_a_while(stage):
+    """It heals, unless the end of the old connection is the first thing that the secondary hears:
+    that is a suspicion (docs/failure.md), and the guest moves."""
     cut_data(stage)
     stage.primary.wait_for("alarm", lambda s: not s["protected"])
     stage.check_silence()
     stage.mend()
-    return stage.wait_protected()
+    return stage.wait_healed_or_moved()
 
 
 def only_the_data_path_is_cut_for_long(stage):
@@ -229,6 +231,26 @@ def a_grant_nobody_heard_is_handed_back(stage):
     return stage.wait_alone()
 
 
+def a_primary_is_outrun_by_a_grant_nobody_heard(stage):
+    """The secondary was granted the guest, never learned it, and takes its question back: the
+    primary, refused meanwhile, must neither speak nor give up."""
+    stage.proxy.lose(stage.secondary)
+    stage.lose_what_is_sent_by(stage.primary)
+    wait_until(lambda: stage.proxy.lost_grants, "a grant whose answer is lost")
+    stage.cut_link()
+    status = stage.primary.wait_for("outrun", lambda s: "granted the guest" in s["reason"])
+    check(status["state"] == "holding" and not status["protected"], f"it is {status['state']}")
+    stage.primary.wait_for("its guest parked", lambda s: s["guest"]["state"] == "parked")
+    stage.check_silence()
+    for wire in LINK:
+        stage.network.set_wire(wire, True)
+    stage.network.lose_frames()
+    stage.secondary.wait_for("no question", lambda s: s["arbiter"]["state"] != "asking")
+    stage.check_silence()
+    stage.proxy.lose()
+    return stage.wait_healed_or_moved()
+
+
 # ---- frozen, then awake ----
 
 def the_primary_is_frozen(stage):
@@ -331,6 +353,7 @@ ROWS = [
     the_answer_to_the_primary_is_lost,
     the_answers_to_both_are_lost,
     a_grant_nobody_heard_is_handed_back,
+    a_primary_is_outrun_by_a_grant_nobody_heard,
     the_primary_is_frozen,
     the_secondary_is_frozen,
     both_are_frozen,
@@ -370,7 +393,7 @@ def main():
                     name = row.__name__.replace("_", " ")
                     try:
                         speakers = play(stage, row)
-                    except support.Failure as failure:
+                    except support.Violation as failure:
                         raise support.Failure(f"{name}: {failure}") from None
                     print(f"{number:3} {name}: {' then '.join(speakers)}, "
                           f"term {stage.primary.status()['term']}", flush=True)

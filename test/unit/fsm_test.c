@@ -14,16 +14,18 @@ struct row {
 
 /* ---- primary ---- */
 
-static const char primary_letters[] = "wspaofrhd"; /* o: SOLO, output is open; r: PREPARING */
+static const char primary_letters[] =
+    "wspaxofrhd"; /* x: OUTRUN; o: SOLO, output is open; r: PREPARING */
 
-/* Columns: CONNECTED COMMITTED LOST_HELD LOST_NEW LOST_OPEN SUSPECT WAITED GRANTED REFUSED
+/* Columns: CONNECTED COMMITTED LOST_HELD LOST_NEW LOST_OPEN SUSPECT WAITED GRANTED REFUSED OUTRUN
  * UNANSWERED SUPERSEDED ORDERED PREPARED RESERVED GIVEN_UP OVERDUE TAKEN */
 static const struct row primary_rows[] = {
-    {'w', "s----wa---f------"}, {'s', "spawoss---f------"}, {'p', "ppa--pp---fr-----"},
-    {'a', "s----aaofaf------"}, {'o', "s----oo---f------"}, {'f', "fffffff---f-----f"},
-    {'r', "rra--rr-fpf-rhp--"}, {'h', "hha--hh---f---phd"}, {'d', "d----dd---d------"},
+    {'w', "s----wa----f------"}, {'s', "spawoss----f------"}, {'p', "ppa--pp----fr-----"},
+    {'a', "s----aaofxaf------"}, {'x', "x----xxofxxf------"}, {'o', "s----oo----f------"},
+    {'f', "fffffff----f-----f"}, {'r', "rra--rr-fppf-rhp--"}, {'h', "hha--hh----f---phd"},
+    {'d', "d----dd----d------"},
 };
-_Static_assert(PRIMARY_EVENT_COUNT == 17 && SECONDARY_EVENT_COUNT == 13, "a column for each event");
+_Static_assert(PRIMARY_EVENT_COUNT == 18 && SECONDARY_EVENT_COUNT == 13, "a column for each event");
 
 static void the_primarys_table_is_this(void)
 {
@@ -52,7 +54,10 @@ static void the_primarys_actions_fit_its_states(void)
             const struct primary_step step =
                 primary_fsm_step((enum primary_state)s, (enum primary_event)v);
             const bool answer = v == PRIMARY_EVENT_GRANTED || v == PRIMARY_EVENT_REFUSED ||
-                                v == PRIMARY_EVENT_UNANSWERED;
+                                v == PRIMARY_EVENT_OUTRUN || v == PRIMARY_EVENT_UNANSWERED;
+            const bool asks = s == PRIMARY_ASKING || s == PRIMARY_OUTRUN;
+            const bool goes_on_asking =
+                step.state == PRIMARY_ASKING || step.state == PRIMARY_OUTRUN;
             const bool enters = step.state != s;
             /* P2: output opens by a grant, and never otherwise. */
             CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_OPEN), step.legal && v == PRIMARY_EVENT_GRANTED);
@@ -60,7 +65,7 @@ static void the_primarys_actions_fit_its_states(void)
             CU_ASSERT_TRUE(s != PRIMARY_FENCED || step.state == PRIMARY_FENCED);
             CU_ASSERT_TRUE(!enters || step.state != PRIMARY_SOLO || v == PRIMARY_EVENT_GRANTED ||
                            v == PRIMARY_EVENT_LOST_OPEN);
-            CU_ASSERT_TRUE(!answer || !step.legal || s == PRIMARY_ASKING ||
+            CU_ASSERT_TRUE(!answer || !step.legal || asks ||
                            (s == PRIMARY_PREPARING && v != PRIMARY_EVENT_GRANTED));
             /* The guest leaves from HANDING only, into which only a term set aside leads; and what
              * comes out of it without the guest being taken lets it go on. */
@@ -71,13 +76,16 @@ static void the_primarys_actions_fit_its_states(void)
             CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_GO_ON), s == PRIMARY_HANDING && enters &&
                                                               step.state != PRIMARY_HANDED &&
                                                               step.state != PRIMARY_FENCED);
-            /* A question for going on alone is open exactly while ASKING. */
+            /* A question for going on alone is open, or about to be, while ASKING or OUTRUN. */
             CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_ASK),
-                            step.state == PRIMARY_ASKING &&
-                                (enters || v == PRIMARY_EVENT_UNANSWERED) && step.legal);
-            CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_CANCEL),
-                            (s == PRIMARY_ASKING || s == PRIMARY_PREPARING) && enters && !answer &&
-                                v != PRIMARY_EVENT_RESERVED);
+                            goes_on_asking && (enters || answer) && step.legal);
+            CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_CANCEL), (asks || s == PRIMARY_PREPARING) &&
+                                                               enters && !answer &&
+                                                               v != PRIMARY_EVENT_RESERVED);
+            /* Who may have lost the guest takes no standby, and only an answer makes it so. */
+            CU_ASSERT_EQUAL(enters && step.state == PRIMARY_OUTRUN,
+                            s == PRIMARY_ASKING && v == PRIMARY_EVENT_OUTRUN);
+            CU_ASSERT_TRUE(s != PRIMARY_OUTRUN || !HAS(step, PRIMARY_ACT_PROTECT));
             /* A visitor is taken in or turned away, and nobody else is. */
             CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_PROTECT) + HAS(step, PRIMARY_ACT_TURN_AWAY),
                             v == PRIMARY_EVENT_CONNECTED);
