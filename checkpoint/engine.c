@@ -537,8 +537,11 @@ static void emit(void *context, uint32_t port, const uint8_t *data, size_t size)
 
 static int allocate(struct engine *e, struct error *err)
 {
-    const struct outbox_config outbox = {
-        .cap_bytes = e->config.outbox_cap, .emit = emit, .wake = wake, .context = e};
+    const struct outbox_config outbox = {.cap_bytes = e->config.outbox_cap,
+                                         .emit = emit,
+                                         .may_emit = engine_may_emit,
+                                         .wake = wake,
+                                         .context = e};
     int rc = dirty_set_init(&e->pending, gmem_page_count(e->memory));
     e->digest = epoch_digest_create();
     for (; rc == 0 && e->idle_count < CAPTURES; e->idle_count++) {

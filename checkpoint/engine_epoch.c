@@ -269,13 +269,19 @@ static bool synchronisation_in_flight(const struct engine *e)
 
 /* P2: an acknowledgement proves that the standby was a standby when it sent it. Read after a sleep
  * it may be old news: then the next epoch, cut after the awakening, must be acknowledged as well.
- */
+ * Asked for each piece of output, since the sleep may come in the middle of a release. */
+bool engine_may_emit(void *context)
+{
+    const struct engine *e = context;
+    return !e->config.awake_since ||
+           e->releasing_cut_at >= e->config.awake_since(e->config.context);
+}
+
 static void release(struct engine *e, epoch_t epoch, nsec_t cut_at)
 {
-    if (!e->config.awake_since || cut_at >= e->config.awake_since(e->config.context)) {
-        outbox_release(e->outbox, epoch);
+    e->releasing_cut_at = cut_at;
+    if (outbox_release(e->outbox, epoch))
         return;
-    }
     pthread_mutex_lock(&e->lock);
     e->stats.stale_acks++;
     e->want_checkpoint = true;

@@ -52,6 +52,9 @@ struct engine {
     struct state_encoder *state_encoder;
     pthread_t receiver;
 
+    /* thread that handles acknowledgements only */
+    nsec_t releasing_cut_at; /* when the epoch that is being released was cut */
+
     pthread_mutex_t lock; /* protects all below */
     pthread_cond_t changed;
     uint64_t generation; /* counts everything that may change what the thread would do */
@@ -129,6 +132,8 @@ void engine_end_disks(struct engine *e, struct capture *capture, enum checkpoint
 int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct error *err);
 /* Called by the receiver: 0 or -EPROTO. */
 int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err);
+/* outbox_config.may_emit; the context is the engine. */
+bool engine_may_emit(void *context);
 
 /* engine_handover.c */
 /* With the link up and a hand-over wanted or offered: replaces the policy's work. As

@@ -231,20 +231,41 @@ static struct item *take_until(struct outbox *outbox, epoch_t epoch)
     return first;
 }
 
-/* With emit_lock held. */
-static void emit_items(struct outbox *outbox, struct item *items)
+/* With emit_lock held. Returns those that may not leave: `asked` asks may_emit() for each. */
+static struct item *emit_items(struct outbox *outbox, struct item *items, bool asked)
 {
-    for (struct item *item = items; item; item = item->next) {
+    while (items) {
+        if (asked && outbox->config.may_emit && !outbox->config.may_emit(outbox->config.context))
+            break;
+        struct item *item = items;
+        items = item->next;
         outbox->config.emit(outbox->config.context, item->port, item->data, item->size);
         const nsec_t now = clock_now();
         pthread_mutex_lock(&outbox->lock);
         count_emitted(outbox, item, now, true);
         pthread_mutex_unlock(&outbox->lock);
+        free(item);
     }
-    free_items(items);
+    return items;
 }
 
-void outbox_release(struct outbox *outbox, epoch_t epoch)
+/* What take_until() took goes back before all that came since; with emit_lock held nobody took
+ * anything meanwhile. */
+static void put_back(struct outbox *outbox, struct item *items)
+{
+    struct item *last = items;
+    for (struct item *item = items; item; item = item->next) {
+        outbox->held_bytes += item->size;
+        outbox->held_items++;
+        last = item;
+    }
+    last->next = outbox->head;
+    if (!outbox->head)
+        outbox->tail = &last->next;
+    outbox->head = items;
+}
+
+bool outbox_release(struct outbox *outbox, epoch_t epoch)
 {
     pthread_mutex_lock(&outbox->emit_lock);
     pthread_mutex_lock(&outbox->lock);
@@ -254,8 +275,14 @@ void outbox_release(struct outbox *outbox, epoch_t epoch)
     if (epoch > outbox->released)
         outbox->released = epoch;
     pthread_mutex_unlock(&outbox->lock);
-    emit_items(outbox, items);
+    struct item *left = emit_items(outbox, items, true);
+    if (left) {
+        pthread_mutex_lock(&outbox->lock);
+        put_back(outbox, left);
+        pthread_mutex_unlock(&outbox->lock);
+    }
     pthread_mutex_unlock(&outbox->emit_lock);
+    return !left;
 }
 
 void outbox_open(struct outbox *outbox)
@@ -273,7 +300,7 @@ void outbox_open(struct outbox *outbox)
         struct item *items = take_until(outbox, UINT64_MAX);
         outbox->waiting_since = 0;
         pthread_mutex_unlock(&outbox->lock);
-        emit_items(outbox, items);
+        emit_items(outbox, items, false);
         pthread_mutex_lock(&outbox->lock);
     }
     pthread_mutex_unlock(&outbox->lock);

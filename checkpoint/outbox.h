@@ -41,6 +41,9 @@ enum outbox_mode { OUTBOX_HOLDING, OUTBOX_OPEN, OUTBOX_DISCARDING };
 struct outbox_config {
     size_t cap_bytes; /* of held payload; at least OUTBOX_CAP_MIN */
     void (*emit)(void *context, uint32_t port, const uint8_t *data, size_t size);
+    /* Asked before each piece that a release lets out; false: it stays, and so does what follows.
+     * NULL: yes. On the releasing thread, without `lock`. */
+    bool (*may_emit)(void *context);
     /* Called, without locks held, when output arrives while none was gathering: the trigger. */
     void (*wake)(void *context);
     void *context;
@@ -82,8 +85,9 @@ bool outbox_is_empty(struct outbox *outbox);
  * The guest is parked. */
 void outbox_cut(struct outbox *outbox, epoch_t epoch);
 
-/* Emits all output of epochs <= `epoch`. The epoch must have been cut (assertion: P1). */
-void outbox_release(struct outbox *outbox, epoch_t epoch);
+/* Emits all output of epochs <= `epoch`. The epoch must have been cut (assertion: P1). False when
+ * may_emit() ended it: what is left waits for the next release. */
+bool outbox_release(struct outbox *outbox, epoch_t epoch);
 
 /* OPEN: emits what is held, in order, then passes output through at once. */
 void outbox_open(struct outbox *outbox);

@@ -28,7 +28,7 @@ class Capture:
     def __init__(self, world):
         self.sockets = {self._listen(world, side): side for side in "ab"}
         self.lock = threading.Lock()
-        self.frames = []  # (ns since 1970, side)
+        self.frames = []  # (ns since 1970, side, its first bytes)
         self.stopping = False
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -64,12 +64,12 @@ class Capture:
 
     def _take(self, listener, side):
         try:
-            _, extra, _, sender = listener.recvmsg(64, socket.CMSG_SPACE(16))
+            data, extra, _, sender = listener.recvmsg(64, socket.CMSG_SPACE(16))
         except BlockingIOError:
             return False
         if sender[2] != PACKET_OUTGOING:
             seconds, nanoseconds = struct.unpack("qq", extra[0][2])
-            self.frames.append((seconds * 10**9 + nanoseconds, side))
+            self.frames.append((seconds * 10**9 + nanoseconds, side, data))
         return True
 
     def mark(self):
@@ -77,7 +77,7 @@ class Capture:
         return time.time_ns()
 
     def said_since(self, mark):
-        """(time, side) of every frame since then, in the order in which they left."""
+        """(time, side, first bytes) of every frame since then, in the order in which they left."""
         self._drain()
         for listener in self.sockets:
             _, lost = struct.unpack("II", listener.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
@@ -87,8 +87,15 @@ class Capture:
 
     def speakers(self, mark):
         """The sides that spoke since then, each time it changed: "aba" says that a interrupted b."""
-        sides = [side for _, side in self.said_since(mark)]
+        sides = [side for _, side, _ in self.said_since(mark)]
         return "".join(side for side, _ in itertools.groupby(sides))
+
+    def describe(self, mark):
+        """The last frame of each speech and the first of the next, for a failure's message."""
+        said = self.said_since(mark)
+        return "".join(f"\n  {(one[0] - mark) / 1e6:9.3f} ms {one[1]}: {one[2].hex()}"
+                       for pair in itertools.pairwise(said) if pair[0][1] != pair[1][1]
+                       for one in pair)
 
     def forget(self, mark):
         """What was said before is not asked for any more."""

@@ -197,7 +197,8 @@ class Stage:
         expected = owner.side if stayed else self.spoke_first.side + owner.side
         speakers = self.capture.speakers(self.mark)
         check(speakers == expected,
-              f"the speakers were {speakers!r} in turn, expected {expected!r}")
+              f"the speakers were {speakers!r} in turn, expected {expected!r}:"
+              f"{self.capture.describe(self.mark)}")
         status = owner.status()
         check(status["guest"]["state"] == "running", f"guest {status['guest']['state']}")
         # A term that nobody heard of may be on its way back.

@@ -240,6 +240,53 @@ static void the_cap_drops_packets_before_bytes_of_a_stream(void)
     outbox_destroy(&outbox);
 }
 
+static unsigned may_leave;
+
+static bool may_emit(void *context)
+{
+    (void)context;
+    return may_leave && may_leave--;
+}
+
+static void a_release_that_is_ended_keeps_the_rest_in_order(void)
+{
+    const struct outbox_config config = {
+        .cap_bytes = OUTBOX_CAP_MIN, .emit = emit, .may_emit = may_emit, .context = &outside};
+    struct outbox *outbox;
+    struct error err = {0};
+    memset(&outside, 0, sizeof(outside));
+    CU_ASSERT_EQUAL_FATAL(outbox_create(&config, 1, &outbox, &err), 0);
+    for (uint32_t i = 1; i <= 5; i++)
+        put(outbox, i);
+    outbox_cut(outbox, 1);
+    put(outbox, 6);
+    may_leave = 2;
+    CU_ASSERT_FALSE(outbox_release(outbox, 1));
+    CU_ASSERT_TRUE(seen_in_order(1, 2));
+    CU_ASSERT_EQUAL(stats_of(outbox).held_items, 4);
+    CU_ASSERT_EQUAL(stats_of(outbox).held_bytes, 16);
+    CU_ASSERT_FALSE(outbox_release(outbox, 1));
+    put(outbox, 7);
+    outbox_cut(outbox, 2);
+    put(outbox, 8);
+    may_leave = 5;
+    CU_ASSERT_TRUE(outbox_release(outbox, 2));
+    CU_ASSERT_TRUE(seen_in_order(1, 7));
+    /* The last one held, put back onto an empty list: what follows goes behind it. */
+    outbox_cut(outbox, 3);
+    CU_ASSERT_FALSE(outbox_release(outbox, 3));
+    put(outbox, 9);
+    outbox_cut(outbox, 4);
+    may_leave = 2;
+    CU_ASSERT_TRUE(outbox_release(outbox, 4));
+    CU_ASSERT_TRUE(seen_in_order(1, 9));
+    /* An open outbox asks nobody: that needs a grant. */
+    put(outbox, 10);
+    outbox_open(outbox);
+    CU_ASSERT_TRUE(seen_in_order(1, 10));
+    outbox_destroy(&outbox);
+}
+
 static void a_notice_is_held_like_a_packet_and_not_measured(void)
 {
     struct outbox *outbox = make(1);
@@ -418,6 +465,8 @@ static const struct test_case cases[] = {
     {"a discarding outbox never speaks again", a_discarding_outbox_never_speaks_again},
     {"the cap drops packets before bytes of a stream",
      the_cap_drops_packets_before_bytes_of_a_stream},
+    {"a release that is ended keeps the rest in order",
+     a_release_that_is_ended_keeps_the_rest_in_order},
     {"a notice is held like a packet and not measured",
      a_notice_is_held_like_a_packet_and_not_measured},
     {"too small a cap is refused", too_small_a_cap_is_refused},
