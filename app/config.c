@@ -146,6 +146,10 @@ void config_free(struct config *config)
     free(config->initrd);
     free(config->cmdline);
     free(config->console_log);
+    free(config->tls_cert_file);
+    free(config->tls_key_file);
+    free(config->tls_ca_file);
+    free(config->tls_peer_name);
     free(config->secret_file);
     free(config->arbiter_key_prefix);
     free(config->arbiter_ca_file);

@@ -49,7 +49,9 @@ enum config_arbiter {
 /* Every `char *` is owned by the config and NULL when the option was not given and has no default.
  */
 struct config_address {
-    char *text;                      /* as written: "tcp://[fd00::1]:7000"; NULL when not given */
+    char *text;     /* "10.0.0.1:7001", a link's with its scheme: "tls://[fd00::1]:7000"; NULL
+                       when not given */
+    bool encrypted; /* of a link: tls:// */
     struct sockaddr_storage address; /* numeric, AF_INET or AF_INET6; port 0 never */
     socklen_t length;
 };
@@ -116,6 +118,13 @@ struct config {
     enum config_encoding encoding;
     uint64_t encoding_cache; /* bytes */
     nsec_t peer_wait;        /* a starting primary waits this long for its secondary; 0: for ever */
+
+    /* [tls] The three files are given all or not at all: without them the pair's secret serves. */
+    char *tls_cert_file;
+    char *tls_key_file;
+    char *tls_ca_file;
+    char *tls_peer_name; /* with the files never NULL: the host in `peer` when not given */
+    bool tls_kernel;
 
     /* [heartbeat] */
     unsigned path_count;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <libgen.h>
+#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -97,7 +98,7 @@ static int parse_value(const struct check *check, const struct config_option *op
     case CONFIG_KIND_ENUM:
         return config_parse_enum(text, option->names, member, check->err);
     case CONFIG_KIND_ADDRESS:
-        return config_parse_address(text, "tcp://", member, check->err);
+        return config_parse_link(text, member, check->err);
     case CONFIG_KIND_WORDS:
         return config_parse_words(text, member, check->err);
     case CONFIG_KIND_GROUP:
@@ -218,6 +219,10 @@ static int check_pair(const struct check *check)
                     "this option is needed with listen, either host may have to call the other");
     if (strcmp(config->listen.text, config->peer.text) == 0)
         return FAIL(check, peer, 0, -EINVAL, "%s is this host's own listen", config->peer.text);
+    if (config->listen.encrypted != config->peer.encrypted)
+        return FAIL(check, peer, 0, -EINVAL,
+                    "%s is of another scheme than listen, %s; both hosts need the same",
+                    config->peer.text, config->listen.text);
     if (!config->secret_file)
         return FAIL(check, secret_file, 0, -EINVAL,
                     "this option is needed in a pair, both hosts prove that they know the secret");
@@ -226,6 +231,40 @@ static int check_pair(const struct check *check)
                     "this option is needed in a pair, without a heartbeat a silent host is never "
                     "noticed");
     return 0;
+}
+
+/* All that certificates need, or nothing of it. */
+static int check_tls(const struct check *check)
+{
+    struct config *config = check->config;
+    const struct {
+        const char *text;
+        const struct config_option *option;
+    } files[] = {{config->tls_cert_file, OPTION(tls_cert_file)},
+                 {config->tls_key_file, OPTION(tls_key_file)},
+                 {config->tls_ca_file, OPTION(tls_ca_file)}};
+    const struct config_option *given = config->tls_peer_name ? OPTION(tls_peer_name) : NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+        given = files[i].text ? files[i].option : given;
+    if (!given)
+        return 0;
+    if (!config->peer.encrypted) {
+        error_set(check->err, -EINVAL, "this option needs listen and peer with tls://");
+        return fail_at(check, given, 0);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+        if (!files[i].text) {
+            error_set(check->err, -EINVAL, "this option is needed with %s", given->key);
+            return fail_at(check, files[i].option, 0);
+        }
+    if (config->tls_peer_name)
+        return 0;
+    char host[NI_MAXHOST];
+    if (getnameinfo((const struct sockaddr *)&config->peer.address, config->peer.length, host,
+                    sizeof(host), NULL, 0, NI_NUMERICHOST) != 0)
+        return error_set(check->err, -EINVAL, "peer has no numeric address");
+    config->tls_peer_name = strdup(host);
+    return config->tls_peer_name ? 0 : error_set(check->err, -ENOMEM, "out of memory");
 }
 
 static int check_heartbeat(const struct check *check)
@@ -294,6 +333,8 @@ static int check_relations(const struct check *check)
     if (config->dirty_budget > config->staging_cap)
         return FAIL(check, dirty_budget, 0, -EINVAL, "the size is larger than staging-cap");
     int rc = check_pair(check);
+    if (rc == 0)
+        rc = check_tls(check);
     if (rc == 0)
         rc = check_devices(check);
     if (rc == 0)
@@ -419,14 +460,18 @@ static int check_secrets(const struct check *check)
     return rc;
 }
 
-/* Files of the arbiter's own; those of TLS are read when it is used. */
-static int check_arbiter_files(const struct check *check)
+/* Files of the pair's TLS and of the arbiter; those of the arbiter's TLS are read when it is used.
+ */
+static int check_own_files(const struct check *check)
 {
     const struct config *config = check->config;
     const struct {
         const char *path;
         const struct config_option *option;
-    } files[] = {{config->arbiter_ca_file, OPTION(arbiter_ca_file)},
+    } files[] = {{config->tls_cert_file, OPTION(tls_cert_file)},
+                 {config->tls_key_file, OPTION(tls_key_file)},
+                 {config->tls_ca_file, OPTION(tls_ca_file)},
+                 {config->arbiter_ca_file, OPTION(arbiter_ca_file)},
                  {config->arbiter_cert_file, OPTION(arbiter_cert_file)},
                  {config->arbiter_key_file, OPTION(arbiter_key_file)}};
     int rc = 0;
@@ -453,6 +498,6 @@ int config_check_files(const struct config_settings *settings, struct config *co
     if (rc == 0)
         rc = check_console_log(&check);
     if (rc == 0)
-        rc = check_arbiter_files(&check);
+        rc = check_own_files(&check);
     return rc == 0 ? check_secrets(&check) : rc;
 }

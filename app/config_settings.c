@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 /* Both sides of every instance of every option. */
-#define SETTINGS_MAX 128
+#define SETTINGS_MAX 256
 
 enum side { SIDE_FILE, SIDE_FLAG };
 

@@ -74,14 +74,14 @@ const struct config_option config_options[] = {
              "each host has its own image of the same size"},
 
     {"replication", "listen", "listen", CONFIG_KIND_ADDRESS, AT(listen),
-     .placeholder = "tcp://HOST:PORT",
-     .help =
-         "Address of this host at which the other one finds it, as long as this host is the "
-         "primary; needed on both hosts. Without listen and peer a primary runs its guest alone, "
-         "unprotected"},
-    {"replication", "peer", "peer", CONFIG_KIND_ADDRESS, AT(peer), .placeholder = "tcp://HOST:PORT",
-     .help = "The other host's listen: a secondary calls its primary there; needed on both hosts. "
-             "tcp:// is not encrypted"},
+     .placeholder = "[SCHEME://]HOST:PORT",
+     .help = "Address of this host at which the other one finds it, as long as this host is the "
+             "primary; needed on both hosts. The scheme is tls, or tcp, which encrypts nothing. "
+             "Without listen and peer a primary runs its guest alone, "
+             "unprotected"},
+    {"replication", "peer", "peer", CONFIG_KIND_ADDRESS, AT(peer),
+     .placeholder = "[SCHEME://]HOST:PORT",
+     .help = "The other host's listen: a secondary calls its primary there; needed on both hosts"},
     {"replication", "policy", "policy", CONFIG_KIND_ENUM, AT(policy), .fallback = "pipelined",
      .names = policy_names, .placeholder = "POLICY",
      .help = "When checkpoints are taken: pipelined, as soon as there is output and none is on its "
@@ -121,6 +121,24 @@ const struct config_option config_options[] = {
      .help =
          "How long a starting primary waits for its secondary, its guest running and its output "
          "held, before it asks the arbiter to go on alone; 0: for ever"},
+
+    {"tls", "cert-file", "tls-cert-file", CONFIG_KIND_STRING, AT(tls_cert_file),
+     .placeholder = "FILE",
+     .help = "PEM file of this host's certificate; with it the hosts authenticate each other by "
+             "certificates, both of them, instead of by secret-file"},
+    {"tls", "key-file", "tls-key-file", CONFIG_KIND_STRING, AT(tls_key_file), .placeholder = "FILE",
+     .help =
+         "PEM file of that certificate's key, without a passphrase, readable by its owner only"},
+    {"tls", "ca-file", "tls-ca-file", CONFIG_KIND_STRING, AT(tls_ca_file), .placeholder = "FILE",
+     .help = "PEM file of the authorities that the other host's certificate may come from"},
+    {"tls", "peer-name", "tls-peer-name", CONFIG_KIND_STRING, AT(tls_peer_name),
+     .placeholder = "NAME", .fallback_text = "the host in peer",
+     .help = "What the other host's certificate must name, in full, among its alternative names: a "
+             "DNS name or a numeric address"},
+    {"tls", "kernel", "tls-kernel", CONFIG_KIND_BOOL, AT(tls_kernel), .fallback = "yes",
+     .placeholder = "yes|no",
+     .help = "Let the kernel encrypt what is sent, where it can (status shows it). One key serves "
+             "for the whole connection then, else it is changed every 64 GiB or so"},
 
     {"heartbeat", "path", "path", CONFIG_KIND_PATH, AT(paths), .instances = CONFIG_PATHS_MAX,
      COUNT(path_count), .placeholder = "LOCAL,REMOTE",

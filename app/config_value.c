@@ -191,18 +191,34 @@ static bool scan_endpoint(const char *text, struct config_address *out)
     return false;
 }
 
-int config_parse_address(const char *text, const char *scheme, struct config_address *out,
-                         struct error *err)
+int config_parse_address(const char *text, struct config_address *out, struct error *err)
 {
     *out = (struct config_address){0};
-    const size_t skip = strlen(scheme);
-    if (strncmp(text, scheme, skip) != 0 || !scan_endpoint(text + skip, out))
-        return error_set(
-            err, -EINVAL,
-            "\"%s\" is not an address such as %s192.0.2.1:7000 or %s[2001:db8::1]:7000", text,
-            scheme, scheme);
+    if (!scan_endpoint(text, out))
+        return error_set(err, -EINVAL,
+                         "\"%s\" is not an address such as 192.0.2.1:7000 or [2001:db8::1]:7000",
+                         text);
     out->text = strdup(text);
     return out->text ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
+int config_parse_link(const char *text, struct config_address *out, struct error *err)
+{
+    static const char tls[] = "tls://", tcp[] = "tcp://";
+    *out = (struct config_address){0};
+    const bool plain = strncmp(text, tcp, strlen(tcp)) == 0;
+    const bool named = plain || strncmp(text, tls, strlen(tls)) == 0;
+    const char *endpoint = named ? text + strlen(tls) : text;
+    if (!scan_endpoint(endpoint, out))
+        return error_set(
+            err, -EINVAL,
+            "\"%s\" is not an address such as tls://192.0.2.1:7000 or tls://[2001:db8::1]:7000",
+            text);
+    out->encrypted = !plain;
+    if (asprintf(&out->text, "%s%s", plain ? tcp : tls, endpoint) >= 0)
+        return 0;
+    out->text = NULL;
+    return error_set(err, -ENOMEM, "out of memory");
 }
 
 static bool is_interface_name(const char *name)
@@ -325,10 +341,10 @@ int config_parse_path(const char *text, struct config_path *out, struct error *e
     char *local = strndup(text, (size_t)(comma - text));
     if (!local)
         return error_set(err, -ENOMEM, "out of memory");
-    int rc = config_parse_address(local, "", &out->local, err);
+    int rc = config_parse_address(local, &out->local, err);
     free(local);
     if (rc == 0)
-        rc = config_parse_address(comma + 1, "", &out->remote, err);
+        rc = config_parse_address(comma + 1, &out->remote, err);
     if (rc == 0 && out->local.address.ss_family != out->remote.address.ss_family)
         rc = error_set(err, -EINVAL, "\"%s\" mixes IPv4 and IPv6", text);
     if (rc < 0) {

@@ -25,10 +25,13 @@ int config_parse_bool(const char *text, bool *out, struct error *err);
 /* `names` ends with NULL; *out is the index. */
 int config_parse_enum(const char *text, const char *const *names, unsigned *out, struct error *err);
 
-/* HOST:PORT with a numeric host, an IPv6 one in brackets, after `scheme` ("tcp://" or ""). Owns
+/* HOST:PORT with a numeric host, an IPv6 one in brackets, after nothing else. Owns
  * out->text. */
-int config_parse_address(const char *text, const char *scheme, struct config_address *out,
-                         struct error *err);
+int config_parse_address(const char *text, struct config_address *out, struct error *err);
+
+/* An address of a link: as above with "tls://", "tcp://", or without a scheme, which is tls and is
+ * written into out->text. */
+int config_parse_link(const char *text, struct config_address *out, struct error *err);
 
 /* TAP[,mac=XX:XX:XX:XX:XX:XX]; *has_mac says whether one was given. Owns out->tap. */
 int config_parse_net(const char *text, struct config_net *out, bool *has_mac, struct error *err);

@@ -200,15 +200,39 @@ static int fill_session(struct node *node, struct error *err)
                       node->session.key, err);
 }
 
+static int build_tls(struct node *node, struct error *err)
+{
+    const struct config *c = node->config;
+    if (!c->listen.encrypted)
+        return 0;
+    uint8_t key[KEY_SIZE];
+    int rc = key_derive(c->secret, c->secret_size, KEY_LABEL_TLS, key, err);
+    if (rc < 0)
+        return rc;
+    const struct tls_config config = {
+        .key = c->tls_cert_file ? NULL : key,
+        .cert_file = c->tls_cert_file,
+        .key_file = c->tls_key_file,
+        .ca_file = c->tls_ca_file,
+        .peer_name = c->tls_peer_name,
+        .kernel = c->tls_kernel,
+    };
+    rc = tls_credentials_create(&config, &node->tls, err);
+    explicit_bzero(key, sizeof(key));
+    return rc;
+}
+
 static int build_door(struct node *node, struct error *err)
 {
     if (!is_pair(node->config))
         return 0;
     int rc = fill_session(node, err);
+    if (rc == 0)
+        rc = build_tls(node, err);
     if (rc < 0)
         return rc;
     struct listener *listener = NULL;
-    rc = transport_listen(node->config->listen.text, NULL, &listener, err);
+    rc = transport_listen(node->config->listen.text, node->tls, &listener, err);
     return rc < 0 ? rc : door_open(listener, &node->session, &node->door, err);
 }
 
@@ -340,6 +364,7 @@ void node_destroy(struct node **node)
     control_server_destroy(&n->server);
     heartbeat_destroy(&n->heartbeat);
     door_destroy(&n->door);
+    tls_credentials_destroy(&n->tls);
     arbiter_destroy(&n->arbiter);
     term_store_close(&n->terms);
     slab_destroy(&n->slab);

@@ -54,6 +54,20 @@ static struct snapshots *take_snapshots(struct node *node)
 
 /* ---- the rates ---- */
 
+/* At most one event per sample, however many strangers knock. */
+static void note_refusals(struct node *node)
+{
+    enum session_reason reason;
+    struct error refusal;
+    const uint64_t refused = node->door ? door_last_refusal(node->door, &reason, &refusal) : 0;
+    if (refused == node->sample.refused)
+        return;
+    node->sample.refused = refused;
+    control_events_note(node->events, CONTROL_WARNING, "peer.refused",
+                        "a connection was turned away (%llu in all): %.200s",
+                        (unsigned long long)refused, refusal.text);
+}
+
 void node_sample(struct node *node)
 {
     struct snapshots *s = take_snapshots(node);
@@ -70,6 +84,7 @@ void node_sample(struct node *node)
         last->sync_per_second =
             sync >= last->sync_pages ? (double)(sync - last->sync_pages) / seconds : 0;
     }
+    note_refusals(node);
     last->at = now;
     last->epochs = epochs;
     last->dirty = dirty;
@@ -315,6 +330,25 @@ static void fill_arbiter(struct node *node, const struct snapshots *s, struct co
     snprintf(a->detail, sizeof(a->detail), "%.*s", CONTROL_TEXT_MAX - 1, claim->text);
 }
 
+static void fill_peer(const struct node *node, const struct snapshots *s,
+                      struct control_status *out)
+{
+    const struct link_security *security =
+        s->is_primary ? &s->primary.security : &s->secondary.security;
+    struct control_peer *peer = &out->peer;
+    const bool tls = node->config->peer.encrypted;
+    snprintf(peer->transport, sizeof(peer->transport), "%s", tls ? "tls" : "tcp");
+    peer->encrypted = peer->connected ? security->encrypted : tls;
+    snprintf(peer->cipher, sizeof(peer->cipher), "%s", security->cipher);
+    peer->kernel_tls = security->kernel;
+    if (!node->door)
+        return;
+    enum session_reason reason;
+    struct error refusal;
+    peer->refused = door_last_refusal(node->door, &reason, &refusal);
+    snprintf(peer->refusal, sizeof(peer->refusal), "%.*s", CONTROL_TEXT_MAX - 1, refusal.text);
+}
+
 static uint64_t since(nsec_t start, nsec_t at)
 {
     return at > start ? (uint64_t)(at - start) : 0;
@@ -356,7 +390,7 @@ static void on_status(void *context, struct control_status *out)
         fill_primary_state(s, out);
     else if (s->is_secondary)
         fill_secondary_state(s, out);
-    snprintf(out->peer.transport, sizeof(out->peer.transport), "tcp");
+    fill_peer(node, s, out);
     if (!out->peer.address[0] && node->config->peer.text)
         snprintf(out->peer.address, sizeof(out->peer.address), "%.*s", CONTROL_NAME_MAX - 1,
                  node->config->peer.text);

@@ -11,6 +11,7 @@
 #include "disk/store.h"
 #include "primary/primary.h"
 #include "secondary/secondary.h"
+#include "transport/tls.h"
 
 struct event;
 
@@ -35,6 +36,7 @@ struct node {
     struct slab *slab;
     struct term_store *terms;
     struct arbiter *arbiter;
+    struct tls_credentials *tls; /* NULL: no tls:// address */
     struct door *door;           /* NULL: no `listen` */
     struct heartbeat *heartbeat; /* NULL: no path */
     struct session_config session;
@@ -56,6 +58,7 @@ struct node {
         double epochs_per_second;
         double dirty_per_second;
         double sync_per_second;
+        uint64_t refused; /* connections, as last told in an event */
     } sample;
 
     struct node_dump {

@@ -68,6 +68,7 @@ struct secondary_config node_secondary_config(struct node *node)
         .machine = node->ops,
         .slab = node->slab,
         .primary_uri = node->config->peer.text,
+        .tls = node->tls,
         .session = node->session,
         .terms = node->terms,
         .arbiter = node->arbiter,

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -12,12 +13,19 @@
 #include "control/client.h"
 #include "control/json.h"
 #include "control/kemarictl_args.h"
+#include "control/keygen.h"
 #include "control/render.h"
 
 #define SOCKETS_MAX  256
 #define QUICK_ANSWER SEC(5)   /* of what the daemon answers by itself */
 #define SLOW_ANSWER  SEC(120) /* of what needs the peer or the guest */
 #define WATCH_PERIOD SEC(1)
+
+/* Validity of certificates, in seconds. */
+#define YEAR            (365 * 24 * 60 * 60L)
+#define AUTHORITY_YEARS 20
+#define HOST_YEARS      5
+#define CLOCKS_DIFFER   (24 * 60 * 60L)
 
 static enum kemarictl_exit complain(const struct invocation *inv, enum kemarictl_exit status,
                                     const char *text)
@@ -408,6 +416,49 @@ static enum kemarictl_exit run_list(struct invocation *inv)
     return KEMARICTL_OK;
 }
 
+static enum kemarictl_exit make_certificates(const struct invocation *inv)
+{
+    const char *directory = inv->words[1];
+    char authority[PATH_MAX];
+    struct error err = {0};
+    const time_t now = time(NULL);
+    const struct keygen_validity whole = {now - CLOCKS_DIFFER, now + AUTHORITY_YEARS * YEAR};
+    const struct keygen_validity own = {now - CLOCKS_DIFFER, now + HOST_YEARS * YEAR};
+    int rc = 0;
+    for (unsigned i = 2; rc == 0 && i < inv->word_count; i++)
+        rc = keygen_check_name(inv->words[i], &err);
+    if (rc < 0)
+        return complain(inv, KEMARICTL_USAGE, err.text);
+    snprintf(authority, sizeof(authority), "%s/ca.pem", directory);
+    if (access(authority, F_OK) != 0) {
+        rc = keygen_authority(directory, &whole, &err);
+        if (rc == 0)
+            fprintf(inv->out, "authority: %s, ca.key (keep it off the hosts)\n", authority);
+    }
+    for (unsigned i = 2; rc == 0 && i < inv->word_count; i++) {
+        rc = keygen_host(directory, inv->words[i], &own, &err);
+        if (rc == 0)
+            fprintf(inv->out, "host: %s/%s.pem, %s.key\n", directory, inv->words[i], inv->words[i]);
+    }
+    return rc < 0 ? complain(inv, KEMARICTL_FAILED, err.text) : KEMARICTL_OK;
+}
+
+static enum kemarictl_exit run_keygen(struct invocation *inv)
+{
+    struct error err = {0};
+    const char *what = inv->word_count ? inv->words[0] : "";
+    if (strcmp(what, "certificates") == 0 && inv->word_count > 2)
+        return make_certificates(inv);
+    if (strcmp(what, "secret") != 0 || inv->word_count != 2)
+        return complain(inv, KEMARICTL_USAGE,
+                        "keygen: say \"secret FILE\", or \"certificates DIRECTORY HOST...\" (try "
+                        "--help)");
+    if (keygen_secret(inv->words[1], &err) < 0)
+        return complain(inv, KEMARICTL_FAILED, err.text);
+    fprintf(inv->out, "secret: %s (the same file on both hosts)\n", inv->words[1]);
+    return KEMARICTL_OK;
+}
+
 static enum kemarictl_exit run_version(struct invocation *inv)
 {
     static const struct control_request request = {.verb = CONTROL_VERB_PING};
@@ -454,6 +505,11 @@ static const struct verb verbs[] = {
      "nothing. Keys are those of the configuration: policy, interval, window, max-interval, "
      "staging-cap, dirty-budget. The secondary takes the policy over with the guest; a restart of "
      "both daemons comes back to what is configured."},
+    {"keygen", TAKES_KEYGEN, run_keygen,
+     "Makes what the hosts of a pair authenticate each other with, for its owner only and never in "
+     "place of a file that is there: a secret, or for each HOST (a DNS name or a numeric address) "
+     "a "
+     "certificate, and the authority for them where DIRECTORY has none. Needs no daemon."},
     {"list", TAKES_JSON, run_list, "Shows all machines of this host, one per line."},
     {"version", 0, run_version, "Shows the version of kemarictl, and with -m or -s of the daemon."},
 };

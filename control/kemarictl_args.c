@@ -49,11 +49,13 @@ void kemarictl_print_help(const struct invocation *inv, const struct verb *verbs
     const struct verb *verb = inv->verb;
     FILE *out = inv->out;
     if (verb) {
-        const bool options_taken = verb->takes & ~(unsigned)(TAKES_FILE | TAKES_POLICY);
+        const bool options_taken =
+            verb->takes & ~(unsigned)(TAKES_FILE | TAKES_POLICY | TAKES_KEYGEN);
         fprintf(out, "usage: kemarictl [-s SOCKET | -m NAME] %s%s%s\n\n%s\n", verb->name,
                 options_taken ? " [OPTION]..." : "",
                 verb->takes & TAKES_FILE     ? " FILE"
                 : verb->takes & TAKES_POLICY ? " get | set KEY=VALUE..."
+                : verb->takes & TAKES_KEYGEN ? " secret FILE | certificates DIRECTORY HOST..."
                                              : "",
                 verb->help);
         if (options_taken) {
@@ -156,7 +158,8 @@ static bool parse_verb(struct invocation *inv, const struct verb *verbs, size_t 
         inv->file = word;
         return true;
     }
-    if (inv->verb && inv->verb->takes & TAKES_POLICY && inv->word_count < INVOCATION_WORDS_MAX) {
+    if (inv->verb && inv->verb->takes & (TAKES_POLICY | TAKES_KEYGEN) &&
+        inv->word_count < INVOCATION_WORDS_MAX) {
         inv->words[inv->word_count++] = word;
         return true;
     }

@@ -20,6 +20,7 @@ enum {
     TAKES_TERM = 1 << 5,
     TAKES_FILE = 1 << 6,   /* a word, not an option */
     TAKES_POLICY = 1 << 7, /* words: get, or set KEY=VALUE... */
+    TAKES_KEYGEN = 1 << 8, /* words: secret FILE, or certificates DIRECTORY HOST... */
 };
 
 #define INVOCATION_WORDS_MAX 16

@@ -100,9 +100,15 @@ static void render_peer(const struct control_peer *peer, FILE *out)
     if (!peer->address[0])
         fputs("none known\n", out);
     else
-        fprintf(out, "%s, %s, %s (%s)\n", peer->address,
+        fprintf(out, "%s, %s, %s (%s%s%s%s)\n", peer->address,
                 peer->connected ? "connected" : "not connected", peer->transport,
-                peer->encrypted ? "encrypted" : "unencrypted");
+                peer->encrypted ? "encrypted" : "unencrypted", peer->cipher[0] ? ", " : "",
+                peer->cipher, peer->kernel_tls ? ", by the kernel" : "");
+    if (!peer->refused)
+        return;
+    begin_line("refused", out);
+    fprintf(out, "%" PRIu64 " connection%s, the last one: %s\n", peer->refused,
+            peer->refused == 1 ? "" : "s", peer->refusal);
 }
 
 static void render_arbiter(const struct control_arbiter *arbiter, FILE *out)

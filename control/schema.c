@@ -61,6 +61,10 @@ static const struct schema_field peer_fields[] = {
     STRING(struct control_peer, transport),
     PLAIN(struct control_peer, connected, SCHEMA_BOOL),
     PLAIN(struct control_peer, encrypted, SCHEMA_BOOL),
+    STRING(struct control_peer, cipher),
+    PLAIN(struct control_peer, kernel_tls, SCHEMA_BOOL),
+    PLAIN(struct control_peer, refused, SCHEMA_U64),
+    STRING(struct control_peer, refusal),
 };
 static const struct schema peer_schema = SCHEMA(peer, peer_fields);
 

@@ -65,10 +65,14 @@ enum control_arbiter_state {
 enum control_path_state { CONTROL_PATH_UNKNOWN, CONTROL_PATH_UP, CONTROL_PATH_DOWN };
 
 struct control_peer {
-    char address[CONTROL_NAME_MAX];   /* "tcp://10.0.0.2:7000"; empty when none is known */
+    char address[CONTROL_NAME_MAX];   /* "tls://10.0.0.2:7000"; empty when none is known */
     char transport[CONTROL_NAME_MAX]; /* "tcp", "tls" */
     bool connected;
     bool encrypted;
+    char cipher[CONTROL_NAME_MAX];  /* "TLS_AES_128_GCM_SHA256"; empty when not encrypted */
+    bool kernel_tls;                /* the kernel encrypts what is sent */
+    uint64_t refused;               /* connections turned away since the start */
+    char refusal[CONTROL_TEXT_MAX]; /* why the last of them was */
 };
 
 struct control_guest {

@@ -192,6 +192,7 @@ static void act_protect(struct primary *p)
     link_set_timeouts(link, p->config.send_timeout_ms, 0);
     pthread_mutex_lock(&p->lock);
     snprintf(p->status.peer, sizeof(p->status.peer), "%s", link_peer_name(link));
+    p->status.security = *link_security(link);
     const term_t term = p->status.term;
     pthread_mutex_unlock(&p->lock);
     if (p->config.heartbeat)
@@ -345,8 +346,10 @@ void primary_feed(struct primary *p, enum primary_event event, const char *why)
     if (lost)
         release_door(p);
     pthread_mutex_lock(&p->lock);
-    if (lost)
+    if (lost) {
         p->status.peer[0] = '\0';
+        p->status.security = (struct link_security){0};
+    }
     if (step.state != before) {
         p->status.state = step.state;
         p->status.since = clock_now();

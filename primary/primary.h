@@ -97,10 +97,11 @@ void primary_switchover(struct primary *primary);
 struct primary_status {
     enum primary_state state;
     term_t term;
-    nsec_t since;              /* of the state, clock_now() */
-    char why[ERROR_TEXT_MAX];  /* what led to the state */
-    char peer[LINK_PEER_MAX];  /* the standby, "" when there is none */
-    term_t handing;            /* the guest is being handed over in this term; 0: it is not */
+    nsec_t since;                  /* of the state, clock_now() */
+    char why[ERROR_TEXT_MAX];      /* what led to the state */
+    char peer[LINK_PEER_MAX];      /* the standby, "" when there is none */
+    struct link_security security; /* of the connection to it */
+    term_t handing;                /* the guest is being handed over in this term; 0: it is not */
     bool beginning;            /* the guest waits for the arbiter's word that nobody else owns it */
     struct claim_status claim; /* the arbiter's last answer */
 };

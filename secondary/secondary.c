@@ -180,6 +180,7 @@ static void act_follow(struct secondary *s)
     struct error err = {0};
     pthread_mutex_lock(&s->lock);
     snprintf(s->status.peer, sizeof(s->status.peer), "%s", link_peer_name(link));
+    s->status.security = *link_security(link);
     s->status.trouble[0] = '\0';
     pthread_mutex_unlock(&s->lock);
     if (s->config.heartbeat)
@@ -285,8 +286,10 @@ void secondary_feed(struct secondary *s, enum secondary_event event, const char 
     if (!*why)
         why = secondary_event_name(event);
     pthread_mutex_lock(&s->lock);
-    if (step.actions & SECONDARY_ACT_UNFOLLOW)
+    if (step.actions & SECONDARY_ACT_UNFOLLOW) {
         s->status.peer[0] = '\0';
+        s->status.security = (struct link_security){0};
+    }
     if (step.state != before) {
         s->status.state = step.state;
         s->status.since = clock_now();
@@ -506,6 +509,7 @@ int secondary_create(const struct secondary_config *config, struct secondary **o
                                            .switchover = on_switchover,
                                            .context = s};
     const struct connector_config connector = {.uri = config->primary_uri,
+                                               .tls = config->tls,
                                                .session = s->config.session,
                                                .connected = on_connected,
                                                .failed = on_connect_failed,

@@ -21,7 +21,8 @@ struct secondary_config {
     struct checkpoint_machine machine; /* borrowed, as all below */
     struct slab *slab;
     const char *primary_uri;
-    struct session_config session; /* role and term are set here */
+    const struct tls_credentials *tls; /* for a tls:// one; or NULL */
+    struct session_config session;     /* role and term are set here */
 
     struct term_store *terms; /* used on the role's thread only */
     struct arbiter *arbiter;
@@ -106,7 +107,8 @@ struct secondary_status {
     char why[ERROR_TEXT_MAX];     /* what led to the state */
     char trouble[ERROR_TEXT_MAX]; /* why the last attempt to connect failed, "" after success */
     char peer[LINK_PEER_MAX];
-    struct claim_status claim; /* the arbiter's last answer */
+    struct link_security security; /* of the connection to it */
+    struct claim_status claim;     /* the arbiter's last answer */
 };
 
 void secondary_snapshot(struct secondary *secondary, struct secondary_status *out);

@@ -48,7 +48,7 @@ int link_establish(struct link *link, struct error *err)
     if (rc < 0 && atomic_load(&link->down))
         return closed_here(link, -ECONNRESET, err);
     link->established = rc == 0;
-    return rc < 0 ? error_prefix(err, "%s", link->peer) : 0;
+    return rc;
 }
 
 const struct link_security *link_security(const struct link *link)

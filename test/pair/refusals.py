@@ -86,12 +86,12 @@ def an_occupied_listen_address(world):
     with inside(world.network.names["a"]), socket.socket() as taken:
         taken.bind(("10.99.0.1", 7000))
         taken.listen()
-        expect_refusal(world, r'address "tcp://10\.99\.0\.1:7000" is in use by another program')
+        expect_refusal(world, r'address "tls://10\.99\.0\.1:7000" is in use by another program')
 
 
 def an_address_of_another_host(world):
-    expect_refusal(world, r'address "tcp://10\.99\.0\.77:7000" does not belong to this host',
-                   listen="tcp://10.99.0.77:7000")
+    expect_refusal(world, r'address "tls://10\.99\.0\.77:7000" does not belong to this host',
+                   listen="tls://10.99.0.77:7000")
 
 
 def an_occupied_heartbeat_address(world):
@@ -105,7 +105,7 @@ def a_second_daemon_of_the_same_machine(world):
     first = world.hosts["a"]
     first.start("primary")
     first.wait_for_state("connecting")
-    other = {"listen": "tcp://10.99.0.1:7100", "path_0": "10.99.0.1:7101,10.99.0.2:7101",
+    other = {"listen": "tls://10.99.0.1:7100", "path_0": "10.99.0.1:7101,10.99.0.2:7101",
              "net_0": None}
     expect_refusal(world, r".*/a/run/pair\.sock.*", **other)
     expect_refusal(world, r".*/a/state.*", control_socket=world.folder / "other.sock", **other)
@@ -141,7 +141,7 @@ def a_machine_of_another_kind(world):
         r".*vcpus=1.*vcpus=2.*": {"vcpus": "2"},
         r".*mac.*": {"net_0": "tap0,mac=52:54:00:00:00:09"},
         r".*machine.*": {"name": "other"},
-        r".*secret.*|.*key.*": {"secret_file": other_secret},
+        r".*the peer refused: this host does not hold the peer's secret": {"secret_file": other_secret},
     }
     for sentence, changes in differences.items():
         expect_refusal(world, sentence, host=secondary, role="secondary", **changes)

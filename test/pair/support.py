@@ -223,7 +223,7 @@ class Host:
             "run-dir": self.folder / "run", "memory": "64M",
             "kernel": self.world.build / "test" / "guest" / "service", "cmdline": f"ip={GUEST_IP}",
             "net.0": "tap0", "console-log": self.console_log,
-            "listen": f"tcp://10.99.0.{own}:7000", "peer": f"tcp://10.99.0.{other}:7000",
+            "listen": f"10.99.0.{own}:7000", "peer": f"10.99.0.{other}:7000",
             "path.0": f"10.99.0.{own}:7001,10.99.0.{other}:7001",
             "secret-file": self.world.secret, "arbiter": "none",
         }

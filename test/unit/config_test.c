@@ -224,7 +224,33 @@ static void both_hosts_derive_the_same_mac(void)
     }
 }
 
-#define PAIR "listen = tcp://10.0.0.1:7000\npeer = tcp://10.0.0.2:7000\n"
+#define TLS_PAIR    "listen = 10.0.0.1:7000\npeer = tls://10.0.0.2:7000\n"
+#define WITH_SECRET "[heartbeat]\nsecret-file = secret\npath.0 = 10.0.0.1:1,10.0.0.2:1\n"
+#define PAIR        "listen = tcp://10.0.0.1:7000\npeer = tcp://10.0.0.2:7000\n"
+
+static void a_link_without_a_scheme_is_tls_and_believes_the_host_it_calls(void)
+{
+    struct config c;
+    enum config_action action;
+    struct error err = {0};
+    write_ini(TLS_PAIR WITH_SECRET);
+    CU_ASSERT_EQUAL_FATAL(read_words("-c ini", stdout, &c, &action, &err), 0);
+    CU_ASSERT_STRING_EQUAL(c.listen.text, "tls://10.0.0.1:7000");
+    CU_ASSERT_TRUE(c.listen.encrypted && c.peer.encrypted && c.tls_kernel);
+    CU_ASSERT_PTR_NULL(c.tls_peer_name);
+    config_free(&c);
+    write_ini(PAIR WITH_SECRET);
+    CU_ASSERT_EQUAL_FATAL(read_words("-c ini", stdout, &c, &action, &err), 0);
+    CU_ASSERT_FALSE(c.listen.encrypted || c.peer.encrypted);
+    config_free(&c);
+    write_ini(TLS_PAIR WITH_SECRET
+              "[tls]\ncert-file = disk\nkey-file = secret\nca-file = disk\nkernel = no\n");
+    CU_ASSERT_EQUAL_FATAL(read_words("-c ini", stdout, &c, &action, &err), 0);
+    CU_ASSERT_STRING_EQUAL(c.tls_peer_name, "10.0.0.2");
+    CU_ASSERT_STRING_EQUAL(c.tls_key_file, "secret");
+    CU_ASSERT_FALSE(c.tls_kernel);
+    config_free(&c);
+}
 
 static void arbiters_get_their_words_and_passwords(void)
 {
@@ -299,14 +325,14 @@ static const struct {
     {"policy = lazy\n", "ini:9: policy: \"lazy\" is not one of: pipelined, kemari, interval"},
     {"[machine]\nrng = maybe\n", "ini:10: rng: \"maybe\" is neither yes nor no"},
     {"listen = tcp://localhost:1\n",
-     "ini:9: listen: \"tcp://localhost:1\" is not an address such as tcp://192.0.2.1:7000 or "
-     "tcp://[2001:db8::1]:7000"},
+     "ini:9: listen: \"tcp://localhost:1\" is not an address such as tls://192.0.2.1:7000 or "
+     "tls://[2001:db8::1]:7000"},
     {"listen = tcp://10.0.0.1:0\n",
-     "ini:9: listen: \"tcp://10.0.0.1:0\" is not an address such as tcp://192.0.2.1:7000 or "
-     "tcp://[2001:db8::1]:7000"},
-    {"listen = 10.0.0.1:7000\n",
-     "ini:9: listen: \"10.0.0.1:7000\" is not an address such as tcp://192.0.2.1:7000 or "
-     "tcp://[2001:db8::1]:7000"},
+     "ini:9: listen: \"tcp://10.0.0.1:0\" is not an address such as tls://192.0.2.1:7000 or "
+     "tls://[2001:db8::1]:7000"},
+    {"listen = udp://10.0.0.1:7000\n",
+     "ini:9: listen: \"udp://10.0.0.1:7000\" is not an address such as tls://192.0.2.1:7000 or "
+     "tls://[2001:db8::1]:7000"},
     {"[vm]\ncontrol-group = no-such-group\n",
      "ini:10: control-group: there is no group \"no-such-group\" on this host"},
     {"[machine]\nnet = tap0\n", "ini:10: there is no option net in section [machine]"},
@@ -353,6 +379,20 @@ static const struct {
                                      "either host may have to let the other in"},
     {"listen = tcp://10.0.0.1:7000\npeer = tcp://10.0.0.1:7000\n",
      "ini:10: peer: tcp://10.0.0.1:7000 is this host's own listen"},
+    {"listen = 10.0.0.1:7000\npeer = tls://10.0.0.1:7000\n",
+     "ini:10: peer: tls://10.0.0.1:7000 is this host's own listen"},
+    {"listen = 10.0.0.1:7000\npeer = tcp://10.0.0.2:7000\n",
+     "ini:10: peer: tcp://10.0.0.2:7000 is of another scheme than listen, tls://10.0.0.1:7000; "
+     "both "
+     "hosts need the same"},
+    {PAIR WITH_SECRET "[tls]\ncert-file = disk\n",
+     "ini:15: cert-file: this option needs listen and peer with tls://"},
+    {TLS_PAIR WITH_SECRET "[tls]\ncert-file = disk\n",
+     "[tls] key-file: this option is needed with cert-file"},
+    {TLS_PAIR WITH_SECRET "[tls]\npeer-name = b\n",
+     "[tls] cert-file: this option is needed with peer-name"},
+    {TLS_PAIR WITH_SECRET "[tls]\ncert-file = disk\nkey-file = gone\nca-file = disk\n",
+     "ini:16: key-file: gone: No such file or directory"},
     {PAIR "[heartbeat]\npath.0 = 10.0.0.1:1,10.0.0.2:1\n",
      "[heartbeat] secret-file: this option is needed in a pair, both hosts prove that they know "
      "the secret"},
@@ -552,6 +592,8 @@ static const struct test_case cases[] = {
     {"every option of the file arrives", every_option_of_the_file_arrives},
     {"flags win over the file and suffice without one",
      flags_win_over_the_file_and_suffice_without_one},
+    {"a link without a scheme is tls and believes the host it calls",
+     a_link_without_a_scheme_is_tls_and_believes_the_host_it_calls},
     {"arbiters get their words and passwords", arbiters_get_their_words_and_passwords},
     {"both hosts derive the same MAC", both_hosts_derive_the_same_mac},
     {"what is wrong in a file is told with its line",

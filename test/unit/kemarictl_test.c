@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -267,15 +268,61 @@ static void a_wrong_command_line_exits_with_2(void)
                "kemarictl: policy: say \"get\", or \"set KEY=VALUE...\" (try --help)\n");
     expect("policy set window", 2, "", "kemarictl: policy: \"window\" is not KEY=VALUE\n");
     expect("policy set =2", 2, "", "kemarictl: policy: \"=2\" is not KEY=VALUE\n");
+    static const char *const senseless[] = {"keygen", "keygen secret", "keygen secret a b",
+                                            "keygen certificates /tmp", "keygen riddle x"};
+    for (size_t i = 0; i < ARRAY_SIZE(senseless); i++)
+        expect(senseless[i], 2, "",
+               "kemarictl: keygen: say \"secret FILE\", or \"certificates DIRECTORY HOST...\" (try "
+               "--help)\n");
+    expect("keygen certificates /tmp a/b", 2, "",
+           "kemarictl: \"a/b\" is neither a DNS name nor a numeric address of a host\n");
     expect("status -s a -m b", 2, "",
            "kemarictl: --socket and --machine: only one of the two can be meant (try --help)\n");
 }
 
+static void keygen_makes_what_is_not_there_and_overwrites_nothing(void)
+{
+    char folder[] = "/tmp/kemarictl-keygen-XXXXXX";
+    char words[128], said[256];
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+    snprintf(words, sizeof(words), "keygen secret %s/secret", folder);
+    snprintf(said, sizeof(said), "secret: %s/secret (the same file on both hosts)\n", folder);
+    expect(words, 0, said, "");
+    snprintf(said, sizeof(said), "kemarictl: %s/secret exists and is not overwritten\n", folder);
+    expect(words, 1, "", said);
+    snprintf(words, sizeof(words), "keygen certificates %s 192.0.2.1", folder);
+    snprintf(said, sizeof(said),
+             "authority: %s/ca.pem, ca.key (keep it off the hosts)\n"
+             "host: %s/192.0.2.1.pem, 192.0.2.1.key\n",
+             folder, folder);
+    expect(words, 0, said, "");
+    snprintf(said, sizeof(said), "kemarictl: %s/192.0.2.1.key exists and is not overwritten\n",
+             folder);
+    expect(words, 1, "", said);
+    /* The authority that is there makes further certificates. */
+    snprintf(words, sizeof(words), "keygen certificates %s b.example", folder);
+    snprintf(said, sizeof(said), "host: %s/b.example.pem, b.example.key\n", folder);
+    expect(words, 0, said, "");
+    static const char *const made[] = {"secret",        "ca.pem",        "ca.key",
+                                       "192.0.2.1.pem", "192.0.2.1.key", "b.example.pem",
+                                       "b.example.key"};
+    for (size_t i = 0; i < ARRAY_SIZE(made); i++) {
+        struct stat status;
+        snprintf(words, sizeof(words), "%s/%s", folder, made[i]);
+        CU_ASSERT_EQUAL(stat(words, &status), 0);
+        CU_ASSERT_EQUAL(status.st_mode & 07777, 0600);
+        CU_ASSERT_EQUAL(unlink(words), 0);
+    }
+    CU_ASSERT_EQUAL(rmdir(folder), 0);
+    expect("keygen secret /gone/secret", 1, "",
+           "kemarictl: /gone/secret: No such file or directory\n");
+}
+
 static void help_is_everywhere(void)
 {
-    static const char *const verbs[] = {"status",  "failover", "stop",      "events",
-                                        "grant",   "deny",     "dump",      "list",
-                                        "version", "policy",   "switchover"};
+    static const char *const verbs[] = {"status",  "failover", "stop",       "events",
+                                        "grant",   "deny",     "dump",       "list",
+                                        "version", "policy",   "switchover", "keygen"};
     char *out, *err;
     char *manual = read_whole(SOURCE_DIR "/docs/man/kemarictl.1");
     CU_ASSERT_EQUAL(run("--help", &out, &err), 0);
@@ -456,6 +503,8 @@ static const struct test_case cases[] = {
     {"more warnings than fit end in a hint", more_warnings_than_fit_end_in_a_hint},
     {"every key of the JSON is documented", every_key_of_the_json_is_documented},
     {"a wrong command line exits with 2", a_wrong_command_line_exits_with_2},
+    {"keygen makes what is not there and overwrites nothing",
+     keygen_makes_what_is_not_there_and_overwrites_nothing},
     {"help is everywhere", help_is_everywhere},
     {"no daemon exits with 3", no_daemon_exits_with_3},
     {"verbs do what the daemon says", verbs_do_what_the_daemon_says},
