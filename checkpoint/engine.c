@@ -245,6 +245,8 @@ static bool adopt_link(struct engine *e)
     pthread_mutex_unlock(&e->lock);
     if (opens)
         outbox_open(e->outbox);
+    link_lend(e->link, slab_memory(e->config.slab),
+              slab_chunk_count(e->config.slab) * SLAB_CHUNK_SIZE);
     begin_encoding(e, capabilities);
     if (pthread_create(&e->receiver, NULL, receiver_main, e) == 0)
         return true;

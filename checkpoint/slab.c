@@ -128,6 +128,11 @@ void slab_rearm(struct slab *slab)
     pthread_mutex_unlock(&slab->lock);
 }
 
+uint8_t *slab_memory(const struct slab *slab)
+{
+    return slab->memory;
+}
+
 size_t slab_chunk_count(const struct slab *slab)
 {
     return slab->chunks;

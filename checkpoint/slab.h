@@ -32,6 +32,8 @@ void slab_give(struct slab *slab, uint8_t *chunk);
 void slab_cancel(struct slab *slab);
 void slab_rearm(struct slab *slab);
 
+/* All chunks lie in the slab_chunk_count() * SLAB_CHUNK_SIZE bytes from here. */
+uint8_t *slab_memory(const struct slab *slab);
 size_t slab_chunk_count(const struct slab *slab);
 size_t slab_free_count(struct slab *slab);
 

@@ -214,6 +214,18 @@ void link_shutdown(struct link *link)
         link->ops->shutdown(link);
 }
 
+void link_trust(struct link *link)
+{
+    if (link->ops->trust)
+        link->ops->trust(link);
+}
+
+void link_lend(struct link *link, void *base, size_t size)
+{
+    if (link->ops->lend)
+        link->ops->lend(link, base, size);
+}
+
 void link_destroy(struct link **link)
 {
     if (!*link)

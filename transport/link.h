@@ -55,6 +55,15 @@ int link_establish(struct link *link, struct error *err);
 /* After link_establish(). Owned by the link. */
 const struct link_security *link_security(const struct link *link);
 
+/* The peer has proved that it holds the key: carriers that give it memory to write to (RDMA) do so
+ * from now on. Once, by the session. */
+void link_trust(struct link *link);
+
+/* Says that `size` bytes at `base` will stay where they are as long as the link, and that many
+ * frames will be sent from there: a carrier that can (RDMA) registers them and sends them without
+ * copying. Once, before the first frame with pages. */
+void link_lend(struct link *link, void *base, size_t size);
+
 /* Sends one frame: type, flags, term and epoch from `fields`, size and digest computed from the
  * parts (which may be empty, but not all of them). Blocks until the carrier has taken every byte;
  * the parts may be reused then. -EINVAL, -EMSGSIZE: refused before anything was sent, the link is

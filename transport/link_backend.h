@@ -1,4 +1,4 @@
-/* What a carrier (TCP, TLS, in-process, later RDMA, and the fault layer of the tests) provides.
+/* What a carrier (TCP, TLS, RDMA, in-process, and the fault layer of the tests) provides.
  *
  * A carrier moves bytes in order; frames, digests, limits, locking, counters and sticky errors are
  * link.c's. A carrier embeds `struct link` as its first member and calls link_init(). */
@@ -33,6 +33,10 @@ struct link_ops {
      * own. One thread at a time. */
     int (*receive)(struct link *link, void *buffer, size_t size, size_t *got,
                    const struct link_wait *wait, struct error *err);
+
+    /* As link_trust() and link_lend(); NULL where it makes no difference. */
+    void (*trust)(struct link *link);
+    void (*lend)(struct link *link, void *base, size_t size);
 
     /* Makes a running and every later send and receive return soon with any error, and tells the
      * peer. Called once, from any thread, without locks. Must not block. */

@@ -319,10 +319,12 @@ static int run(struct link *link, const struct session_config *config,
         rc = side(x, err);
     link_set_deadline(link, 0);
     free(x);
-    if (rc == 0)
+    if (rc == 0) {
         agree(config, out);
-    else
+        link_trust(link);
+    } else {
         error_prefix(err, "handshake with %s", link_peer_name(link));
+    }
     return rc;
 }
 

@@ -2,7 +2,7 @@
  *
  *   tls://host:port   tls://[v6]:port   TLS 1.3 over TCP (transport/tls.h); also without a scheme
  *   tcp://host:port                     plain TCP; port 0 when listening: the kernel chooses
- *   rdma://...        known but not built in: refused with a sentence that says so
+ *   rdma://host:port                    RDMA, on the device that owns the address (InfiniBand, RoCE)
  *
  * A host name is resolved at each call; every address is tried in the resolver's order. */
 #ifndef KEMARI_TRANSPORT_TRANSPORT_H

