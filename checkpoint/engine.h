@@ -65,9 +65,10 @@ struct engine_config {
     bool open;             /* starts OPEN (granted) instead of HOLDING */
     /* Longest time without a frame to a standby that has a complete state; 0: no limit. */
     nsec_t alive_interval;
-    /* Acknowledgements of epochs cut before this moment release nothing: this process may have been
-     * frozen since, and the standby have taken over. On the receiving thread; NULL: never. */
-    nsec_t (*awake_since)(void *context);
+    /* Acknowledgements of epochs cut before this moment release nothing: they may have been under
+     * way, or waited for this process to wake, while the standby took over. On the receiving
+     * thread; NULL: never. */
+    nsec_t (*trusted_since)(void *context);
     /* REQUEST or PREPARED of the standby, on the receiving thread: must only take note. */
     void (*switchover)(void *context, const struct message_switchover *step);
     /* On the engine's thread, no locks held. `why` may be NULL. */
@@ -90,7 +91,7 @@ struct engine_stats {
     uint64_t epoch_bytes; /* of bytes_sent, those of epochs with state: what dirty_total took */
     uint64_t dirty_total; /* pages of all committed or sent epochs */
     uint64_t dirty_last;
-    uint64_t stale_acks; /* that released nothing: see awake_since */
+    uint64_t stale_acks; /* that released nothing: see trusted_since */
     uint64_t overflows;  /* dirty sets that exceeded the staging memory */
     nsec_t throttled;    /* total time parked for throttling, ns */
     uint64_t triggers[POLICY_TRIGGER_COUNT];

@@ -267,14 +267,14 @@ static bool synchronisation_in_flight(const struct engine *e)
     return false;
 }
 
-/* P2: an acknowledgement proves that the standby was a standby when it sent it. Read after a sleep
- * it may be old news: then the next epoch, cut after the awakening, must be acknowledged as well.
- * Asked for each piece of output, since the sleep may come in the middle of a release. */
+/* P2: an acknowledgement proves that the standby was a standby when it sent it. Read after a sleep,
+ * or after a long way, it may be old news: then an epoch that was cut later must be acknowledged as
+ * well. Asked for each piece of output, since a sleep may come in the middle of a release. */
 bool engine_may_emit(void *context)
 {
     const struct engine *e = context;
-    return !e->config.awake_since ||
-           e->releasing_cut_at >= e->config.awake_since(e->config.context);
+    return !e->config.trusted_since ||
+           e->releasing_cut_at >= e->config.trusted_since(e->config.context);
 }
 
 static void release(struct engine *e, epoch_t epoch, nsec_t cut_at)

@@ -67,6 +67,9 @@ struct heartbeat {
     /* Written by the thread, read by any, in the reverse order. */
     _Atomic nsec_t awake_since;
     _Atomic nsec_t last_turn;
+    _Atomic nsec_t heard_since; /* the end of the last silence longer than silence_limit */
+    _Atomic nsec_t last_beat;   /* of the peer, on any path; 0: none yet */
+    _Atomic nsec_t silence_limit;
 
     pthread_mutex_t lock;
     pthread_cond_t announced_cond;
@@ -154,6 +157,16 @@ static void take_peer(struct heartbeat *h, const struct packet *beat)
         teller_post(h->teller, &(struct telling){.kind = TELLING_PEER, .peer = peer});
 }
 
+/* As gap_limit, but by the slower side's interval: beats of a healthy peer come that far apart. */
+static void note_beat(struct heartbeat *h, nsec_t now)
+{
+    const nsec_t detection = detector_detection_time(&h->detector);
+    atomic_store(&h->silence_limit, detection - detection / h->detector.config.multiplier);
+    if (now - atomic_load(&h->last_beat) > atomic_load(&h->silence_limit))
+        atomic_store(&h->heard_since, now);
+    atomic_store(&h->last_beat, now);
+}
+
 static void hear(struct heartbeat *h, struct path *path, const uint8_t *bytes, size_t size,
                  nsec_t now)
 {
@@ -184,6 +197,7 @@ static void hear(struct heartbeat *h, struct path *path, const uint8_t *bytes, s
         .stopping = (beat.flags & PACKET_FLAG_STOPPING) != 0,
     };
     feed(h, &event, now);
+    note_beat(h, now);
 }
 
 static void drain(struct heartbeat *h, struct path *path, nsec_t now)
@@ -306,6 +320,18 @@ nsec_t heartbeat_awake_since(struct heartbeat *h)
     return now - last > h->gap_limit ? now : since;
 }
 
+nsec_t heartbeat_trusted_since(struct heartbeat *h)
+{
+    const nsec_t awake = heartbeat_awake_since(h);
+    const nsec_t last = atomic_load(&h->last_beat);
+    const nsec_t heard = atomic_load(&h->heard_since);
+    const nsec_t limit = atomic_load(&h->silence_limit);
+    const nsec_t now = clock_now();
+    const nsec_t audible = now - last > limit ? now : heard;
+    const nsec_t doubtful = audible < now - limit ? audible : now - limit;
+    return doubtful > awake ? doubtful : awake;
+}
+
 static bool turn(struct heartbeat *h, bool *stop_sent)
 {
     note_turn(h, clock_now());
@@ -398,6 +424,7 @@ static int init_detector(struct heartbeat *h, const struct heartbeat_config *con
     h->interval = detector.interval;
     /* The last beat left up to one interval before the last turn. */
     h->gap_limit = (nsec_t)(detector.multiplier > 1 ? detector.multiplier - 1 : 1) * h->interval;
+    h->silence_limit = h->gap_limit;
     detector_init(&h->detector, &detector, clock_now());
     return 0;
 }

@@ -75,10 +75,10 @@ static void on_switchover(void *context, const struct message_switchover *step)
          &(struct letter){.kind = LETTER_STEP, .step = {.step = step->step, .term = step->term}});
 }
 
-static nsec_t awake_since(void *context)
+static nsec_t trusted_since(void *context)
 {
     struct primary *p = context;
-    return heartbeat_awake_since(p->config.heartbeat);
+    return heartbeat_trusted_since(p->config.heartbeat);
 }
 
 static void on_answer(void *context, uint64_t number, enum arbiter_result result, term_t term,
@@ -563,7 +563,7 @@ int primary_create(const struct primary_config *config, struct primary **out, st
     p->config.engine.event = on_engine_event;
     p->config.engine.switchover = on_switchover;
     p->config.engine.context = p;
-    p->config.engine.awake_since = config->heartbeat ? awake_since : NULL;
+    p->config.engine.trusted_since = config->heartbeat ? trusted_since : NULL;
     p->config.engine.open = config->solo;
     p->recheck_at = INT64_MAX;
     p->ask_at = INT64_MAX;

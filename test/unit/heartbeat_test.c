@@ -400,6 +400,26 @@ static void a_path_that_is_cut_is_seen_and_the_other_keeps_the_peer_alive(void)
     pair_destroy(p);
 }
 
+/* What B says while A can't hear it arrives late by another way, perhaps after B took over. */
+static void after_a_silence_older_questions_are_not_trusted(void)
+{
+    struct pair *p = pair_alive(1);
+    const nsec_t alive = clock_now();
+    WAIT(&p->a, heartbeat_trusted_since(p->a.heartbeat) <= alive);
+    relay_drop(&p->relay, 1, true); /* A no longer hears B */
+    const nsec_t cut = clock_now();
+    CU_ASSERT(heartbeat_trusted_since(p->a.heartbeat) <= cut);
+    WAIT(&p->a, p->a.suspected == 1);
+    WAIT(&p->a, heartbeat_trusted_since(p->a.heartbeat) > cut);
+    CU_ASSERT(heartbeat_trusted_since(p->a.heartbeat) < clock_now());
+    const nsec_t healed = clock_now();
+    relay_drop(&p->relay, 1, false);
+    WAIT(&p->a, p->a.alive == 2);
+    WAIT(&p->a, heartbeat_trusted_since(p->a.heartbeat) >= healed);
+    CU_ASSERT_EQUAL(p->b.suspected, 0);
+    pair_destroy(p);
+}
+
 static void a_path_cut_one_way_is_told_apart(void)
 {
     struct pair *p = pair_alive(1);
@@ -638,6 +658,8 @@ static const struct test_case cases[] = {
      the_end_of_data_is_suspicion_at_once_and_revoked_by_beats},
     {"a path that is cut is seen and the other keeps the peer alive",
      a_path_that_is_cut_is_seen_and_the_other_keeps_the_peer_alive},
+    {"after a silence older questions are not trusted",
+     after_a_silence_older_questions_are_not_trusted},
     {"a path cut one way is told apart", a_path_cut_one_way_is_told_apart},
     {"a peer that restarts is suspected and comes back as a new process",
      a_peer_that_restarts_is_suspected_and_comes_back_as_a_new_process},

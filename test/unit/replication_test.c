@@ -27,7 +27,7 @@ struct pair {
     bool backwards;     /* a visible step was not above the one before */
     unsigned events[8]; /* engine's and standby's, counted */
     unsigned standby_events[8];
-    _Atomic nsec_t awake_since;
+    _Atomic nsec_t trusted_since;
 
     struct slab *slabs[2];
     struct fake_machine *machines[2];
@@ -65,10 +65,10 @@ static void note_standby(void *context, enum standby_event event, const struct e
     pthread_mutex_unlock(&p->lock);
 }
 
-static nsec_t awake_since(void *context)
+static nsec_t trusted_since(void *context)
 {
     struct pair *p = context;
-    return p->awake_since;
+    return p->trusted_since;
 }
 
 /* Waits until *counter reaches `value`; a minute is for ever. */
@@ -126,7 +126,7 @@ static void pair_start(struct pair *p, const struct policy *policy, unsigned ste
                                          .outbox_cap = 4 << 20,
                                          .policy = *policy,
                                          .first_epoch = 1,
-                                         .awake_since = awake_since,
+                                         .trusted_since = trusted_since,
                                          .event = note_engine,
                                          .context = p};
     CU_ASSERT_EQUAL_FATAL(engine_create(&engine, &p->engine, NULL), 0);
@@ -194,19 +194,20 @@ static void nothing_is_visible_before_the_first_commit(void)
     pair_end(&p);
 }
 
-/* A process that was frozen reads acknowledgements of a standby that may have taken over since. */
-static void an_acknowledgement_from_before_the_awakening_releases_nothing(void)
+/* A process that was frozen, or whose link was cut for a while, reads acknowledgements of a standby
+ * that may have taken over since. */
+static void an_acknowledgement_of_old_news_releases_nothing(void)
 {
     struct pair p;
     struct engine_stats *stats = malloc(sizeof(*stats));
     pair_start(&p, &default_policy, 0);
-    p.awake_since = INT64_MAX;
+    p.trusted_since = INT64_MAX;
     pair_connect(&p);
     do
         engine_snapshot(p.engine, stats);
     while (stats->stale_acks < 10);
     CU_ASSERT_EQUAL(p.seen, 0);
-    p.awake_since = clock_now();
+    p.trusted_since = clock_now();
     CU_ASSERT_TRUE(wait_visible(&p, 1));
     fail_over_and_judge(&p);
     pair_end(&p);
@@ -418,7 +419,7 @@ static void flushing_leaves_nothing_unsaid(void)
 static const struct test_case cases[] = {
     {"nothing is visible before the first commit", nothing_is_visible_before_the_first_commit},
     {"an acknowledgement from before the awakening releases nothing",
-     an_acknowledgement_from_before_the_awakening_releases_nothing},
+     an_acknowledgement_of_old_news_releases_nothing},
     {"what was seen is never lost under any policy", what_was_seen_is_never_lost_under_any_policy},
     {"a standby that lost its link synchronises again",
      a_standby_that_lost_its_link_synchronises_again},
