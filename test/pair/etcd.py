@@ -9,15 +9,22 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import support
 from oracle import Oracle
 from support import check, wait_until
 
 ADDRESS = "10.99.0.100"
-URL = f"http://{ADDRESS}:2379"
-ARBITER = {"arbiter": "etcd", "arbiter_endpoints": URL, "arbiter_probe_interval": "100ms",
-           "arbiter_attempt_timeout": "500ms"}
+
+
+def arbiter_at(address):
+    """The daemons' options for an etcd there."""
+    return {"arbiter": "etcd", "arbiter_endpoints": f"http://{address}:2379",
+            "arbiter_probe_interval": "100ms", "arbiter_attempt_timeout": "500ms"}
+
+
+ARBITER = arbiter_at(ADDRESS)
 
 
 class Etcd:
@@ -55,7 +62,11 @@ class Etcd:
         return done.returncode, done.stdout.strip()
 
     def freeze(self):
+        """Returns when it stands: a signal is only on its way when it was sent."""
         self.server.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.server.pid}/task")
+        wait_until(lambda: all((task / "stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+                               for task in tasks.iterdir()), "etcd is frozen")
 
     def thaw(self):
         self.server.send_signal(signal.SIGCONT)

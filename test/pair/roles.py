@@ -26,11 +26,11 @@ def wait_asking(host):
     return host.wait_for("asking", lambda status: status["arbiter"]["state"] == "asking")
 
 
-def check_speechless(world, host, oracle):
-    """From now on this host emits nothing and the client hears nothing, for a fifth of a second."""
+def check_speechless(world, host, oracle, seconds=0.2):
+    """From now on this host emits nothing and the client hears nothing, for so long."""
     frames = world.network.emitted(host.side)
     replies = oracle.replies
-    deadline = time.monotonic() + 0.2
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         check(world.network.emitted(host.side) == frames, f"{host.side} emitted a frame")
         check(oracle.replies == replies, "the client was answered")
@@ -81,6 +81,23 @@ def output_is_held_until_the_operator_grants(world):
     check(status["term"] == 2, f"term {status['term']} after the grant")
     oracle.wait_answers(3)
     wait_until(lambda: "say 4711\n" in primary.console(), "the console's words after the grant")
+
+
+def a_guest_that_is_held_is_not_announced(world):
+    """For some seconds after a takeover the guest's address is announced again and again. An
+    announcement that leaves while another host may own the guest takes its frames away."""
+    dead, primary, oracle = start(world, arbiter="manual")
+    dead.kill()
+    wait_asking(primary)
+    primary.order("grant")
+    primary.wait_for_state("alone")
+    dead.start("secondary", arbiter="manual")
+    primary.wait_protected()
+    dead.kill()
+    wait_asking(primary)
+    check_speechless(world, primary, oracle, 1.5)
+    primary.order("grant")
+    oracle.wait_answers(3)
 
 
 def a_denied_primary_is_silent_for_good(world):
@@ -378,6 +395,7 @@ def data_cut_while_heartbeats_flow_is_never_called_protected(world):
 TESTS = [
     a_primary_goes_on_alone_and_is_protected_again,
     output_is_held_until_the_operator_grants,
+    a_guest_that_is_held_is_not_announced,
     a_denied_primary_is_silent_for_good,
     a_guest_stopped_for_good_can_be_dumped,
     a_denied_secondary_does_not_take_over,

@@ -29,7 +29,8 @@ import time
 import traceback
 from pathlib import Path
 
-sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
+TEST_FOLDER = Path(__file__).resolve().parent.parent
+sys.path.insert(1, str(TEST_FOLDER))
 from oracle import Violation, capture  # noqa: E402 (test/oracle, for the tests, too)
 
 SKIPPED = 77
@@ -122,6 +123,7 @@ class Network:
     def __init__(self):
         remove_leftovers()
         self.names = {side: f"{PREFIX}{os.getpid()}-{side}" for side in "abc"}
+        self.wires = []
         try:
             for name in self.names.values():
                 run("ip", "netns", "add", name)
@@ -134,7 +136,20 @@ class Network:
     def ip(self, side, *words):
         return run("ip", "-n", self.names[side], *words)
 
+    def _lay_wire(self, wire):
+        # With an address of its own: else it has that of a port, and another one after a cut.
+        address = "02:00:00:00:01:" + format(len(self.wires), "02x")
+        self.wires.append(wire)
+        self.ip("c", "link", "add", wire, "address", address, "type", "bridge")
+        self.ip("c", "link", "set", wire, "up")
+        for side in "ab":
+            self.ip(side, "link", "add", wire, "type", "veth", "peer", "name",
+                    f"{wire}-{side}", "netns", self.names["c"])
+            self.ip("c", "link", "set", f"{wire}-{side}", "master", wire, "up")
+            self.ip(side, "link", "set", wire, "up")
+
     def _lay_wires(self):
+        self.ip("c", "link", "add", "void", "type", "bridge")
         for wire in ("data", "beat", "lan"):
             self._lay_wire(wire)
         self.ip("c", "addr", "add", f"{CLIENT_IP}/24", "dev", "lan")
@@ -150,26 +165,19 @@ class Network:
             self.ip(side, "link", "set", "tap0", "master", "br0", "up")
             self.ip(side, "link", "set", "lan", "master", "br0")
 
-    def _lay_wire(self, wire):
-        self.ip("c", "link", "add", wire, "type", "bridge")
-        self.ip("c", "link", "set", wire, "up")
-        for side in "ab":
-            self.ip(side, "link", "add", wire, "type", "veth", "peer", "name",
-                    f"{wire}-{side}", "netns", self.names["c"])
-            self.ip("c", "link", "set", f"{wire}-{side}", "master", wire, "up")
-            self.ip(side, "link", "set", wire, "up")
-
     def lay_arbiter_wire(self):
         self._lay_wire("arb")
         for number, side in enumerate("ab", 1):
             self.ip(side, "addr", "add", f"10.97.0.{number}/24", "dev", "arb")
 
     def set_wire(self, wire, whole, sides="ab"):
-        """A cut wire loses frames silently, as behind a switch: links stay up on both hosts. With
-        one side only, that one is cut off from it."""
+        """A cut wire loses frames silently, as behind a switch: links stay up on both hosts.
+
+        The ports go to a bridge that is down. Without any bridge they would be interfaces of the
+        switches' namespace, which takes what is for an address on another one.
+        """
         for side in sides:
-            self.ip("c", "link", "set", f"{wire}-{side}",
-                    *(("master", wire) if whole else ("nomaster",)))
+            self.ip("c", "link", "set", f"{wire}-{side}", "master", wire if whole else "void")
 
     def lose_frames(self, *matches):
         """Frames between the hosts that match (nft(8), family bridge) are lost from now on, until
@@ -315,6 +323,8 @@ class Host:
 class World:
     """Everything a test needs, and its clean-up. Use as a context."""
 
+    network_type = Network
+
     def __init__(self, build):
         self.build = Path(build).resolve()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
@@ -327,7 +337,7 @@ class World:
         try:
             self.secret.write_text("a secret of the pair tests\n")
             self.secret.chmod(0o600)
-            self.network = Network()
+            self.network = self.network_type()
             self.hosts = {side: Host(side, number, self) for number, side in enumerate("ab", 1)}
         except BaseException:
             self.__exit__()

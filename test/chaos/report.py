@@ -1,0 +1,62 @@
+"""The table of faults survived."""
+
+import time
+from collections import defaultdict
+
+
+def quantile(values, part):
+    """Of a non-empty list: the smallest value that at least this part of them does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -int(-part * len(ordered) // 1) - 1))]
+
+
+def spread(seconds):
+    if not seconds:
+        return "- | -"
+    return " | ".join(f"{quantile(seconds, part) * 1e3:.0f}" for part in (0.5, 0.99))
+
+
+class Results:
+    def __init__(self, seed):
+        self.seed = seed
+        self.began = time.monotonic()
+        self.failovers = self.violations = 0
+        self.answers = self.operations = self.frames = 0
+        self.faults = defaultdict(lambda: {"moved": [], "stayed": [], "healed": [], "took": []})
+
+    def add(self, step, moved, silence, healed, took):
+        """`silence`: the longest time without an answer; `healed`: until protected again; `took`:
+        until every client was answered again. Seconds."""
+        entry = self.faults[step.fault]
+        entry["moved" if moved else "stayed"].append(silence)
+        entry["healed"].append(healed)
+        entry["took"].append(took)
+        self.failovers += moved
+
+    def last(self, moved):
+        return "moved" if moved else "stayed"
+
+    def table(self):
+        """Markdown."""
+        seconds = time.monotonic() - self.began
+        count = sum(len(entry["healed"]) for entry in self.faults.values())
+        lines = [
+            f"{count} faults, {self.failovers} failovers, {self.violations} violations in "
+            f"{seconds:.0f} s (seed {self.seed}); {self.answers} answers, {self.operations} register "
+            f"operations and {self.frames} frames judged",
+            "",
+            "| fault | times | failovers | client's silence, ms: p50 | p99 | without failover: p50 | "
+            "p99 | protected again, ms: p50 | p99 |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for name in sorted(self.faults):
+            entry = self.faults[name]
+            lines.append(f"| {name} | {len(entry['healed'])} | {len(entry['moved'])} | "
+                         f"{spread(entry['moved'])} | {spread(entry['stayed'])} | "
+                         f"{spread(entry['healed'])} |")
+        moved = [silence for entry in self.faults.values() for silence in entry["moved"]]
+        stayed = [silence for entry in self.faults.values() for silence in entry["stayed"]]
+        healed = [silence for entry in self.faults.values() for silence in entry["healed"]]
+        lines.append(f"| all | {count} | {len(moved)} | {spread(moved)} | {spread(stayed)} | "
+                     f"{spread(healed)} |")
+        return "\n".join(lines)

@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""usage: run.py BUILD [--count N] [--seed N] ...; see scripts/chaos --help"""
+
+import argparse
+import itertools
+import json
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+sys.path[:0] = [str(FOLDER.parent / "pair"), str(FOLDER.parent)]
+
+import support  # noqa: E402
+from chaos import faults, report, schedule  # noqa: E402
+from chaos.stage import Stage  # noqa: E402
+from oracle import Oracle, Violation  # noqa: E402
+from support import check  # noqa: E402
+
+
+class Clock:
+    """Both clocks at one moment."""
+
+    def __init__(self):
+        self.monotonic = time.monotonic()
+        self.wall = time.time()
+
+
+class LifeRun:
+    """One life, step by step; what it saw goes to the report."""
+
+    def __init__(self, stage, results, seed):
+        self.stage = stage
+        self.results = results
+        self.primary, self.secondary = stage.pair_up()
+        self.oracle = stage.oracle = Oracle(stage, seed=seed).start()
+        self.oracle.wait_all_served()
+        # Who must have spoken, and until when: [(time of day, host)], compared with the captures.
+        self.expected = [self.primary.side]
+
+    def step(self, step):
+        stage, primary, secondary = self.stage, self.primary, self.secondary
+        self.oracle.wait_answers(3)
+        time.sleep(step.moment)  # the random moment of the fault: nothing is waited for
+        self.oracle.reset_silence()
+        began = Clock()
+        allowed = faults.strike(step, stage, primary, secondary)
+        self.primary, self.secondary = stage.recover()
+        recovered = Clock()
+        state = self.oracle.wait_all_served()
+        check(self.primary in allowed, f"{self.primary.side} owns the guest after {step.fault}")
+        moved = self.primary is not primary
+        if moved:
+            self.expected.append(self.primary.side)
+        self._check_speech(state)
+        self.results.add(step, moved, state["longest_silence"],
+                         recovered.monotonic - began.monotonic, time.monotonic() - began.monotonic)
+        return moved
+
+    def _check_speech(self, state):
+        """As far as the captures are judged: they lag behind a little."""
+        spoke = [host for _, host in state["moves"]]
+        check(spoke == self.expected[:len(spoke)],
+              f"{'-'.join(self.expected[-6:])} owned the guest, but {'-'.join(spoke[-6:])} spoke, "
+              f"at {state['moves'][-6:]}")
+
+    def finish(self):
+        """Until every frame so far is judged."""
+        state = self.oracle.wait_settled(time.time())
+        self._check_speech(state)
+        check(len(state["moves"]) == len(self.expected),
+              f"{'-'.join(self.expected)} owned the guest, but {state['moves']} spoke")
+        self.results.answers += state["replies"]
+        self.results.operations += state["operations"]
+        self.results.frames += state["frames"]
+
+
+def keep(folder, stage, reason, context):
+    """Everything needed to understand it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "verdict").write_text(f"{reason}\n{context}\n")
+    for host in stage.hosts.values():
+        if host.daemon and host.daemon.poll() is None:
+            host.daemon.send_signal(signal.SIGCONT)
+            for name, words in (("status", ("status", "--json")), ("events", ("events", "--json"))):
+                try:
+                    (folder / f"{name}-{host.side}").write_text(host.ctl(*words)[1])
+                except Exception as error:  # the others are worth having all the same
+                    (folder / f"{name}-{host.side}").write_text(f"{error}\n")
+        for path in (host.log, host.console_log):
+            if path.exists():
+                shutil.copy(path, folder / f"{path.name}-{host.side}")
+    if stage.oracle:
+        try:
+            stage.oracle.keep(folder)
+            (folder / "oracle").write_text(json.dumps(stage.oracle.state(), indent=1))
+        except RuntimeError as error:
+            (folder / "oracle").write_text(f"{error}\n")
+    (folder / "etcd-key").write_text(stage.etcd.key() + "\n")
+
+
+def live(life, steps, options, results, quiet):
+    """One life until its steps are over or there were enough failovers."""
+    with Stage(options.build, life.settings, dict(options.daemon)) as stage:
+        step = None
+        try:
+            run = LifeRun(stage, results, f"{options.seed}/{life.number}")
+            for step in steps:
+                moved = run.step(step)
+                if not quiet:
+                    print(f"{step}: {results.last(moved)}", flush=True)
+                if results.failovers >= options.count:
+                    break
+            run.finish()
+        except BaseException as error:
+            context = (f"seed {options.seed}, life {life.number} {life.settings}\n"
+                       f"step {step}\nreplay: scripts/chaos --seed {options.seed}")
+            folder = options.keep / f"seed-{options.seed}-step-{step.number if step else 0}"
+            if not isinstance(error, (KeyboardInterrupt, SystemExit)):
+                keep(folder, stage, str(error), context)
+                print(f"VIOLATION {error}\n{context}\nkept in {folder}", flush=True)
+            raise
+
+
+def lives(seed, only):
+    """(life, its steps), without end."""
+    life, steps = None, []
+    for item in schedule.run(seed, only):
+        if isinstance(item, schedule.Life):
+            if life:
+                yield life, steps
+            life, steps = item, []
+        else:
+            steps.append(item)
+
+
+def parse():
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("build")
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--faults", type=lambda text: text.split(","), default=None)
+    parser.add_argument("--keep", default=None)
+    parser.add_argument("--table", default=None)
+    parser.add_argument("--print", action="store_true", dest="show")
+    parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--daemon", action="append", default=[],
+                        type=lambda text: tuple(text.split("=", 1)))
+    options = parser.parse_args()
+    for name in options.faults or ():
+        if name not in schedule.FAULTS:
+            parser.error(f"no fault '{name}'; there are {', '.join(schedule.FAULTS)}")
+    if options.seed is None:
+        options.seed = random.SystemRandom().getrandbits(32)
+    options.keep = Path(options.keep or f"{options.build}/chaos").resolve()
+    return options
+
+
+def main():
+    options = parse()
+    if options.show:
+        for item in itertools.islice(schedule.run(options.seed, options.faults), options.count):
+            print(item)
+        return 0
+    reason = support.skip_reason() or (None if shutil.which("etcd") and shutil.which("etcdctl")
+                                       else "no etcd (packages etcd-server, etcd-client)")
+    if reason:
+        print(f"SKIP: {reason}")
+        return support.SKIPPED
+    support.stop_on_signals()
+    print(f"seed {options.seed}", flush=True)
+    results = report.Results(options.seed)
+    status = 1
+    try:
+        for life, steps in lives(options.seed, options.faults):
+            if not options.quiet:
+                print(f"life {life.number}: {life.settings}", flush=True)
+            live(life, steps, options, results, options.quiet)
+            if results.failovers >= options.count:
+                status = 0
+                break
+    except Violation:
+        results.violations += 1
+    finally:
+        print(results.table())
+        if options.table:
+            Path(options.table).write_text(results.table() + "\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The pair that chaos plays with: one more wire for the arbiter, and a relay that may lie.
+
+    a, b ── data  10.99.0.0/24   checkpoints (through the relay at .11, .12 if a life has one), beats
+         ── beat  10.98.0.0/24   beats
+         ── arb   10.97.0.0/24   etcd at .100
+         ── lan   10.88.0.0/24   the guest and its client
+"""
+
+import subprocess
+
+import support
+from etcd import Etcd, arbiter_at
+from support import GUEST_IP, Network, World, check, wait_until
+
+ETCD = "10.97.0.100"
+NOWHERE = "02:00:00:00:00:99"
+WIRES = {"data": "10.99.0", "beat": "10.98.0"}
+LIMIT = 30.0
+
+
+class ChaosNetwork(Network):
+    def _lay_wires(self):
+        super()._lay_wires()
+        self.lay_arbiter_wire()
+        self.ip("c", "addr", "add", "10.99.0.11/24", "dev", "data")
+        self.ip("c", "addr", "add", "10.99.0.12/24", "dev", "data")
+
+    def cut(self, *wires, sides="ab"):
+        for wire in wires:
+            self.set_wire(wire, False, sides)
+
+    def heal(self, *wires, sides="ab"):
+        for wire in wires:
+            self.set_wire(wire, True, sides)
+
+    def mute(self, side, muted):
+        """What this side says on data and beat is lost, what it should hear arrives."""
+        other = 2 if side == "a" else 1
+        for wire in ("data", "beat"):
+            for last in (other, 11, 12) if wire == "data" else (other,):
+                address = f"{WIRES[wire]}.{last}"
+                if muted:
+                    self.ip(side, "neigh", "replace", address, "lladdr", NOWHERE, "dev", wire,
+                            "nud", "permanent")
+                else:
+                    self.ip(side, "neigh", "del", address, "dev", wire)
+
+
+class Relay:
+    """chaos.relay between the hosts' data connections. Use as a context."""
+
+    def __init__(self, world):
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", world.network.names["c"], "python3", "-B", "-m", "chaos.relay",
+             "10.99.0.11:7000=10.99.0.1:7000", "10.99.0.12:7000=10.99.0.2:7000"],
+            cwd=support.TEST_FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            preexec_fn=support.die_with_parent)
+        self.order("flow")
+
+    def order(self, *words):
+        self.process.stdin.write((" ".join(map(str, words)) + "\n").encode())
+        self.process.stdin.flush()
+        check(self.process.stdout.readline() == b"done\n", f"the relay did not take {words}")
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class Stage(World):
+    """A life: the pair, its arbiter, its client. `settings`: schedule.Life's."""
+
+    network_type = ChaosNetwork
+
+    def __init__(self, build, settings, options):
+        super().__init__(build)
+        self.settings = settings
+        self.options = options  # of both daemons, on top
+        self.relay = None
+        self.etcd = None
+        self.oracle = None
+
+    def __enter__(self):
+        super().__enter__()
+        try:
+            self.etcd = Etcd(self, ETCD, "arb").__enter__()
+            if self.settings["relay"]:
+                self.relay = Relay(self)
+                self.clients.append(self.relay)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *unused):
+        if self.etcd:
+            self.etcd.__exit__()
+        super().__exit__()
+
+    def start(self, host, role):
+        own, other = host.number, 3 - host.number
+        settings = self.settings
+        words = {
+            **arbiter_at(ETCD),
+            "cmdline": f"ip={GUEST_IP} dirty={settings['dirty']} wait={settings['wait']}",
+            "policy": settings["policy"], "window": settings["window"],
+            "path_1": f"10.98.0.{own}:7001,10.98.0.{other}:7001",
+        }
+        if settings["policy"] == "interval":
+            words["checkpoint_interval"] = "10ms"
+        if self.relay:
+            words["peer"] = f"tcp://10.99.0.1{other}:7000"
+        host.start(role, **{**words, **self.options})
+        host.may_end = False
+
+    def pair_up(self):
+        """Starts both and returns (primary, secondary) once the guest is protected and answers."""
+        primary, secondary = self.hosts["a"], self.hosts["b"]
+        self.start(primary, "primary")
+        self.start(secondary, "secondary")
+        primary.wait_protected()
+        secondary.wait_protected()
+        return primary, secondary
+
+    def end(self, host):
+        """SIGKILL, and it may come back."""
+        host.may_end = True
+        host.kill()
+
+    def owner(self):
+        """The host whose daemon says that it runs the guest. None while nobody does, or both do: one of
+        them does not know yet; which of them spoke is for the captures to say."""
+        owners = []
+        for host in self.hosts.values():
+            status = host.status() if host.daemon.poll() is None else None
+            if status and status["role"] in ("primary", "solo") and \
+                    status["guest"]["state"] == "running" and \
+                    status["state"] in ("replicating", "alone", "synchronising"):
+                owners.append(host)
+        return owners[0] if len(owners) == 1 else None
+
+    def recover(self):
+        """Until the guest is protected again, by bringing hosts that lost it back as standbys.
+
+        Returns (primary, secondary). Whatever the fault was, one host must come to own the guest; one
+        that ended or was stopped for good starts again, in an orderly way.
+        """
+        def protected_again():
+            for host in self.hosts.values():
+                self._bring_back(host)
+            owner = self.owner()
+            if owner is None:
+                return None
+            other = self.hosts["b" if owner.side == "a" else "a"]
+            states = owner.status(), other.status()
+            return (owner, other) if all(s and s["protected"] for s in states) else None
+        return wait_until(protected_again, "protected again", LIMIT)
+
+    def _bring_back(self, host):
+        if host.daemon.poll() is None:
+            status = host.status()
+            if status and status["state"] == "stopped":
+                host.order("stop")
+                check(host.wait_exit() == 0, f"{host.side}: a fenced host ends in an orderly way")
+                host.may_end = True
+        if host.daemon.poll() is not None:
+            check(host.may_end, f"{host.side} ended by itself with {host.daemon.poll()}")
+            self.start(host, "secondary")
