@@ -117,6 +117,7 @@ struct config {
     uint64_t dirty_budget; /* bytes of dirty pages that trigger a cut */
     enum config_encoding encoding;
     uint64_t encoding_cache; /* bytes */
+    nsec_t stall_timeout;    /* of a standby that is alive and doesn't do its part */
     nsec_t peer_wait;        /* a starting primary waits this long for its secondary; 0: for ever */
 
     /* [tls] The three files are given all or not at all: without them the pair's secret serves. */

@@ -70,8 +70,9 @@ const struct config_option config_options[] = {
              "VM's name and N, equal on both hosts"},
     {"machine", "disk", "disk", CONFIG_KIND_DISK, AT(disks), .instances = CONFIG_DISKS_MAX,
      COUNT(disk_count), .placeholder = "PATH[,read-only]",
-     .help = "Disk number N, a raw image or a block device. In a pair a writable disk is replicated: "
-             "each host has its own image of the same size"},
+     .help =
+         "Disk number N, a raw image or a block device. In a pair a writable disk is replicated: "
+         "each host has its own image of the same size"},
 
     {"replication", "listen", "listen", CONFIG_KIND_ADDRESS, AT(listen),
      .placeholder = "[SCHEME://]HOST:PORT",
@@ -116,6 +117,10 @@ const struct config_option config_options[] = {
      .fallback = "48M", .min = MIB, .max = 16 * GIB, .placeholder = "SIZE",
      .help = "Memory of the primary for what the secondary holds, which differences refer to; not "
              "used by raw and lz4"},
+    {"replication", "stall-timeout", "stall-timeout", CONFIG_KIND_DURATION, AT(stall_timeout),
+     .fallback = "10s", .min = MSEC(100), .max = SEC(3600), .placeholder = "TIME",
+     .help = "A secondary that is alive but keeps the guest stopped, or a checkpoint without "
+             "acknowledgement, for so long is given up; a second more for every MiB to be sent"},
     {"replication", "peer-wait", "peer-wait", CONFIG_KIND_DURATION, AT(peer_wait),
      .fallback = "60s", .min = 0, .max = SEC(86400), .placeholder = "TIME",
      .help =

@@ -42,6 +42,7 @@ struct primary_config node_primary_config(struct node *node)
                    .policy = node_policy_of(node->config),
                    .encoding = encoding_of(node->config),
                    .encoding_cache = node->config->encoding_cache,
+                   .stall_cap = node->config->stall_timeout,
                    .alive_interval = node->config->heartbeat_interval,
                    .first_epoch = 1},
         .local = &node->session.local,

@@ -25,9 +25,9 @@ enum checkpoint_disk_end {
 struct checkpoint_disk_ops {
     /* ---- the executing side ---- */
 
-    /* A standby is there: from now on every write is kept for it. The first copy is read next, unless
-     * the standby has the same images already (a switchover). May wait for disk I/O. `wake` is called (any thread) when so much is kept that a cut
-     * should come soon. */
+    /* A standby is there: from now on every write is kept for it. The first copy is read next,
+     * unless the standby has the same images already (a switchover). May wait for disk I/O. `wake`
+     * is called (any thread) when so much is kept that a cut should come soon. */
     int (*start)(void *disks, void (*wake)(void *context), void *context, struct error *err);
     /* It is gone; every batch has been released before. */
     void (*stop)(void *disks);

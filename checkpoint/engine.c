@@ -50,6 +50,7 @@ void engine_park_guest(struct engine *e)
 {
     if (e->parked)
         return;
+    e->stopped_at = clock_now();
     e->ops->park(e->machine);
     e->parked = true;
 }
@@ -65,6 +66,7 @@ void engine_resume_guest(struct engine *e)
         return;
     e->parked = false;
     e->ops->resume(e->machine);
+    e->stopped_at = 0;
 }
 
 /* Stops or restarts the guest outside of cuts, and accounts for the time. */
@@ -87,7 +89,7 @@ static void set_throttled(struct engine *e, bool throttled)
     pthread_mutex_unlock(&e->lock);
 }
 
-static void fail_link_locked(struct engine *e, const struct error *why)
+void engine_fail_link_locked(struct engine *e, const struct error *why)
 {
     if (!e->link)
         return;
@@ -101,7 +103,7 @@ static void fail_link_locked(struct engine *e, const struct error *why)
 void engine_fail_link(struct engine *e, const struct error *why)
 {
     pthread_mutex_lock(&e->lock);
-    fail_link_locked(e, why);
+    engine_fail_link_locked(e, why);
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -449,6 +451,7 @@ static void run_link(struct engine *e)
     if (!inherits)
         start_guest_if_wanted(e);
     const bool receiver_runs = adopt_link(e);
+    engine_watch_start(e);
     const int rc = inherits        ? engine_inherit(e, &heritage, &err)
                    : receiver_runs ? bring_up(e, &err)
                                    : -EAGAIN;
@@ -474,6 +477,7 @@ static void run_link(struct engine *e)
     const bool taken = e->handover.step == HANDOVER_TAKEN && !e->link_failed && !e->stop &&
                        e->stats.state != ENGINE_FENCED;
     pthread_mutex_unlock(&e->lock);
+    engine_watch_stop(e);
     if (taken)
         hand_over_link(e);
     else
@@ -587,6 +591,7 @@ int engine_create(const struct engine_config *config, struct engine **out, struc
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&e->changed, &attributes);
+    pthread_cond_init(&e->watch_wake, &attributes);
     pthread_condattr_destroy(&attributes);
     int rc = allocate(e, err);
     if (rc == 0 && config->open)
@@ -629,6 +634,7 @@ void engine_destroy(struct engine **engine)
     dirty_set_free(&e->pending);
     state_encoder_destroy(&e->state_encoder);
     pthread_cond_destroy(&e->changed);
+    pthread_cond_destroy(&e->watch_wake);
     pthread_mutex_destroy(&e->lock);
     free(e);
     *engine = NULL;

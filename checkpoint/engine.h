@@ -65,6 +65,9 @@ struct engine_config {
     bool open;             /* starts OPEN (granted) instead of HOLDING */
     /* Longest time without a frame to a standby that has a complete state; 0: no limit. */
     nsec_t alive_interval;
+    /* Longest time that the standby may keep the guest stopped, or be late with an acknowledgement,
+     * before the link is given up; 0: no limit. See engine_watch.c. */
+    nsec_t stall_cap;
     /* Acknowledgements of epochs cut before this moment release nothing: they may have been under
      * way, or waited for this process to wake, while the standby took over. On the receiving
      * thread; NULL: never. */

@@ -19,12 +19,13 @@ struct capture *engine_take_capture(struct engine *e)
     return capture;
 }
 
-void engine_push_flight(struct engine *e, struct capture *capture, bool commits)
+void engine_push_flight(struct engine *e, struct capture *capture, uint64_t pages, bool commits)
 {
     pthread_mutex_lock(&e->lock);
     assert(e->flight_count < ARRAY_SIZE(e->flight));
     capture->epoch = e->next_epoch++;
-    e->flight[e->flight_count++] = (struct in_flight){.capture = capture, .commits = commits};
+    e->flight[e->flight_count++] = (struct in_flight){
+        .capture = capture, .pages = pages, .commits = commits, .pushed_at = clock_now()};
     /* The guest is parked at a cut: a request that comes later is for another one. */
     if (commits)
         e->want_checkpoint = false;
@@ -38,6 +39,7 @@ static void mark_end_sent(struct engine *e)
 {
     pthread_mutex_lock(&e->lock);
     e->flight[e->flight_count - 1].end_sent = true;
+    e->flight[e->flight_count - 1].end_at = clock_now();
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -171,7 +173,7 @@ static int cut(struct engine *e, struct capture **out, struct error *err)
         capture->disk_batch = e->disks.ops->take(e->disks.context);
     dirty_set_clear(&e->pending);
     e->pending_count = 0;
-    engine_push_flight(e, capture, true);
+    engine_push_flight(e, capture, capture->page_count, true);
     /* From here on what the guest says belongs to the next epoch. A guest that ran alone until now
      * is held from this cut on: the standby may commit any moment. */
     outbox_hold(e->outbox, capture->epoch);

@@ -4,6 +4,7 @@
 #define KEMARI_CHECKPOINT_ENGINE_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "checkpoint/capture.h"
 #include "checkpoint/engine.h"
@@ -17,6 +18,9 @@ struct in_flight {
     bool end_sent;  /* an acknowledgement before END is a protocol violation */
     uint64_t bytes; /* sent for it */
     nsec_t on_wire; /* when its first byte was sent, had encoding taken no time */
+    uint64_t pages; /* that were dirty */
+    nsec_t pushed_at;
+    nsec_t end_at; /* when END was about to be sent; 0: not yet */
 };
 
 struct engine {
@@ -55,7 +59,14 @@ struct engine {
     /* thread that handles acknowledgements only */
     nsec_t releasing_cut_at; /* when the epoch that is being released was cut */
 
+    _Atomic nsec_t stopped_at; /* a guest that had begun was parked then; 0: it runs */
+    pthread_t watch;
+    nsec_t linked_at;
+    bool watching;
+
     pthread_mutex_t lock; /* protects all below */
+    pthread_cond_t watch_wake;
+    bool watch_stop;
     pthread_cond_t changed;
     uint64_t generation; /* counts everything that may change what the thread would do */
     bool stop;
@@ -104,6 +115,7 @@ void engine_park_guest(struct engine *e);
 void engine_resume_guest(struct engine *e);
 /* Records the first reason and makes everybody leave the link. */
 void engine_fail_link(struct engine *e, const struct error *why);
+void engine_fail_link_locked(struct engine *e, const struct error *why);
 /* True when the current activity should be given up: stop, fence or a failed link. */
 bool engine_interrupted(struct engine *e);
 /* Sends one message on the link, if there is one, from any thread: -ENOTCONN without. */
@@ -116,7 +128,7 @@ int engine_start_disks(struct engine *e, struct error *err);
 
 /* engine_epoch.c. 0, or negative after which the caller fails the link with `err`. */
 struct capture *engine_take_capture(struct engine *e);
-void engine_push_flight(struct engine *e, struct capture *capture, bool commits);
+void engine_push_flight(struct engine *e, struct capture *capture, uint64_t pages, bool commits);
 int engine_send_begin(struct engine *e, epoch_t epoch, enum message_epoch_kind kind,
                       struct error *err);
 int engine_send_end(struct engine *e, epoch_t epoch, const struct capture_sent *sent,
@@ -146,6 +158,10 @@ int engine_handle_switchover(struct engine *e, const struct message_switchover *
 void engine_settle_handover(struct engine *e);
 /* Instead of a synchronisation: see engine_protect_taken(). */
 int engine_inherit(struct engine *e, const struct engine_heritage *heritage, struct error *err);
+
+/* engine_watch.c: while there is a link, sees to it that the standby keeps config.stall_cap. */
+void engine_watch_start(struct engine *e);
+void engine_watch_stop(struct engine *e);
 
 /* engine_sync.c: sends `pending`, and with_disks a copy of the disks before it, as an epoch without
  * state; on success `pending` holds what was dirtied meanwhile. With the guest parked it stays

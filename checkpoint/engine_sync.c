@@ -120,7 +120,7 @@ int engine_synchronise(struct engine *e, bool with_disks, struct error *err)
 {
     struct capture *capture = engine_take_capture(e);
     capture->cut_at = clock_now();
-    engine_push_flight(e, capture, false);
+    engine_push_flight(e, capture, dirty_set_count(&e->pending), false);
     struct capture_sent sent = {0};
     int rc = engine_send_begin(e, capture->epoch, MESSAGE_EPOCH_FULL, err);
     const epoch_t epoch = capture->epoch;

@@ -2,9 +2,9 @@
  * beat.
  *
  * Two views of one link. A send shows what its bytes cost at this end, and if it blocks the rate at
- * which the link takes them; a small epoch disappears in a socket buffer and shows nothing of that, so the time to its acknowledgement
- * counts too, less what an acknowledgement takes when hardly anything was sent. The dearer view is
- * right.
+ * which the link takes them; a small epoch disappears in a socket buffer and shows nothing of that,
+ * so the time to its acknowledgement counts too, less what an acknowledgement takes when hardly
+ * anything was sent. The dearer view is right.
  *
  * Pure. */
 #ifndef KEMARI_CHECKPOINT_LINK_COST_H

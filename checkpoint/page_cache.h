@@ -22,8 +22,8 @@
 
 struct page_cache;
 
-#define PAGE_CACHE_SIZE_MIN ((size_t)1 << 20)
-#define PAGE_CACHE_SIZE_MAX ((size_t)16 << 30)
+#define PAGE_CACHE_SIZE_MIN     ((size_t)1 << 20)
+#define PAGE_CACHE_SIZE_MAX     ((size_t)16 << 30)
 #define PAGE_CACHE_SIZE_DEFAULT ((size_t)48 << 20)
 
 /* `size` bytes in all, for a guest of `page_count` pages. */
