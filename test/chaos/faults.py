@@ -8,6 +8,7 @@ its effect.
 """
 
 import signal
+import threading
 import time
 
 from support import check, wait_until
@@ -58,6 +59,26 @@ def failover(_stage, _primary, secondary):
     secondary.order("failover", "--yes")
     wait_takeover(secondary)
     return MOVES
+
+
+def switchover(_stage, primary, secondary, ordered):
+    """By agreement: nobody may be suspected, and nobody asks for anything."""
+    asked = primary if ordered == "primary" else secondary
+    asked.order("switchover")
+    return MOVES
+
+
+def switchover_and_kill(stage, primary, secondary, ordered, victim, seconds):
+    """One of both dies in the middle of it, or before, or after: the other one goes on."""
+    asked = primary if ordered == "primary" else secondary
+    dies, lives = (primary, secondary) if victim == "primary" else (secondary, primary)
+    order = threading.Thread(target=asked.ctl, args=("switchover",))
+    order.start()
+    time.sleep(seconds)
+    stage.end(dies)
+    order.join()
+    lives.wait_for("going on alone", lambda status: status["role"] == "solo")
+    return ("secondary",) if victim == "primary" else ("primary",)
 
 
 def isolate_primary(stage, primary, secondary):

@@ -104,7 +104,10 @@ def keep(folder, stage, reason, context):
 
 def live(life, steps, options, results, quiet):
     """One life until its steps are over or there were enough failovers."""
-    with Stage(options.build, life.settings, dict(options.daemon)) as stage:
+    settings = dict(life.settings)
+    if options.transport:
+        settings["transport"] = options.transport
+    with Stage(options.build, settings, dict(options.daemon)) as stage:
         step = None
         try:
             run = LifeRun(stage, results, f"{options.seed}/{life.number}")
@@ -147,6 +150,7 @@ def parse():
     parser.add_argument("--table", default=None)
     parser.add_argument("--print", action="store_true", dest="show")
     parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--transport", choices=("tcp", "tls"), default=None)
     parser.add_argument("--daemon", action="append", default=[],
                         type=lambda text: tuple(text.split("=", 1)))
     options = parser.parse_args()

@@ -16,7 +16,10 @@ FAULTS = {
     "kill-primary": (40, {}, None),
     "freeze-primary": (8, {}, None),
     "freeze-primary-briefly": (5, {"seconds": (0.002, 0.09)}, None),
-    "failover": (8, {}, None),
+    "failover": (6, {}, None),
+    "switchover": (8, {"ordered": ("primary", "secondary")}, None),
+    "switchover-and-kill": (6, {"ordered": ("primary", "secondary"),
+                                "victim": ("primary", "secondary"), "seconds": (0.0, 0.06)}, None),
     "isolate-primary": (5, {}, None),
     "cut-all": (6, {}, None),
     "cut-all-briefly": (3, {"seconds": (0.002, 0.09)}, None),
@@ -43,7 +46,7 @@ FAULTS = {
 
 class Life(NamedTuple):
     number: int
-    settings: dict  # relay, dirty, wait, vcpus, policy: see run.options_of()
+    settings: dict  # see stage.Stage.start()
 
 
 class Step(NamedTuple):
@@ -70,6 +73,7 @@ def _draw(chance, choices):
 def _life(chance, number):
     return Life(number, {
         "relay": chance.random() < 0.5,
+        "transport": chance.choice(("tls", "tls", "tcp")),
         "dirty": chance.choice((0, 20, 64, 200)),
         "wait": chance.choice(("poll", "hlt")),
         "policy": chance.choice(("pipelined", "pipelined", "pipelined", "kemari", "interval")),

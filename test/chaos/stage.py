@@ -110,8 +110,9 @@ class Stage(World):
         }
         if settings["policy"] == "interval":
             words["checkpoint_interval"] = "10ms"
-        if self.relay:
-            words["peer"] = f"tcp://10.99.0.1{other}:7000"
+        scheme = settings["transport"]
+        words["listen"] = f"{scheme}://10.99.0.{own}:7000"
+        words["peer"] = f"{scheme}://10.99.0.{'1' if self.relay else ''}{other}:7000"
         host.start(role, **{**words, **self.options})
         host.may_end = False
 
