@@ -9,6 +9,7 @@ holds the term; the client outside never sees the guest contradict itself.
 
 import argparse
 import random
+import re
 import shutil
 import signal
 import sys
@@ -262,6 +263,31 @@ def the_primary_is_frozen(stage):
     return owner
 
 
+def a_loser_is_read_by_a_debugger(stage):
+    """Its core has what its guest knew when it was stopped, and where its processor stood."""
+    stage.primary.signal(signal.SIGSTOP)
+    owner = stage.wait_moved()
+    stage.primary.signal(signal.SIGCONT)
+    stage.primary.wait_for_state("stopped")
+    name = f"core-{stage.term}"
+    stage.primary.order("dump", name)
+    read = gdb(stage.world.build / "test" / "guest" / "service",
+               stage.primary.folder / "state" / name,
+               "info threads", "info symbol $rip",
+               'printf "said %lu\\n", *(unsigned long *)&utterance')
+    check(len(re.findall(r"^[* ] *\d+ .*LWP", read, re.MULTILINE)) == 1, f"threads: {read}")
+    check(re.search(r"^\w+( \+ \d+)? in section \.text", read, re.MULTILINE), f"where: {read}")
+    said = re.search(r"^said (\d+)$", read, re.MULTILINE)
+    check(said and int(said.group(1)) > 0, f"what it said: {read}")
+    (stage.primary.folder / "state" / name).unlink()
+    return owner
+
+
+def gdb(program, core, *commands):
+    return support.run("gdb", "-batch", "-nx", *(f"-ex={command}" for command in commands),
+                       str(program), str(core))
+
+
 def the_secondary_is_frozen(stage):
     stage.secondary.signal(signal.SIGSTOP)
     owner = stage.wait_alone()
@@ -355,6 +381,7 @@ ROWS = [
     a_grant_nobody_heard_is_handed_back,
     a_primary_is_outrun_by_a_grant_nobody_heard,
     the_primary_is_frozen,
+    a_loser_is_read_by_a_debugger,
     the_secondary_is_frozen,
     both_are_frozen,
     the_primary_comes_back_as_primary,
@@ -405,7 +432,8 @@ def main():
 
 if __name__ == "__main__":
     skip_without_etcd()
-    if not shutil.which("nft"):
-        print("SKIP: no nft (package nftables) on this machine")
-        sys.exit(support.SKIPPED)
+    for tool, package in (("nft", "nftables"), ("gdb", "gdb")):
+        if not shutil.which(tool):
+            print(f"SKIP: no {tool} (package {package}) on this machine")
+            sys.exit(support.SKIPPED)
     sys.exit(main())
