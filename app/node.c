@@ -255,6 +255,7 @@ static int build_heartbeat(struct node *node, struct error *err)
         .eof_is_suspicion = true,
         .realtime = c->realtime,
         .lock_memory = c->realtime,
+        .last_words = true,
     };
     return heartbeat_create(&config, &node_heartbeat_ops, node, &node->heartbeat, err);
 }

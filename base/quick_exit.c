@@ -1,9 +1,11 @@
 #include "base/quick_exit.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -15,15 +17,54 @@
 static pid_t holder;
 static void *stack;
 
+/* One is read by the holder while the other one is written. */
+static struct quick_exit_words slots[2];
+static _Atomic unsigned said; /* 0: nothing, else the slot's number + 1 */
+
 /* A system call that doesn't touch errno, which belongs to the thread that we share memory with. */
-static long raw_call(long number, long a, long b, long c)
+static long raw_call6(long number, long a, long b, long c, long d, long e, long f)
 {
     long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
     __asm__ volatile("syscall"
                      : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
                      : "rcx", "r11", "memory");
     return result;
+}
+
+static long raw_call(long number, long a, long b, long c)
+{
+    return raw_call6(number, a, b, c, 0, 0, 0);
+}
+
+static long pointer(const void *address)
+{
+    return (long)(intptr_t)address;
+}
+
+/* Sent from the same address, so that it takes the same way; if that fails, from any. */
+static void send_word(const struct quick_exit_word *word)
+{
+    struct sockaddr_storage from = word->from;
+    if (from.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)(void *)&from)->sin6_port = 0;
+    else
+        ((struct sockaddr_in *)(void *)&from)->sin_port = 0;
+    const long fd = raw_call(SYS_socket, from.ss_family, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    raw_call(SYS_bind, fd, pointer(&from), word->from_size);
+    raw_call6(SYS_sendto, fd, pointer(word->bytes), (long)word->size, MSG_NOSIGNAL,
+              pointer(&word->to), word->to_size);
+    raw_call(SYS_close, fd, 0, 0);
+}
+
+static void send_last_words(void)
+{
+    const unsigned slot = atomic_load(&said);
+    for (size_t i = 0; slot && i < slots[slot - 1].count; i++)
+        send_word(&slots[slot - 1].words[i]);
 }
 
 /* Runs in the shared memory with descriptors of its own, all of which it drops, and with every
@@ -36,9 +77,11 @@ static int holder_main(void *context)
     raw_call(SYS_close_range, 0, (long)~0u, 0);
     struct pollfd ended = {.fd = (int)raw_call(SYS_pidfd_open, parent, 0, 0), .events = POLLIN};
     /* Otherwise the parent is gone already, and the descriptor may be a stranger's. */
-    if (ended.fd >= 0 && raw_call(SYS_getppid, 0, 0, 0) == parent)
-        while (raw_call(SYS_poll, (long)(intptr_t)&ended, 1, -1) == -EINTR)
+    if (ended.fd >= 0 && raw_call(SYS_getppid, 0, 0, 0) == parent) {
+        while (raw_call(SYS_poll, pointer(&ended), 1, -1) == -EINTR)
             ;
+        send_last_words();
+    }
     return 0;
 }
 
@@ -63,6 +106,13 @@ int quick_exit_arm(struct error *err)
     stack = NULL;
     return error_set(err, -failure, "quick exit: can't start the holding process: %s",
                      strerror(failure));
+}
+
+void quick_exit_say(const struct quick_exit_words *words)
+{
+    const unsigned slot = atomic_load(&said) == 1 ? 1 : 0;
+    slots[slot] = *words;
+    atomic_store(&said, slot + 1);
 }
 
 void quick_exit_disarm(void)

@@ -58,6 +58,7 @@ struct heartbeat {
     nsec_t interval;
     bool want_realtime;
     bool want_memory_locked;
+    bool want_last_words;
     int wake_fd;
     nsec_t gap_limit; /* a shorter gap between two turns can't have made the peer suspicious */
     size_t path_count;
@@ -87,6 +88,7 @@ struct heartbeat {
     nsec_t worst_stall;
     bool realtime;
     bool memory_locked;
+    struct quick_exit_words last_words;
     struct path paths[PACKET_PATH_MAX];
 };
 
@@ -187,6 +189,10 @@ static void hear(struct heartbeat *h, struct path *path, const uint8_t *bytes, s
     } else if (judged != REPLAY_FRESH) {
         return;
     }
+    if (beat.flags & PACKET_FLAG_EXITED) {
+        feed(h, &(struct detector_event){.kind = DETECTOR_EVENT_EXIT}, now);
+        return;
+    }
     path_take_times(path, &beat, now);
     take_peer(h, &beat);
     const struct detector_event event = {
@@ -228,8 +234,14 @@ static void send_beats(struct heartbeat *h, const struct wishes *wishes)
         .term = local->term,
         .epoch = local->epoch,
     };
-    for (size_t i = 0; i < h->path_count; i++)
+    h->last_words.count = h->want_last_words ? h->path_count : 0;
+    for (size_t i = 0; i < h->path_count; i++) {
         path_send(&h->paths[i], &beat, &h->key);
+        if (h->want_last_words)
+            path_make_last_word(&h->paths[i], beat, &h->key, &h->last_words.words[i]);
+    }
+    if (h->want_last_words)
+        quick_exit_say(&h->last_words);
 }
 
 static void send_due(struct heartbeat *h, const struct wishes *wishes, nsec_t now)
@@ -456,6 +468,7 @@ int heartbeat_create(const struct heartbeat_config *config, const struct heartbe
     h->next_challenge = random_number();
     h->want_realtime = config->realtime;
     h->want_memory_locked = config->lock_memory;
+    h->want_last_words = config->last_words;
     h->wake_fd = -1;
     replay_init(&h->replay, h->instance, random_number());
     init_lock(h);

@@ -35,6 +35,7 @@ struct heartbeat_config {
     bool eof_is_suspicion; /* false: the heartbeat must agree with the end of the data connection */
     bool realtime;         /* ask for SCHED_FIFO */
     bool lock_memory;      /* ask for mlock of the thread's stack and state */
+    bool last_words;       /* leave the news of this process's end with quick_exit_say() */
 };
 
 /* What this side tells in each beat. */

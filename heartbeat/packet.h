@@ -49,7 +49,9 @@ enum packet_role {
 #define PACKET_FLAG_STOPPING                                                                       \
     0x0002 /* an operator stops the sender: silence follows, on purpose                            \
             */
-#define PACKET_FLAGS_KNOWN (PACKET_FLAG_GUEST_ALIVE | PACKET_FLAG_STOPPING)
+#define PACKET_FLAG_EXITED                                                                         \
+    0x0004 /* the sender's process has ended: said by what outlives it (base/quick_exit.h) */
+#define PACKET_FLAGS_KNOWN (PACKET_FLAG_GUEST_ALIVE | PACKET_FLAG_STOPPING | PACKET_FLAG_EXITED)
 
 struct packet {
     uint16_t flags;

@@ -46,21 +46,20 @@ static int bind_socket(struct path *path, const struct address *address, struct 
 int path_open(struct path *path, unsigned index, const struct heartbeat_path *config,
               struct error *err)
 {
-    struct address own;
     *path = (struct path){.index = index, .fd = -1, .opened_at = clock_now()};
-    int rc = address_resolve(config->bind, &own, err);
+    int rc = address_resolve(config->bind, &path->own, err);
     if (rc == 0)
         rc = address_resolve(config->peer, &path->peer, err);
     if (rc < 0) {
         error_prefix(err, "heartbeat path %u", index);
         return rc;
     }
-    if (own.any.sa_family != path->peer.any.sa_family)
+    if (path->own.any.sa_family != path->peer.any.sa_family)
         return error_set(err, -EINVAL, "heartbeat path %u: %s and %s are not of one IP version",
                          index, config->bind, config->peer);
-    address_format(&own, path->status.bind);
+    address_format(&path->own, path->status.bind);
     address_format(&path->peer, path->status.peer);
-    return bind_socket(path, &own, err);
+    return bind_socket(path, &path->own, err);
 }
 
 void path_close(struct path *path)
@@ -86,6 +85,21 @@ void path_send(struct path *path, struct packet *beat, const struct packet_key *
         path->status.send_failed++;
         path->status.send_errno = errno;
     }
+}
+
+void path_make_last_word(const struct path *path, struct packet beat, const struct packet_key *key,
+                         struct quick_exit_word *out)
+{
+    _Static_assert(PACKET_SIZE <= QUICK_EXIT_WORD_SIZE, "a beat is a word");
+    _Static_assert(PACKET_PATH_MAX <= QUICK_EXIT_WORDS_MAX, "a word for each path");
+    /* The process may end after the next beat has left and before the next word is made. */
+    beat.sequence += 2;
+    beat.flags |= PACKET_FLAG_EXITED;
+    *out = (struct quick_exit_word){
+        .from_size = path->own.size, .to_size = path->peer.size, .size = PACKET_SIZE};
+    memcpy(&out->from, &path->own.any, path->own.size);
+    memcpy(&out->to, &path->peer.any, path->peer.size);
+    packet_encode(&beat, key, out->bytes);
 }
 
 ssize_t path_receive(struct path *path, uint8_t *bytes, size_t size)

@@ -6,6 +6,7 @@
 #ifndef KEMARI_HEARTBEAT_PATH_H
 #define KEMARI_HEARTBEAT_PATH_H
 
+#include "base/quick_exit.h"
 #include "heartbeat/heartbeat.h"
 #include "heartbeat/replay.h"
 
@@ -13,6 +14,7 @@ struct path {
     /* Set at creation. */
     unsigned index;
     int fd;
+    struct address own;
     struct address peer;
     nsec_t opened_at;
 
@@ -34,6 +36,11 @@ void path_close(struct path *path);
 /* Completes `beat` (path, sequence, times) and sends it. A failure is counted, not reported: the
  * peer's silence and the status tell it. */
 void path_send(struct path *path, struct packet *beat, const struct packet_key *key);
+
+/* The beat that tells of this process's end, made now: `beat` is one that path_send() has completed
+ * for this path. It is newer than the next one that will be sent. */
+void path_make_last_word(const struct path *path, struct packet beat, const struct packet_key *key,
+                         struct quick_exit_word *out);
 
 /* Next datagram that waits, at most `size` bytes of it; its full length, or -EAGAIN when none. */
 ssize_t path_receive(struct path *path, uint8_t *bytes, size_t size);

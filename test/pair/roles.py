@@ -379,6 +379,18 @@ def heartbeats_cut_while_data_flows_are_an_alarm_only(world):
     oracle.wait_answers(3)
 
 
+def a_process_that_dies_without_a_connection_is_told_of(world):
+    """By what outlives it, over the heartbeat's paths: long before these fall silent."""
+    primary, secondary, oracle = start_with_beats_apart(world)
+    world.network.set_wire("data", False)
+    primary.kill()
+    status = wait_asking(secondary)
+    check("process ended" in status["arbiter"]["detail"], status["arbiter"]["detail"])
+    secondary.order("grant")
+    secondary.wait_for_state("alone")
+    oracle.wait_answers(3)
+
+
 def data_cut_while_heartbeats_flow_is_never_called_protected(world):
     primary, secondary, oracle = start_with_beats_apart(world)
     world.network.set_wire("data", False)
@@ -413,6 +425,7 @@ TESTS = [
     a_primary_without_a_pair_runs_alone_when_granted,
     half_a_guest_is_never_continued,
     heartbeats_cut_while_data_flows_are_an_alarm_only,
+    a_process_that_dies_without_a_connection_is_told_of,
     data_cut_while_heartbeats_flow_is_never_called_protected,
 ]
 

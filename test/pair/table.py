@@ -161,7 +161,8 @@ class Stage:
                   f"{host.side} does not warn: {status['warnings']}")
 
     def check_replicating(self):
-        """Without an arbiter it is not called protected, but goes on."""
+        """Checkpoints go on. Without an arbiter's answer, even a late one, that is not called
+        protected."""
         for host in self.both():
             status = host.status()
             check(status["state"] == "replicating",

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/quick_exit.h"
 #include "heartbeat/heartbeat.h"
 #include "test/support/runner.h"
 
@@ -29,7 +30,9 @@ struct side {
     size_t path_count;
     const char *secret;
     unsigned multiplier;
+    nsec_t interval; /* 0: INTERVAL */
     bool eof_is_suspicion;
+    bool last_words;
 
     pthread_mutex_t lock;
     /* Protected by lock: what the owner was told. */
@@ -107,11 +110,12 @@ static int side_create(struct side *s, struct error *err)
         .secret_size = strlen(s->secret),
         .paths = paths,
         .path_count = s->path_count,
-        .interval = INTERVAL,
+        .interval = s->interval ? s->interval : INTERVAL,
         .multiplier = s->multiplier,
         .eof_is_suspicion = s->eof_is_suspicion,
         .realtime = true,
         .lock_memory = true,
+        .last_words = s->last_words,
     };
     return heartbeat_create(&config, &ops, s, &s->heartbeat, err);
 }
@@ -576,6 +580,42 @@ static void a_frozen_side_is_suspected_and_woken_accuses_nobody(void)
     pair_destroy(p);
 }
 
+/* With a detection time of seconds, only the last word of the dead process can be the reason. */
+static void a_killed_process_is_told_of_by_what_outlives_it(void)
+{
+    struct pair *p = pair_prepare(2);
+    p->a.multiplier = p->b.multiplier = DETECTOR_MULTIPLIER_MAX;
+    p->a.interval = p->b.interval = MSEC(50);
+    p->a.eof_is_suspicion = p->b.eof_is_suspicion = true;
+    p->a.last_words = true;
+    const pid_t child = fork();
+    CU_ASSERT_FATAL(child >= 0);
+    if (child == 0) {
+        struct error err = {0};
+        if (quick_exit_arm(&err) < 0)
+            _exit(1);
+        side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
+        for (;;)
+            pause();
+    }
+    pthread_create(&p->relay.thread, NULL, relay_run, &p->relay);
+    side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
+    WAIT(&p->b, p->b.alive == 1 && status.paths[0].peer_hears_us);
+    CU_ASSERT_EQUAL(p->b.suspected, 0);
+    CU_ASSERT_EQUAL(kill(child, SIGKILL), 0);
+    WAIT(&p->b, p->b.suspected == 1);
+    CU_ASSERT_EQUAL(p->b.reason, DETECTOR_REASON_EXIT);
+    CU_ASSERT_EQUAL(waitpid(child, NULL, 0), child);
+    /* Its last word again, recorded on the way, says nothing of its successor. */
+    p->a.last_words = false;
+    side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
+    WAIT(&p->b, p->b.alive == 2);
+    const size_t count = relay_replay(&p->relay, 0);
+    WAIT(&p->b, status.paths[0].replayed + status.paths[0].unproven >= count);
+    CU_ASSERT_EQUAL(p->b.suspected, 1);
+    pair_destroy(p);
+}
+
 static void an_occupied_address_is_refused_with_one_sentence(void)
 {
     struct pair *p = pair_create(1);
@@ -670,6 +710,8 @@ static const struct test_case cases[] = {
      an_owner_that_takes_its_time_does_not_silence_the_beats},
     {"a frozen side is suspected, and woken accuses nobody",
      a_frozen_side_is_suspected_and_woken_accuses_nobody},
+    {"a killed process is told of by what outlives it",
+     a_killed_process_is_told_of_by_what_outlives_it},
     {"an occupied address is refused with one sentence",
      an_occupied_address_is_refused_with_one_sentence},
     {"wrong configurations are refused with one sentence",
