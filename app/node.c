@@ -264,7 +264,7 @@ static void on_signal(evutil_socket_t signal, short what, void *context)
 {
     (void)what;
     log_info("app", "signal %d: stopping", (int)signal);
-    node_stop_role(context);
+    node_stop_role(context, signal == SIGTERM ? "stopped by SIGTERM" : "stopped by SIGINT");
 }
 
 static void on_sample(evutil_socket_t fd, short what, void *context)

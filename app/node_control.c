@@ -447,7 +447,7 @@ static void on_stop(void *context, control_token_t token)
     pthread_mutex_unlock(&node->lock);
     if (!first)
         control_server_complete(node->server, token, -EALREADY, "the daemon is stopping already");
-    node_stop_role(node);
+    node_stop_role(node, "stopped by the operator");
 }
 
 static void answer(struct node *node, control_token_t token, term_t term, bool granted)

@@ -82,6 +82,7 @@ struct node {
     } news;
     bool guest_off; /* before the role could be told */
     bool stopping;
+    const char *stop_why;
     control_token_t stop_token;
     control_token_t switch_token; /* of a switchover that was ordered here; 0: none */
     bool took_over;
@@ -102,7 +103,7 @@ void node_note(void *context, bool warning, const char *kind, const char *text);
 struct primary_config node_primary_config(struct node *node);
 struct secondary_config node_secondary_config(struct node *node);
 /* Ends the role in an orderly way. Any thread. */
-void node_stop_role(struct node *node);
+void node_stop_role(struct node *node, const char *why); /* a literal */
 
 /* node_switchover.c: slots of struct control_ops and of both roles' configuration */
 void node_switchover(void *context, control_token_t token);

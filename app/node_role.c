@@ -177,15 +177,17 @@ const struct heartbeat_ops node_heartbeat_ops = {
 
 /* ---- the role ---- */
 
-void node_stop_role(struct node *node)
+void node_stop_role(struct node *node, const char *why)
 {
     pthread_mutex_lock(&node->lock);
     const bool first = !node->stopping;
     node->stopping = true;
+    if (first)
+        node->stop_why = why;
     if (first && node->primary)
-        primary_stop(node->primary);
+        primary_stop(node->primary, why);
     if (first && node->secondary)
-        secondary_stop(node->secondary);
+        secondary_stop(node->secondary, why);
     pthread_mutex_unlock(&node->lock);
 }
 
@@ -277,7 +279,7 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
     if (off)
         primary_guest_ended(primary, false, "the guest switched itself off");
     if (stop)
-        primary_stop(primary);
+        primary_stop(primary, node->stop_why);
     return GO_ON_AS_PRIMARY;
 }
 

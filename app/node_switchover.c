@@ -100,7 +100,7 @@ int node_become_secondary(struct node *node, struct error *err)
                           suspected != DETECTOR_REASON_SILENCE);
     secondary_superseded(secondary, node->news.owner);
     if (node->stopping)
-        secondary_stop(secondary);
+        secondary_stop(secondary, node->stop_why);
     pthread_mutex_unlock(&node->lock);
     tell(node, "the other", handed.engine.pause, handed.term, handed.engine.epoch);
     return 0;

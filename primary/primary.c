@@ -151,9 +151,10 @@ void primary_guest_ended(struct primary *primary, bool failed, const char *why)
     post(primary, &letter);
 }
 
-void primary_stop(struct primary *primary)
+void primary_stop(struct primary *primary, const char *why)
 {
-    const struct letter letter = {.kind = LETTER_STOP};
+    struct letter letter = {.kind = LETTER_STOP};
+    snprintf(letter.text, sizeof(letter.text), "%s", why);
     post(primary, &letter);
 }
 
@@ -494,10 +495,10 @@ static void handle(struct primary *p, struct letter *letter)
         finish(p, letter->failed ? PRIMARY_END_FAILED : PRIMARY_END_STOPPED, letter->text);
         break;
     case LETTER_STOP:
-        primary_note(p, false, "primary.stopped", "stopped by the operator");
+        primary_note(p, false, "primary.stopped", letter->text);
         engine_take_back(p->engine);
         engine_stop_guest(p->engine);
-        finish(p, PRIMARY_END_STOPPED, "stopped by the operator");
+        finish(p, PRIMARY_END_STOPPED, letter->text);
         break;
     }
 }

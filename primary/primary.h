@@ -89,7 +89,7 @@ void primary_suspect(struct primary *primary, const char *why, bool certain);
 void primary_superseded(struct primary *primary, term_t term);
 /* The guest switched itself off, or can't go on: `why` says so. */
 void primary_guest_ended(struct primary *primary, bool failed, const char *why);
-void primary_stop(struct primary *primary);
+void primary_stop(struct primary *primary, const char *why);
 /* An operator wants the guest on the other host: primary_run() ends with HANDED, or
  * `switchover_failed` is called. */
 void primary_switchover(struct primary *primary);

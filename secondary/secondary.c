@@ -118,10 +118,10 @@ void secondary_superseded(struct secondary *secondary, term_t term)
     post(secondary, &letter, "");
 }
 
-void secondary_stop(struct secondary *secondary)
+void secondary_stop(struct secondary *secondary, const char *why)
 {
     struct letter letter = {.kind = LETTER_STOP};
-    post(secondary, &letter, "");
+    post(secondary, &letter, why);
 }
 
 void secondary_switchover(struct secondary *secondary)
@@ -478,10 +478,10 @@ static void handle(struct secondary *s, const struct letter *letter)
         end_with(s, SECONDARY_END_FAILED);
         break;
     case LETTER_STOP:
-        secondary_note(s, false, "secondary.stopped", "stopped by the operator");
+        secondary_note(s, false, "secondary.stopped", letter->text);
         if (s->config.heartbeat)
             heartbeat_announce_stop(s->config.heartbeat);
-        standby_say_goodbye(s->standby, "stopped by the operator");
+        standby_say_goodbye(s->standby, letter->text);
         end_with(s, SECONDARY_END_STOPPED);
         break;
     }

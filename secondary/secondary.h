@@ -93,7 +93,7 @@ void secondary_suspect(struct secondary *secondary, const char *why, bool certai
 void secondary_alive(struct secondary *secondary);
 /* A peer announced this term. */
 void secondary_superseded(struct secondary *secondary, term_t term);
-void secondary_stop(struct secondary *secondary);
+void secondary_stop(struct secondary *secondary, const char *why);
 /* An operator wants the guest here. -ENODATA with the reason when this side could not take over. */
 int secondary_failover(struct secondary *secondary, struct error *err);
 /* An operator wants the guest here, by agreement with the primary: secondary_run() ends with

@@ -5,6 +5,7 @@ Who runs the guest, and who may say so: every row of the table in DESIGN §6 tha
 machine can play, seen from outside and from kemarictl.
 """
 
+import json
 import signal
 import sys
 import time
@@ -219,6 +220,17 @@ def a_signal_is_a_stop(world):
     oracle.verify()
 
 
+def a_signal_on_the_secondary_is_told_as_a_stop(world):
+    primary, secondary, oracle = start(world)
+    secondary.signal(signal.SIGTERM)
+    check(secondary.wait_exit() == 0, f"secondary: {secondary.daemon.returncode}")
+    primary.wait_for_state("alone")
+    check(primary.has_event("heartbeat.stopping"), "no word of the stop")
+    check(not primary.has_event("heartbeat.suspect"), "a stop was a suspicion")
+    check("SIGTERM" in json.dumps(primary.events()), "the reason is not told")
+    oracle.wait_answers(3)
+
+
 def a_stop_on_the_secondary_leaves_the_guest_alone(world):
     primary, secondary, oracle = start(world)
     secondary.order("stop")
@@ -415,6 +427,7 @@ TESTS = [
     an_address_is_announced_only_by_who_may_speak,
     a_stop_on_the_primary_ends_both,
     a_signal_is_a_stop,
+    a_signal_on_the_secondary_is_told_as_a_stop,
     a_stop_on_the_secondary_leaves_the_guest_alone,
     a_guest_that_switches_off_ends_both_with_its_last_words,
     a_frozen_secondary_holds_the_guest_until_it_wakes,
