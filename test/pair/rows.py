@@ -17,7 +17,7 @@ import sys
 import support
 from etcd import skip_without_etcd
 from support import check, wait_until
-from table import LINK, Stage, asks, speaks_alone
+from table import DETECTION, LINK, Stage, asks, speaks_alone
 
 # Each row returns the host whose guest lives on.
 
@@ -301,7 +301,7 @@ def both_are_frozen(stage):
     first, second = stage.chance.sample(stage.both(), 2)
     first.signal(signal.SIGSTOP)
     second.signal(signal.SIGSTOP)
-    stage.check_silence()
+    stage.check_silence(2 * DETECTION)
     first.signal(signal.SIGCONT)
     first.wait_for("going on alone", speaks_alone)
     second.signal(signal.SIGCONT)

@@ -26,10 +26,13 @@ SETTINGS = {
     "cmdline": f"ip={support.GUEST_IP} dirty=200",
     "arbiter": "etcd", "arbiter_endpoints": f"http://{ADDRESS}:{PROXY_PORT}",
     "arbiter_probe_interval": "100ms", "arbiter_attempt_timeout": "500ms",
-    # Three missed ones: longer than a busy machine leaves the data connection unattended, since
-    # with the heartbeat cut that is all there is to go by.
-    "heartbeat_interval": "50ms",
+    # Longer than a busy machine leaves the data connection unattended, since with the heartbeat
+    # cut that is all there is to go by.
+    "heartbeat_interval": "50ms", "heartbeat_multiplier": "10",
 }
+
+
+DETECTION = 0.5  # seconds: interval times multiplier
 
 
 def speaks_alone(status):
