@@ -23,6 +23,8 @@
 #define VNET_HEADER   12
 
 struct side {
+    struct memory_disk *disk;
+    struct disk_store *store;
     struct kvm_machine *machine;
     struct slab *slab;
 };
@@ -123,16 +125,32 @@ static void on_standby_event(void *context, enum standby_event event, const stru
 
 /* ---- machines ---- */
 
+static void create_disk(const struct failover_pair *p, struct side *side)
+{
+    if (!p->config.disk_size)
+        return;
+    side->disk = calloc(1, sizeof(*side->disk));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(side->disk);
+    memory_disk_init(side->disk, p->config.disk_size);
+    const struct disk_store_config config = {
+        .count = 1,
+        .disks = {{.image = memory_disk_image(side->disk), .protection = DISK_REPLICATED}}};
+    struct error err = {0};
+    require(disk_store_open(&config, &side->store, &err), &err);
+}
+
 static void side_create(struct failover_pair *p, struct side *side)
 {
     char kernel[512];
     snprintf(kernel, sizeof(kernel), "%s/%s", KEMARI_GUEST_DIR, p->config.program);
+    create_disk(p, side);
     const struct kvm_machine_config config = {
         .machine = {.boot = {.kernel = kernel, .command_line = p->config.arguments},
                     .vcpus = p->config.vcpus,
                     .net_count = p->config.network,
                     .nets = {{.mac = {0x52, 0x54, 0x00, 0x4b, 0x45, 0x01}}}},
         .memory = {.size = p->config.memory},
+        .disks = side->store,
         .open_network = open_network,
         .console_fd = p->console[1],
         .event = on_machine_event,
@@ -147,8 +165,15 @@ static void side_destroy(struct side *side)
 {
     if (side->slab)
         CU_ASSERT_EQUAL(slab_free_count(side->slab), slab_chunk_count(side->slab));
+    if (side->disk)
+        memory_disk_hold(side->disk, false); /* or nobody could wait for it */
     kvm_machine_destroy(&side->machine);
     slab_destroy(&side->slab);
+    disk_store_close(&side->store);
+    if (side->disk)
+        memory_disk_free(side->disk);
+    free(side->disk);
+    side->disk = NULL;
 }
 
 static void start_engine(struct failover_pair *p, epoch_t first_epoch, bool open)
@@ -261,6 +286,40 @@ void failover_pair_kill_primary(struct failover_pair *pair)
     engine_fence(pair->engine);
     engine_destroy(&pair->engine);
     side_destroy(&pair->primary);
+}
+
+void failover_pair_settle(struct failover_pair *pair)
+{
+    engine_stop_guest(pair->engine);
+    CU_ASSERT_EQUAL_FATAL(engine_flush(pair->engine, clock_now() + PROTECTED_MAX), 0);
+    const struct checkpoint_disks disks = kvm_machine_ops(pair->standby_side.machine).disks;
+    struct error err = {0};
+    require(disks.ops->finish(disks.context, &err), &err);
+}
+
+struct memory_disk *failover_pair_disk(struct failover_pair *pair)
+{
+    return pair->primary.disk;
+}
+
+struct memory_disk *failover_pair_standby_disk(struct failover_pair *pair)
+{
+    return pair->standby_side.disk;
+}
+
+void failover_pair_engine_stats(struct failover_pair *pair, struct engine_stats *out)
+{
+    engine_snapshot(pair->engine, out);
+}
+
+void failover_pair_standby_stats(struct failover_pair *pair, struct standby_stats *out)
+{
+    standby_snapshot(pair->standby, out);
+}
+
+void failover_pair_disk_stats(struct failover_pair *pair, struct disk_store_stats *out)
+{
+    disk_store_snapshot(pair->primary.store, out);
 }
 
 void failover_pair_promote(struct failover_pair *pair, struct standby_takeover *takeover)

@@ -14,7 +14,9 @@
 #define KEMARI_TEST_SUPPORT_FAILOVER_PAIR_H
 
 #include "checkpoint/engine.h"
+#include "disk/store.h"
 #include "secondary/standby.h"
+#include "test/support/memory_disk.h"
 #include "test/support/protocol_fault.h"
 #include "test/support/world.h"
 
@@ -27,6 +29,7 @@ struct failover_pair_config {
     unsigned vcpus;
     bool network;
     struct policy policy;
+    uint64_t disk_size; /* bytes of a replicated disk, in memory, on each side; 0: none */
 };
 
 struct failover_pair *failover_pair_create(const struct failover_pair_config *config);
@@ -38,6 +41,17 @@ void failover_pair_protect(struct failover_pair *pair, struct protocol_fault *fa
 
 /* The primary is gone, and its machine with it. */
 void failover_pair_kill_primary(struct failover_pair *pair);
+
+/* The guest stands still, all it said is committed, and its standby has applied what it holds. */
+void failover_pair_settle(struct failover_pair *pair);
+
+/* Disks, of whoever is primary or standby now. Borrowed. */
+struct memory_disk *failover_pair_disk(struct failover_pair *pair);
+struct memory_disk *failover_pair_standby_disk(struct failover_pair *pair);
+
+void failover_pair_engine_stats(struct failover_pair *pair, struct engine_stats *out);
+void failover_pair_standby_stats(struct failover_pair *pair, struct standby_stats *out);
+void failover_pair_disk_stats(struct failover_pair *pair, struct disk_store_stats *out);
 
 /* The standby takes over, and runs with its output open. */
 void failover_pair_promote(struct failover_pair *pair, struct standby_takeover *takeover);

@@ -16,6 +16,7 @@ static enum protocol_what classify(struct protocol_fault *f, const struct frame 
         return PROTOCOL_BEGIN;
     }
     return frame->type == FRAME_PAGES   ? PROTOCOL_PAGES
+           : frame->type == FRAME_DISK  ? PROTOCOL_DISK
            : frame->type == FRAME_STATE ? PROTOCOL_STATE
                                         : PROTOCOL_END;
 }
@@ -53,6 +54,6 @@ unsigned protocol_fault_hit(const struct protocol_fault *fault)
 
 const char *protocol_what_name(enum protocol_what what)
 {
-    static const char *const names[] = {"BEGIN", "PAGES", "STATE", "END", "ACK"};
+    static const char *const names[] = {"BEGIN", "PAGES", "DISK", "STATE", "END", "ACK"};
     return names[what];
 }

@@ -17,7 +17,14 @@
 #define PROTOCOL_EPOCH_FULL  1 /* the synchronisation */
 #define PROTOCOL_EPOCH_FIRST 2 /* the first commit */
 
-enum protocol_what { PROTOCOL_BEGIN, PROTOCOL_PAGES, PROTOCOL_STATE, PROTOCOL_END, PROTOCOL_ACK };
+enum protocol_what {
+    PROTOCOL_BEGIN,
+    PROTOCOL_PAGES,
+    PROTOCOL_DISK,
+    PROTOCOL_STATE,
+    PROTOCOL_END,
+    PROTOCOL_ACK
+};
 
 struct protocol_step {
     unsigned epoch; /* the first such frame of this epoch or a later one: not all have pages */
