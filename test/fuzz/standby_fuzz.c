@@ -7,6 +7,7 @@
  *   2 type epoch size bytes  a frame of any type with these bytes (size: two bytes, little-endian)
  *   3 epoch first count      a well-formed PAGES frame of zero pages
  *   4 epoch                  a STATE frame that loads
+ *   5 epoch first fill       a PAGES frame of three pages as the encoder makes it
  * Digests of frames are always right: damage on the way is the link's business, and its fuzzer's.
  */
 #include <assert.h>
@@ -17,7 +18,9 @@
 #include "base/log.h"
 #include "base/wire.h"
 #include "checkpoint/epoch_digest.h"
+#include "checkpoint/page_cache.h"
 #include "checkpoint/page_codec.h"
+#include "checkpoint/page_encoder.h"
 #include "secondary/standby.h"
 #include "test/support/fake_machine.h"
 #include "transport/inproc.h"
@@ -29,12 +32,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct slab *slab;
 static struct fake_machine *machine;
+static struct page_encoder *encoder;
 
 /* The books of an honest primary. */
 struct primary {
     struct link *link;
     struct epoch_digest *digest;
     struct message_epoch_end end;
+    struct page_encoder *encoder;
 };
 
 static void on_event(void *context, enum standby_event event, const struct error *why)
@@ -48,7 +53,12 @@ static void set_up(void)
 {
     log_set_level(LOG_LEVEL_ERROR);
     machine = fake_machine_create(&(struct fake_machine_config){.memory = MEMORY});
-    if (slab_create(SLAB_SIZE_MIN, &slab, NULL) < 0)
+    const struct page_encoder_config config = {.mode = PAGE_ENCODER_SMALLEST,
+                                               .cache_size = PAGE_CACHE_SIZE_MIN,
+                                               .memory =
+                                                   fake_machine_ops(machine).ops->memory(machine)};
+    if (slab_create(SLAB_SIZE_MIN, &slab, NULL) < 0 ||
+        page_encoder_create(&config, &encoder, NULL) < 0)
         abort();
 }
 
@@ -100,6 +110,28 @@ static void send_pages(struct primary *p, epoch_t epoch, gfn_t first, size_t cou
     p->end.zero_pages += count;
 }
 
+/* What it refers to is true unless the script went behind the encoder's back. */
+static void send_encoded(struct primary *p, epoch_t epoch, gfn_t first, uint8_t fill)
+{
+    static uint8_t pages[3 * PAGE_SIZE];
+    memset(pages, fill, PAGE_SIZE);
+    for (size_t i = 0; i < PAGE_SIZE; i++)
+        pages[PAGE_SIZE + i] = (uint8_t)(i * fill + i / 7);
+    pages[2 * PAGE_SIZE + fill] ^= 1;
+    const gfn_t gfns[] = {first, first + 1, first + 2};
+    struct encoded_batch batch;
+    page_encoder_encode(p->encoder, gfns, pages, 3, false, &batch);
+    static uint8_t bytes[PAGE_BATCH_PAYLOAD_MAX];
+    size_t size = 0;
+    for (int i = 0; i < batch.part_count; i++) {
+        memcpy(bytes + size, batch.parts[i].iov_base, batch.parts[i].iov_len);
+        size += batch.parts[i].iov_len;
+    }
+    send_bulk(p, FRAME_PAGES, epoch, bytes, size);
+    p->end.pages += 2;
+    p->end.zero_pages += batch.zero_pages;
+}
+
 static void send_state(struct primary *p, epoch_t epoch)
 {
     struct section_set *set = section_set_create();
@@ -114,7 +146,7 @@ static void send_state(struct primary *p, epoch_t epoch)
 static void play(struct primary *p, struct wire_reader *script)
 {
     while (!script->bad && script->used < script->size) {
-        const uint8_t deed = wire_get_u8(script) % 5;
+        const uint8_t deed = wire_get_u8(script) % 6;
         const uint8_t first = deed == 0 || deed == 2 ? wire_get_u8(script) : 0;
         const epoch_t epoch = wire_get_u8(script);
         if (deed == 0) {
@@ -130,6 +162,9 @@ static void play(struct primary *p, struct wire_reader *script)
         } else if (deed == 3) {
             const gfn_t gfn = wire_get_u8(script) * 3u;
             send_pages(p, epoch, gfn, wire_get_u8(script));
+        } else if (deed == 5) {
+            const gfn_t gfn = wire_get_u8(script);
+            send_encoded(p, epoch, gfn, wire_get_u8(script));
         } else {
             send_state(p, epoch);
         }
@@ -147,7 +182,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (standby_create(&config, &standby, NULL) < 0 || inproc_pair("fuzz", ends, NULL) < 0 ||
         standby_follow(standby, ends[1], TERM, NULL) < 0)
         abort();
-    struct primary primary = {.link = ends[0], .digest = epoch_digest_create()};
+    struct primary primary = {.link = ends[0], .digest = epoch_digest_create(), .encoder = encoder};
+    page_encoder_begin_link(encoder, true, 1);
     struct wire_reader script = {.bytes = data, .size = size};
     play(&primary, &script);
     link_destroy(&primary.link);
