@@ -204,6 +204,71 @@ static void layers_can_be_stacked(void)
     drop(pair);
 }
 
+#define FRAMES 12 /* of one composition */
+
+static uint64_t draw(uint64_t *state)
+{
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * 0x2545f4914f6cdd1d;
+}
+
+/* A rule for the way from pair[0] to pair[1]; returns the byte from which on nothing whole arrives,
+ * or UINT64_MAX for a rule that only takes time. Two flips could undo each other: one is enough. */
+static uint64_t add_random_rule(struct link *link, enum fault_direction direction, bool *flipped,
+                                uint64_t *state)
+{
+    struct fault_rule rule = {.direction = direction,
+                              .kind = (enum fault_kind)(draw(state) % 5),
+                              .at_byte = draw(state) % (2 * FRAMES * FRAME_BYTES)};
+    if (rule.kind == FAULT_FLIP && *flipped)
+        rule.kind = FAULT_CUT;
+    *flipped = *flipped || rule.kind == FAULT_FLIP;
+    if (rule.kind == FAULT_DELAY) {
+        rule.at_frame = FRAMES - 1;
+        rule.delay_ms = 1;
+    }
+    fault_link_add(link, rule);
+    return rule.kind >= FAULT_DELAY ? UINT64_MAX : rule.at_byte;
+}
+
+/* Any rules, in any layers, on either side: exactly the frames before the first of them arrive. */
+static void rules_compose_over_layers_and_sides(void)
+{
+    unsigned whole = 0;
+    for (uint64_t seed = 1; seed <= 300; seed++) {
+        uint64_t state = seed * 0x9e3779b97f4a7c15;
+        struct link *pair[2];
+        make(pair);
+        bool flipped = false;
+        uint64_t first = UINT64_MAX;
+        pair[1] = fault_link_wrap(&pair[1], seed);
+        for (unsigned layer = 0; layer < 2; layer++) {
+            for (unsigned side = 0; side < 2; side++) {
+                const enum fault_direction direction = side ? FAULT_RECEIVE : FAULT_SEND;
+                for (uint64_t rules = draw(&state) % 3; rules; rules--) {
+                    const uint64_t at = add_random_rule(pair[side], direction, &flipped, &state);
+                    first = at < first ? at : first;
+                }
+            }
+            if (layer == 0)
+                pair[0] = fault_link_wrap(&pair[0], seed + 1);
+            link_set_timeouts(pair[layer], 30, 30);
+        }
+        for (unsigned i = 0; i < FRAMES && send_hello(pair[0]) == 0; i++) {
+        }
+        unsigned arrived = 0;
+        while (receive_hello(pair[1]) == 0)
+            arrived++;
+        const uint64_t expected = first / FRAME_BYTES < FRAMES ? first / FRAME_BYTES : FRAMES;
+        CU_ASSERT_EQUAL(arrived, expected);
+        whole += arrived == FRAMES;
+        drop(pair);
+    }
+    CU_ASSERT(whole > 30 && whole < 270);
+}
+
 struct seen {
     struct link *link;
     unsigned frames;
@@ -262,6 +327,7 @@ static const struct test_case cases[] = {
     {"delay and short writes change nothing but time",
      delay_and_short_writes_change_nothing_but_time},
     {"layers can be stacked", layers_can_be_stacked},
+    {"rules compose over layers and sides", rules_compose_over_layers_and_sides},
     {"a hook can cut at a step of the protocol", a_hook_can_cut_at_a_step_of_the_protocol},
 };
 
