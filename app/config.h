@@ -49,9 +49,10 @@ enum config_arbiter {
 /* Every `char *` is owned by the config and NULL when the option was not given and has no default.
  */
 struct config_address {
-    char *text;     /* "10.0.0.1:7001", a link's with its scheme: "tls://[fd00::1]:7000"; NULL
-                       when not given */
-    bool encrypted; /* of a link: tls:// */
+    char *text;         /* "10.0.0.1:7001", a link's with its scheme: "tls://[fd00::1]:7000"; NULL
+                           when not given */
+    const char *scheme; /* of a link: "tls", "tcp", "rdma"; static */
+    bool encrypted;     /* of a link: tls:// */
     struct sockaddr_storage address; /* numeric, AF_INET or AF_INET6; port 0 never */
     socklen_t length;
 };

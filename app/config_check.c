@@ -219,7 +219,7 @@ static int check_pair(const struct check *check)
                     "this option is needed with listen, either host may have to call the other");
     if (strcmp(config->listen.text, config->peer.text) == 0)
         return FAIL(check, peer, 0, -EINVAL, "%s is this host's own listen", config->peer.text);
-    if (config->listen.encrypted != config->peer.encrypted)
+    if (strcmp(config->listen.scheme, config->peer.scheme) != 0)
         return FAIL(check, peer, 0, -EINVAL,
                     "%s is of another scheme than listen, %s; both hosts need the same",
                     config->peer.text, config->listen.text);

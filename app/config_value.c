@@ -204,18 +204,27 @@ int config_parse_address(const char *text, struct config_address *out, struct er
 
 int config_parse_link(const char *text, struct config_address *out, struct error *err)
 {
-    static const char tls[] = "tls://", tcp[] = "tcp://";
+    static const struct {
+        const char *scheme;
+        bool encrypted;
+    } transports[] = {{"tls", true}, {"tcp", false}, {"rdma", false}};
     *out = (struct config_address){0};
-    const bool plain = strncmp(text, tcp, strlen(tcp)) == 0;
-    const bool named = plain || strncmp(text, tls, strlen(tls)) == 0;
-    const char *endpoint = named ? text + strlen(tls) : text;
-    if (!scan_endpoint(endpoint, out))
-        return error_set(
-            err, -EINVAL,
-            "\"%s\" is not an address such as tls://192.0.2.1:7000 or tls://[2001:db8::1]:7000",
-            text);
-    out->encrypted = !plain;
-    if (asprintf(&out->text, "%s%s", plain ? tcp : tls, endpoint) >= 0)
+    const char *colon = strstr(text, "://");
+    const char *endpoint = colon ? colon + 3 : text;
+    const size_t length = colon ? (size_t)(colon - text) : 0;
+    size_t i = 0;
+    while (colon && i < ARRAY_SIZE(transports) &&
+           (strlen(transports[i].scheme) != length ||
+            strncmp(transports[i].scheme, text, length) != 0))
+        i++;
+    if (i == ARRAY_SIZE(transports) || !scan_endpoint(endpoint, out))
+        return error_set(err, -EINVAL,
+                         "\"%s\" is not an address such as tls://192.0.2.1:7000 or "
+                         "tls://[2001:db8::1]:7000; the schemes are tls, tcp and rdma",
+                         text);
+    out->scheme = transports[i].scheme;
+    out->encrypted = transports[i].encrypted;
+    if (asprintf(&out->text, "%s://%s", out->scheme, endpoint) >= 0)
         return 0;
     out->text = NULL;
     return error_set(err, -ENOMEM, "out of memory");

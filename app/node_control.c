@@ -336,9 +336,10 @@ static void fill_peer(const struct node *node, const struct snapshots *s,
     const struct link_security *security =
         s->is_primary ? &s->primary.security : &s->secondary.security;
     struct control_peer *peer = &out->peer;
-    const bool tls = node->config->peer.encrypted;
-    snprintf(peer->transport, sizeof(peer->transport), "%s", tls ? "tls" : "tcp");
-    peer->encrypted = peer->connected ? security->encrypted : tls;
+    const struct config_address *address = &node->config->peer;
+    snprintf(peer->transport, sizeof(peer->transport), "%s",
+             address->scheme ? address->scheme : "");
+    peer->encrypted = peer->connected ? security->encrypted : address->encrypted;
     snprintf(peer->cipher, sizeof(peer->cipher), "%s", security->cipher);
     peer->kernel_tls = security->kernel;
     if (!node->door)

@@ -326,13 +326,13 @@ static const struct {
     {"[machine]\nrng = maybe\n", "ini:10: rng: \"maybe\" is neither yes nor no"},
     {"listen = tcp://localhost:1\n",
      "ini:9: listen: \"tcp://localhost:1\" is not an address such as tls://192.0.2.1:7000 or "
-     "tls://[2001:db8::1]:7000"},
+     "tls://[2001:db8::1]:7000; the schemes are tls, tcp and rdma"},
     {"listen = tcp://10.0.0.1:0\n",
      "ini:9: listen: \"tcp://10.0.0.1:0\" is not an address such as tls://192.0.2.1:7000 or "
-     "tls://[2001:db8::1]:7000"},
+     "tls://[2001:db8::1]:7000; the schemes are tls, tcp and rdma"},
     {"listen = udp://10.0.0.1:7000\n",
      "ini:9: listen: \"udp://10.0.0.1:7000\" is not an address such as tls://192.0.2.1:7000 or "
-     "tls://[2001:db8::1]:7000"},
+     "tls://[2001:db8::1]:7000; the schemes are tls, tcp and rdma"},
     {"[vm]\ncontrol-group = no-such-group\n",
      "ini:10: control-group: there is no group \"no-such-group\" on this host"},
     {"[machine]\nnet = tap0\n", "ini:10: there is no option net in section [machine]"},
