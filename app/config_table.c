@@ -157,7 +157,8 @@ const struct config_option config_options[] = {
      .fallback = "3", .min = 2, .max = 100, .placeholder = "N",
      .help = "Silence of this many intervals on every path is suspicion"},
     {"heartbeat", "realtime", "realtime", CONFIG_KIND_BOOL, AT(realtime), .fallback = "yes",
-     .placeholder = "yes|no", .help = "Run the heartbeat with real-time priority"},
+     .placeholder = "yes|no",
+     .help = "Run the heartbeat, and the throttle of the guest, with real-time priority"},
     {"heartbeat", "secret-file", "secret-file", CONFIG_KIND_STRING, AT(secret_file),
      .placeholder = "FILE",
      .help =

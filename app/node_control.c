@@ -248,7 +248,7 @@ static void fill_replication(const struct node *node, const struct snapshots *s,
     r->pages_sent = e->pages_sent;
     r->zero_pages = e->zero_pages;
     r->bytes_sent = e->bytes_sent;
-    r->throttle_percent = e->parked ? 100 : 0;
+    r->throttle_percent = e->throttle_percent;
     fill_encodings(e, r);
     out->outbox = (struct control_outbox){.bytes = s->outbox.held_bytes,
                                           .frames = s->outbox.held_items,

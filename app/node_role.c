@@ -43,6 +43,7 @@ struct primary_config node_primary_config(struct node *node)
                    .encoding = encoding_of(node->config),
                    .encoding_cache = node->config->encoding_cache,
                    .stall_cap = node->config->stall_timeout,
+                   .realtime = node->config->realtime,
                    .alive_interval = node->config->heartbeat_interval,
                    .first_epoch = 1},
         .local = &node->session.local,

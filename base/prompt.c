@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -19,6 +20,13 @@ void prompt_thread(const char *name)
      */
     if (setpriority(PRIO_PROCESS, 0, NICE) < 0)
         log_debug("base", "thread %s stays at ordinary priority: %s", kept, strerror(errno));
+}
+
+void prompt_realtime(void)
+{
+    if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK,
+                           &(struct sched_param){.sched_priority = 1}) < 0)
+        log_debug("base", "a thread stays without real-time priority: %s", strerror(errno));
 }
 
 void prompt_raise(pid_t thread)

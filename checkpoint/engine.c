@@ -17,9 +17,6 @@
 #include "checkpoint/page_codec.h"
 #include "transport/session.h"
 
-/* Between cuts the dirty log is read this often, so that the dirty budget is noticed in time. */
-#define DIRTY_POLL MSEC(10)
-
 const char *engine_state_name(enum engine_state state)
 {
     static const char *const names[] = {
@@ -53,6 +50,7 @@ void engine_park_guest(struct engine *e)
     e->stopped_at = clock_now();
     e->ops->park(e->machine);
     e->parked = true;
+    engine_pace_running(e, false);
 }
 
 void engine_resume_guest(struct engine *e)
@@ -65,28 +63,9 @@ void engine_resume_guest(struct engine *e)
     if (stay)
         return;
     e->parked = false;
+    engine_pace_running(e, true);
     e->ops->resume(e->machine);
     e->stopped_at = 0;
-}
-
-/* Stops or restarts the guest outside of cuts, and accounts for the time. */
-static void set_throttled(struct engine *e, bool throttled)
-{
-    if (throttled == (e->parked_since != 0))
-        return;
-    if (throttled) {
-        e->parked_since = clock_now();
-        engine_park_guest(e);
-    } else {
-        pthread_mutex_lock(&e->lock);
-        e->stats.throttled += clock_now() - e->parked_since;
-        pthread_mutex_unlock(&e->lock);
-        e->parked_since = 0;
-        engine_resume_guest(e);
-    }
-    pthread_mutex_lock(&e->lock);
-    e->stats.parked = throttled;
-    pthread_mutex_unlock(&e->lock);
 }
 
 void engine_fail_link_locked(struct engine *e, const struct error *why)
@@ -123,11 +102,13 @@ bool engine_interrupted(struct engine *e)
 
 int engine_wait_acked(struct engine *e, epoch_t epoch)
 {
+    engine_lend_turn(e);
     pthread_mutex_lock(&e->lock);
     while (e->acked < epoch && !interrupted_locked(e))
         pthread_cond_wait(&e->changed, &e->lock);
     const int rc = e->acked >= epoch ? 0 : -EPIPE;
     pthread_mutex_unlock(&e->lock);
+    engine_regain_turn(e);
     return rc;
 }
 
@@ -207,6 +188,11 @@ static void adopt_policy(struct engine *e)
     chunks = smaller(chunks, (size_t)(e->current.staging_cap / SLAB_CHUNK_SIZE));
     /* One chunk of the peer's goes to the state sections. */
     e->chunk_cap = chunks > 2 ? chunks - 2 : 1;
+    struct pace *p = &e->pace;
+    p->levels = throttle_levels(e->chunk_cap * PAGE_BATCH_MAX, e->current.dirty_budget);
+    /* What the staging memory takes is a budget, too. */
+    const uint64_t fits = p->levels.brim / 2;
+    p->budget = e->current.dirty_budget < fits ? e->current.dirty_budget : fits;
 }
 
 /* What the last standby held is no reference for this one. */
@@ -231,6 +217,7 @@ static bool adopt_link(struct engine *e)
     e->peer_chunks = (size_t)(e->offered_staging / SLAB_CHUNK_SIZE);
     adopt_policy(e);
     e->policy_told = false;
+    e->drain = 0;
     e->link = e->offered;
     e->offered = NULL;
     e->link_failed = false;
@@ -250,6 +237,7 @@ static bool adopt_link(struct engine *e)
     link_lend(e->link, slab_memory(e->config.slab),
               slab_chunk_count(e->config.slab) * SLAB_CHUNK_SIZE);
     begin_encoding(e, capabilities);
+    engine_pace_link(e, true);
     if (pthread_create(&e->receiver, NULL, receiver_main, e) == 0)
         return true;
     log_error("checkpoint", "can't start the thread that receives acknowledgements");
@@ -263,10 +251,18 @@ static void stop_disks(struct engine *e)
     e->disks_started = false;
 }
 
+static void tell(struct engine *e, enum engine_event event, const struct error *why)
+{
+    engine_lend_turn(e);
+    e->config.event(e->config.context, event, why);
+    engine_regain_turn(e);
+}
+
 /* The standby is the primary now: the link goes to whoever follows it. */
 static void hand_over_link(struct engine *e)
 {
     pthread_join(e->receiver, NULL);
+    engine_pace_link(e, false);
     if (e->tracking)
         e->ops->dirty_stop(e->machine);
     e->tracking = false;
@@ -279,7 +275,7 @@ static void hand_over_link(struct engine *e)
         pthread_cond_wait(&e->changed, &e->lock);
     engine_set_state(e, ENGINE_HOLDING, "the guest was handed over");
     pthread_mutex_unlock(&e->lock);
-    e->config.event(e->config.context, ENGINE_EVENT_TAKEN, NULL);
+    tell(e, ENGINE_EVENT_TAKEN, NULL);
 }
 
 /* The link is gone: give back what was not acknowledged, hold (or stay open), tell the owner. */
@@ -291,6 +287,7 @@ static void close_link(struct engine *e, bool receiver_runs)
     link_shutdown(link);
     if (receiver_runs)
         pthread_join(e->receiver, NULL);
+    engine_pace_link(e, false);
     if (e->tracking)
         e->ops->dirty_stop(e->machine);
     e->tracking = false;
@@ -318,7 +315,7 @@ static void close_link(struct engine *e, bool receiver_runs)
     pthread_mutex_unlock(&e->lock);
     link_destroy(&link);
     if (!stopping)
-        e->config.event(e->config.context, ending, &why);
+        tell(e, ending, &why);
 }
 
 /* ---- the thread ---- */
@@ -349,6 +346,7 @@ static int bring_up(struct engine *e, struct error *err)
     if (rc < 0)
         return rc;
     dirty_set_fill(&e->pending);
+    e->pending_count = e->pending.page_count;
     pthread_mutex_lock(&e->lock);
     e->stats.sync_done_pages = 0;
     e->stats.sync_total_pages = e->pending.page_count;
@@ -367,6 +365,7 @@ static void start_guest_if_wanted(struct engine *e)
         return;
     e->guest_started = true;
     engine_resume_guest(e);
+    engine_pace_freeze(e, false);
 }
 
 /* An idle guest must not make the connection look dead: a standby that hears no heartbeat judges by
@@ -378,12 +377,34 @@ static nsec_t show_life(struct engine *e, nsec_t now, struct error *err)
     if (e->config.alive_interval == 0)
         return INT64_MAX;
     if (now - e->last_sent >= e->config.alive_interval) {
+        engine_lend_turn(e);
         const int rc = message_send(e->link, e->term, 0, &alive, err);
+        engine_regain_turn(e);
         if (rc < 0)
             return rc;
         e->last_sent = now;
     }
     return e->last_sent + e->config.alive_interval;
+}
+
+/* What the policy is to know. With the lock held. */
+static struct policy_input policy_input(const struct engine *e, nsec_t now, bool disks_press)
+{
+    return (struct policy_input){
+        .now = now,
+        .last_cut = e->last_cut,
+        .output_since = outbox_waiting_since(e->outbox),
+        .in_flight = (unsigned)e->flight_count,
+        .dirty = e->pending_count,
+        .requested = e->want_checkpoint || disks_press,
+    };
+}
+
+/* A cut that finds no staging memory keeps the guest parked until there is some: as long as an
+ * epoch in flight will give some back, that is a full window. */
+static bool lacks_room(struct engine *e)
+{
+    return e->pending_count > 0 && capture_chunks_for(e->pending_count) > engine_room(e);
 }
 
 /* One look at the policy while a link is up. Returns the time to look again, or negative. */
@@ -396,48 +417,43 @@ static nsec_t replicate_step(struct engine *e, struct error *err)
     pthread_mutex_unlock(&e->lock);
     if (handing)
         return engine_handover_step(e, err);
-    if (!e->parked && now - e->last_poll >= DIRTY_POLL) {
-        const int rc = engine_collect(e, err);
-        if (rc < 0)
-            return rc;
-    }
     const bool disks_press = e->disks_started && e->disks.ops->pressing(e->disks.context);
     pthread_mutex_lock(&e->lock);
-    const struct policy_input input = {
-        .now = now,
-        .last_cut = e->last_cut,
-        .output_since = outbox_waiting_since(e->outbox),
-        .in_flight = (unsigned)e->flight_count,
-        .dirty = e->pending_count,
-        .requested = e->want_checkpoint || disks_press,
-    };
     adopt_policy(e);
+    struct policy_input input = policy_input(e, now, disks_press);
     const bool halted = e->halted;
     pthread_mutex_unlock(&e->lock);
     if (halted)
         engine_park_guest(e);
-    const struct policy_decision d = policy_decide(&e->current, &input);
+    struct policy policy = e->current;
+    policy.dirty_budget = e->pace.budget;
+    if (input.in_flight && lacks_room(e))
+        input.in_flight = policy.window;
+    const struct policy_decision d = policy_decide(&policy, &input);
     if (d.trigger != POLICY_TRIGGER_NONE) {
         const int rc = engine_cut_and_send(e, d.trigger, err);
         return rc < 0 ? rc : 0;
     }
-    set_throttled(e, d.throttle || outbox_is_full(e->outbox));
-    const nsec_t life = show_life(e, now, err);
-    nsec_t wake_at = d.wake_at < life ? d.wake_at : life;
-    if (!e->parked && e->last_poll + DIRTY_POLL < wake_at)
-        wake_at = e->last_poll + DIRTY_POLL;
+    nsec_t wake_at = show_life(e, now, err);
+    if (d.wake_at < wake_at)
+        wake_at = d.wake_at;
+    if (e->guest_started && wake_at >= 0)
+        engine_pace(e, d.throttle || outbox_is_full(e->outbox));
     return wake_at;
 }
 
-/* With the lock held: sleeps until something changes or `wake_at`. */
+/* With the lock held, which is given up meanwhile: sleeps until something changes or `wake_at`. */
 static void wait_until(struct engine *e, nsec_t wake_at)
 {
-    if (wake_at == INT64_MAX) {
-        pthread_cond_wait(&e->changed, &e->lock);
-        return;
-    }
     const struct timespec until = clock_to_timespec(wake_at);
-    pthread_cond_timedwait(&e->changed, &e->lock, &until);
+    engine_lend_turn(e);
+    if (wake_at == INT64_MAX)
+        pthread_cond_wait(&e->changed, &e->lock);
+    else
+        pthread_cond_timedwait(&e->changed, &e->lock, &until);
+    pthread_mutex_unlock(&e->lock);
+    engine_regain_turn(e);
+    pthread_mutex_lock(&e->lock);
 }
 
 static void run_link(struct engine *e)
@@ -464,7 +480,7 @@ static void run_link(struct engine *e)
         const uint64_t seen = e->generation;
         pthread_mutex_unlock(&e->lock);
         if (committed && !announced)
-            e->config.event(e->config.context, ENGINE_EVENT_PROTECTED, NULL);
+            tell(e, ENGINE_EVENT_PROTECTED, NULL);
         announced = committed;
         start_guest_if_wanted(e);
         const nsec_t wake_at = replicate_step(e, &err);
@@ -503,7 +519,7 @@ static void idle_step(struct engine *e)
     if (stay_parked)
         engine_park_guest(e);
     else
-        set_throttled(e, paused || outbox_is_full(e->outbox));
+        engine_pace(e, paused || outbox_is_full(e->outbox));
     pthread_mutex_lock(&e->lock);
     if (e->stats.state == ENGINE_FENCED && stay_parked && !e->still) {
         e->still = true;
@@ -518,6 +534,7 @@ static void *engine_main(void *context)
 {
     struct engine *e = context;
     prompt_thread("epochs");
+    engine_regain_turn(e);
     pthread_mutex_lock(&e->lock);
     while (!e->stop) {
         const bool link = e->offered && e->stats.state != ENGINE_FENCED;
@@ -530,6 +547,7 @@ static void *engine_main(void *context)
     }
     pthread_mutex_unlock(&e->lock);
     engine_park_guest(e);
+    engine_lend_turn(e);
     return NULL;
 }
 
@@ -592,12 +610,17 @@ int engine_create(const struct engine_config *config, struct engine **out, struc
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&e->changed, &attributes);
     pthread_cond_init(&e->watch_wake, &attributes);
+    pthread_mutex_init(&e->turn, NULL);
+    pthread_cond_init(&e->paced, &attributes);
+    engine_pace_link(e, false);
     pthread_condattr_destroy(&attributes);
     int rc = allocate(e, err);
     if (rc == 0 && config->open)
         outbox_open(e->outbox);
     if (rc == 0)
         e->ops->output_to(e->machine, e->outbox);
+    if (rc == 0)
+        rc = engine_pace_start(e, err);
     if (rc == 0 && pthread_create(&e->thread, NULL, engine_main, e) != 0)
         rc = error_set(err, -EAGAIN, "checkpoint engine: can't start a thread");
     e->thread_started = rc == 0;
@@ -620,6 +643,7 @@ void engine_destroy(struct engine **engine)
     pthread_mutex_unlock(&e->lock);
     if (e->thread_started)
         pthread_join(e->thread, NULL);
+    engine_pace_end(e);
     if (e->outbox)
         e->ops->output_to(e->machine, NULL);
     if (e->offered)
@@ -635,6 +659,8 @@ void engine_destroy(struct engine **engine)
     state_encoder_destroy(&e->state_encoder);
     pthread_cond_destroy(&e->changed);
     pthread_cond_destroy(&e->watch_wake);
+    pthread_cond_destroy(&e->paced);
+    pthread_mutex_destroy(&e->turn);
     pthread_mutex_destroy(&e->lock);
     free(e);
     *engine = NULL;

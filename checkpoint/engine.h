@@ -63,6 +63,7 @@ struct engine_config {
     size_t encoding_cache; /* bytes; 0: PAGE_CACHE_SIZE_DEFAULT */
     epoch_t first_epoch;   /* 1, or the one after the last that a promoted standby holds */
     bool open;             /* starts OPEN (granted) instead of HOLDING */
+    bool realtime;         /* the throttle asks for real-time priority */
     /* Longest time without a frame to a standby that has a complete state; 0: no limit. */
     nsec_t alive_interval;
     /* Longest time that the standby may keep the guest stopped, or be late with an acknowledgement,
@@ -81,9 +82,10 @@ struct engine_config {
 
 struct engine_stats {
     enum engine_state state;
-    bool parked;        /* the guest is stopped outside of a cut (throttle, full outbox, fenced) */
-    epoch_t committed;  /* last acknowledged epoch with state; 0 when none */
-    epoch_t next_epoch; /* the one that is gathering */
+    bool parked;               /* the guest is stopped outside of a cut (throttle, full outbox) */
+    unsigned throttle_percent; /* of its time that is taken from the guest; 100: it is stopped */
+    epoch_t committed;         /* last acknowledged epoch with state; 0 when none */
+    epoch_t next_epoch;        /* the one that is gathering */
     unsigned in_flight;
     uint64_t epochs_committed;
     uint64_t epochs_aborted;
@@ -95,7 +97,7 @@ struct engine_stats {
     uint64_t dirty_total; /* pages of all committed or sent epochs */
     uint64_t dirty_last;
     uint64_t stale_acks; /* that released nothing: see trusted_since */
-    uint64_t overflows;  /* dirty sets that exceeded the staging memory */
+    uint64_t overflows;  /* dirty sets that exceeded the staging memory of a protected guest */
     nsec_t throttled;    /* total time parked for throttling, ns */
     uint64_t triggers[POLICY_TRIGGER_COUNT];
     uint64_t sync_done_pages; /* of the running or last synchronisation */

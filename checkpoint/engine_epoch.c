@@ -9,6 +9,9 @@
 #include "checkpoint/engine_internal.h"
 #include "checkpoint/page_codec.h"
 
+/* A smaller epoch tells of the round trip, and not of what the link takes. */
+#define DRAIN_PAGES_MIN 256
+
 struct capture *engine_take_capture(struct engine *e)
 {
     pthread_mutex_lock(&e->lock);
@@ -90,11 +93,12 @@ int engine_send_end(struct engine *e, epoch_t epoch, const struct capture_sent *
 
 int engine_collect(struct engine *e, struct error *err)
 {
+    const uint64_t before = e->pending_count;
     const int rc = e->ops->dirty_collect(e->machine, &e->pending, err);
     if (rc < 0)
         return rc;
     e->pending_count = dirty_set_count(&e->pending);
-    e->last_poll = clock_now();
+    e->pace.fresh += e->pending_count > before ? e->pending_count - before : 0;
     return 0;
 }
 
@@ -109,10 +113,12 @@ size_t engine_room(struct engine *e)
 
 int engine_wait_for_room(struct engine *e, size_t chunks)
 {
+    engine_lend_turn(e);
     pthread_mutex_lock(&e->lock);
     while (engine_room(e) < chunks && e->idle_count < CAPTURES && !e->link_failed && !e->stop)
         pthread_cond_wait(&e->changed, &e->lock);
     pthread_mutex_unlock(&e->lock);
+    engine_regain_turn(e);
     return engine_room(e) >= chunks ? 0 : -ENOBUFS;
 }
 
@@ -121,7 +127,7 @@ int engine_wait_for_room(struct engine *e, size_t chunks)
 static int overflow(struct engine *e, struct error *err)
 {
     pthread_mutex_lock(&e->lock);
-    e->stats.overflows++;
+    e->stats.overflows += e->stats.state == ENGINE_REPLICATING;
     pthread_mutex_unlock(&e->lock);
     log_warning("checkpoint", "%llu dirty pages are more than the staging memory takes",
                 (unsigned long long)e->pending_count);
@@ -173,6 +179,7 @@ static int cut(struct engine *e, struct capture **out, struct error *err)
         capture->disk_batch = e->disks.ops->take(e->disks.context);
     dirty_set_clear(&e->pending);
     e->pending_count = 0;
+    e->pace.told = false;
     engine_push_flight(e, capture, capture->page_count, true);
     /* From here on what the guest says belongs to the next epoch. A guest that ran alone until now
      * is held from this cut on: the standby may commit any moment. */
@@ -238,26 +245,43 @@ int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct er
     const bool throttled = e->parked;
     const nsec_t parked_at = clock_now();
     struct capture *capture = NULL;
+    engine_pace_freeze(e, true);
     int rc = cut(e, &capture, err);
     const size_t pages = rc == 0 ? capture->page_count : 0;
     const epoch_t epoch = rc == 0 ? capture->epoch : 0;
     if (rc == 0)
         capture->cut_at = parked_at;
     const bool stay = rc == 0 && e->current.kind == POLICY_KEMARI;
+    engine_pace_freeze(e, stay);
     if (!throttled && !stay)
         engine_resume_guest(e);
     if (rc < 0)
         return rc;
     e->last_cut = clock_now();
     account_cut(e, trigger, pages, e->last_cut - parked_at);
+    engine_lend_turn(e);
     rc = send_epoch(e, capture, err);
+    engine_regain_turn(e);
     if (stay) {
         if (rc == 0)
             engine_wait_acked(e, epoch);
+        engine_pace_freeze(e, false);
         if (!throttled)
             engine_resume_guest(e);
     }
     return rc;
+}
+
+/* With the lock held: how fast epochs of some size go through link and standby. */
+static void learn_drain(struct engine *e, const struct in_flight *acked)
+{
+    const nsec_t now = clock_now();
+    const nsec_t since = acked->pushed_at > e->drained_at ? acked->pushed_at : e->drained_at;
+    e->drained_at = now;
+    if (!acked->commits || acked->capture->page_count < DRAIN_PAGES_MIN || now <= since)
+        return;
+    const double drain = (double)acked->capture->page_count * 1e9 / (double)(now - since);
+    e->drain = e->drain > 0 ? (e->drain + drain) / 2 : drain;
 }
 
 /* With the lock held. */
@@ -302,6 +326,7 @@ int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err)
     }
     memmove(e->flight, e->flight + 1, --e->flight_count * sizeof(e->flight[0]));
     e->acked = epoch;
+    learn_drain(e, &oldest);
     if (oldest.commits) {
         e->stats.committed = epoch;
         e->stats.epochs_committed++;

@@ -41,6 +41,7 @@ static int offer(struct engine *e, struct error *err)
 nsec_t engine_handover_step(struct engine *e, struct error *err)
 {
     struct engine_handover *h = &e->handover;
+    engine_pace_freeze(e, true);
     if (!h->stopped) {
         h->stopped = clock_now();
         engine_park_guest(e);
@@ -117,7 +118,8 @@ void engine_settle_handover(struct engine *e)
         return;
     e->handover.stopped = 0;
     e->handover.last = 0;
-    if (!e->parked_since)
+    engine_pace_freeze(e, false);
+    if (!e->pace.parked_since)
         engine_resume_guest(e);
 }
 
@@ -186,8 +188,10 @@ static int track_from_here(struct engine *e, struct error *err)
 int engine_inherit(struct engine *e, const struct engine_heritage *heritage, struct error *err)
 {
     int rc = track_from_here(e, err);
+    e->pace.synchronising = false;
     e->guest_started = true;
     engine_resume_guest(e);
+    engine_pace_freeze(e, false);
     const nsec_t pause = clock_now() - heritage->stood_since;
     const struct message taken = {.kind = MESSAGE_SWITCHOVER,
                                   .switchover = {.step = MESSAGE_SWITCHOVER_TAKEN,

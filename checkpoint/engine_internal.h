@@ -1,5 +1,6 @@
 /* Inside of the engine, shared by engine.c (life, commands, link), engine_epoch.c (cut, send,
- * commit) and engine_sync.c (full synchronisation), engine_handover.c (planned switchover). */
+ * commit), engine_pace.c (throttle), engine_sync.c (full synchronisation) and engine_handover.c
+ * (planned switchover). */
 #ifndef KEMARI_CHECKPOINT_ENGINE_INTERNAL_H
 #define KEMARI_CHECKPOINT_ENGINE_INTERNAL_H
 
@@ -8,6 +9,7 @@
 
 #include "checkpoint/capture.h"
 #include "checkpoint/engine.h"
+#include "checkpoint/throttle.h"
 
 /* One capture being filled and sent besides those in flight. */
 #define CAPTURES (POLICY_WINDOW_MAX + 1)
@@ -23,6 +25,28 @@ struct in_flight {
     nsec_t end_at; /* when END was about to be sent; 0: not yet */
 };
 
+/* How much the guest may run between cuts. */
+struct pace {
+    struct throttle throttle;
+    struct throttle_levels levels; /* under the policy */
+    nsec_t running_since;          /* 0 while the guest is parked */
+    nsec_t ran;                    /* in all, up to running_since */
+    nsec_t ran_looked;             /* `ran` at the last look */
+    nsec_t ran_paced;              /* `ran` when the credit was counted */
+    uint64_t fresh;                /* pages that became dirty since the last look */
+    nsec_t look_at;                /* when the dirty log is to be read again */
+    nsec_t at;                     /* the credit is counted up to here */
+    nsec_t slice;                  /* a throttled guest runs for about so long at a time */
+    double credit;                 /* ns that the guest may run */
+    nsec_t parked_since;           /* parked by the throttle; 0: not */
+    uint64_t budget;               /* pages that are worth a cut: the engine's thread is told */
+    bool told;                     /* since the last cut */
+    bool linked;                   /* there is somebody to synchronise or replicate to */
+    bool frozen;                   /* a cut has the guest parked: not to be touched */
+    bool asleep;                   /* the pacing thread, until it is woken */
+    bool synchronising;            /* the share is that of the synchronisation */
+};
+
 struct engine {
     /* set at creation */
     struct engine_config config;
@@ -34,21 +58,27 @@ struct engine {
     pthread_t thread;
     bool thread_started;
 
-    /* engine thread only */
+    /* Whose turn it is with the machine and all below, down to `lock`: the engine's thread has it,
+     * and lends it to the pacing one while it sends or waits. Taken before every other lock. */
+    pthread_mutex_t turn;
+    pthread_cond_t paced; /* the pacing thread should look again */
+    pthread_t pacer;
+    bool pacer_started;
+    bool pacer_stop;
+
     struct dirty_set pending; /* dirty and in no capture */
     bool tracking;            /* dirty tracking is on */
     bool disks_started;       /* writes to disks are kept for the standby */
     bool guest_started;
     bool parked;           /* by us, outside or inside of a cut */
-    nsec_t parked_since;   /* of a throttle; 0 otherwise */
     struct policy current; /* of the epoch that is gathering: changes between cuts only */
     struct policy told;    /* the last one that the standby was told of */
     bool policy_told;      /* on this link */
     bool was_open;         /* OPEN when this link came, and no epoch with state has been sent */
     nsec_t last_cut;
-    nsec_t last_poll; /* of the dirty log between cuts */
     nsec_t last_sent; /* end of an epoch, or sign of life */
     uint64_t pending_count;
+    struct pace pace;
     size_t peer_chunks; /* staging memory of the standby */
     size_t chunk_cap;   /* of one epoch: what both sides can stage under the policy */
     struct epoch_digest *digest;
@@ -101,7 +131,9 @@ struct engine {
     struct capture *idle[CAPTURES];
     size_t idle_count;
     epoch_t next_epoch;
-    epoch_t acked; /* last acknowledged epoch of this link, with or without state */
+    double drain;      /* pages a second that link and standby take; 0: not known */
+    nsec_t drained_at; /* the last acknowledgement */
+    epoch_t acked;     /* last acknowledged epoch of this link, with or without state */
     struct policy policy;
     struct engine_stats stats;
 };
@@ -125,6 +157,21 @@ int engine_wait_acked(struct engine *e, epoch_t epoch);
 
 /* From now on writes to disks are kept for the standby: before the guest runs, or before a copy. */
 int engine_start_disks(struct engine *e, struct error *err);
+/* engine_pace.c; with the turn. */
+int engine_pace_start(struct engine *e, struct error *err); /* without it */
+void engine_pace_end(struct engine *e);                     /* without it */
+/* A link begins, of whose standby and whose guest nothing is known, or ends. */
+void engine_pace_link(struct engine *e, bool linked);
+/* Told of every park and resume. */
+void engine_pace_running(struct engine *e, bool running);
+/* Parks or resumes the guest outside of cuts: parks it if it is to `stop`, else as the throttle
+ * wants it. */
+void engine_pace(struct engine *e, bool stop);
+/* The guest is parked for something else, or no longer. */
+void engine_pace_freeze(struct engine *e, bool frozen);
+/* Gives the turn to the pacing thread, and takes it back. */
+void engine_lend_turn(struct engine *e);
+void engine_regain_turn(struct engine *e);
 
 /* engine_epoch.c. 0, or negative after which the caller fails the link with `err`. */
 struct capture *engine_take_capture(struct engine *e);

@@ -20,7 +20,8 @@
 #define SYNC_LEFT_PAGES  2048
 #define SYNC_STALL_NUMER 3 /* a round that leaves more than 3/4 of the round before stalls */
 #define SYNC_STALL_DENOM 4
-#define SYNC_STALLS_MAX  3
+/* A guest that dirties faster than a round can take is throttled by half more after every stall. */
+#define SYNC_SHARE_MIN (1.0 / 128)
 
 /* Parts of a piece of the copy. */
 #define COPY_PARTS 8
@@ -80,11 +81,13 @@ static int send_round(struct engine *e, struct capture *capture, struct capture_
                                e->config.slab);
         if (rc < 0)
             return error_set(err, rc, "synchronisation: no staging memory");
+        engine_lend_turn(e);
         rc = capture_send_pages(capture, e->encoder, true, e->link, e->term, e->digest, sent, err);
         account_progress(e, capture->page_count, 0);
         capture_recycle(capture, e->config.slab);
         if (rc == 0)
             rc = send_disk_writes(e, capture->epoch, sent, err);
+        engine_regain_turn(e);
         if (rc < 0)
             return rc;
     }
@@ -94,20 +97,23 @@ static int send_round(struct engine *e, struct capture *capture, struct capture_
 static int send_rounds(struct engine *e, struct capture *capture, struct capture_sent *sent,
                        struct error *err)
 {
+    const uint64_t fits =
+        e->pace.levels.brim < SYNC_LEFT_PAGES ? e->pace.levels.brim : SYNC_LEFT_PAGES;
     uint64_t before = e->pending.page_count;
-    unsigned stalls = 0;
     for (unsigned round = 0; round < SYNC_ROUNDS_MAX; round++) {
         int rc = send_round(e, capture, sent, err);
         if (rc < 0)
             return rc;
         dirty_set_clear(&e->pending);
+        e->pending_count = 0;
         rc = engine_collect(e, err);
         if (rc < 0)
             return rc;
-        if (e->parked || e->pending_count <= SYNC_LEFT_PAGES)
+        if (e->pace.frozen || !e->guest_started || e->pending_count <= fits)
             return 0;
-        stalls += e->pending_count > before / SYNC_STALL_DENOM * SYNC_STALL_NUMER;
-        if (stalls == SYNC_STALLS_MAX)
+        if (e->pending_count > before / SYNC_STALL_DENOM * SYNC_STALL_NUMER)
+            e->pace.throttle.share /= 2;
+        if (e->pace.throttle.share < SYNC_SHARE_MIN)
             return 0;
         before = e->pending_count;
         account_progress(e, 0, e->pending_count);
@@ -122,14 +128,20 @@ int engine_synchronise(struct engine *e, bool with_disks, struct error *err)
     capture->cut_at = clock_now();
     engine_push_flight(e, capture, dirty_set_count(&e->pending), false);
     struct capture_sent sent = {0};
+    e->pace.synchronising = true;
+    engine_lend_turn(e);
     int rc = engine_send_begin(e, capture->epoch, MESSAGE_EPOCH_FULL, err);
     const epoch_t epoch = capture->epoch;
     if (rc == 0 && with_disks)
         rc = send_disks(e, epoch, &sent, err);
+    engine_regain_turn(e);
     if (rc == 0)
         rc = send_rounds(e, capture, &sent, err);
+    e->pace.synchronising = false;
+    engine_lend_turn(e);
     if (rc == 0)
         rc = engine_send_end(e, epoch, &sent, 0, err);
+    engine_regain_turn(e);
     if (rc == 0 && engine_wait_acked(e, epoch) < 0)
         rc = error_set(err, -EPIPE, "the standby did not acknowledge the synchronisation");
     return rc;

@@ -16,7 +16,6 @@
 #include "transport/inproc.h"
 #include "transport/session.h"
 
-#define STAGING       SLAB_SIZE_MIN
 #define OUTBOX_CAP    ((size_t)4 << 20)
 #define TERM          1
 #define PROTECTED_MAX SEC(60)
@@ -99,6 +98,11 @@ bool failover_pair_send(struct failover_pair *pair, const uint8_t *frame, size_t
     return send(pair->wire[0], bytes, VNET_HEADER + size, MSG_DONTWAIT) > 0;
 }
 
+struct engine *failover_pair_engine(struct failover_pair *pair)
+{
+    return pair->engine;
+}
+
 struct world *failover_pair_world(struct failover_pair *pair)
 {
     return pair->world;
@@ -158,7 +162,7 @@ static void side_create(struct failover_pair *p, struct side *side)
     };
     struct error err = {0};
     require(kvm_machine_create(&config, &side->machine, &err), &err);
-    require(slab_create(STAGING, &side->slab, &err), &err);
+    require(slab_create(p->config.staging, &side->slab, &err), &err);
 }
 
 static void side_destroy(struct side *side)
@@ -185,6 +189,7 @@ static void start_engine(struct failover_pair *p, epoch_t first_epoch, bool open
         .policy = p->config.policy,
         .first_epoch = first_epoch,
         .open = open,
+        .realtime = true,
         .event = on_engine_event,
         .context = p,
     };
@@ -201,6 +206,8 @@ struct failover_pair *failover_pair_create(const struct failover_pair_config *co
     struct failover_pair *p = calloc(1, sizeof(*p));
     CU_ASSERT_PTR_NOT_NULL_FATAL(p);
     p->config = *config;
+    if (!p->config.staging)
+        p->config.staging = SLAB_SIZE_MIN;
     p->world = world_create();
     pthread_mutex_init(&p->lock, NULL);
     pthread_condattr_t attributes;
@@ -270,11 +277,18 @@ void failover_pair_protect(struct failover_pair *pair, struct protocol_fault *fa
     require(standby_create(&config, &p->standby, &err), &err);
     struct link *ends[2];
     require(inproc_pair("failover", ends, &err), &err);
+    if (p->config.frame_delay_ms) {
+        ends[0] = fault_link_wrap(&ends[0], 1);
+        fault_link_add(ends[0], (struct fault_rule){.direction = FAULT_SEND,
+                                                    .kind = FAULT_DELAY,
+                                                    .at_frame = 1,
+                                                    .delay_ms = p->config.frame_delay_ms});
+    }
     if (fault)
         protocol_fault_wrap(fault, &ends[fault->primary_side ? 0 : 1]);
     const unsigned before = p->protections;
     require(standby_follow(p->standby, ends[1], TERM, &err), &err);
-    require(engine_protect(p->engine, ends[0], TERM, STAGING,
+    require(engine_protect(p->engine, ends[0], TERM, p->config.staging,
                            SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE, &err),
             &err);
     if (!fault)

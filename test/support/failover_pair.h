@@ -29,7 +29,9 @@ struct failover_pair_config {
     unsigned vcpus;
     bool network;
     struct policy policy;
-    uint64_t disk_size; /* bytes of a replicated disk, in memory, on each side; 0: none */
+    uint64_t disk_size;      /* bytes of a replicated disk, in memory, on each side; 0: none */
+    size_t staging;          /* bytes on each side; 0: SLAB_SIZE_MIN */
+    unsigned frame_delay_ms; /* a slow link: every frame of the primary takes so long */
 };
 
 struct failover_pair *failover_pair_create(const struct failover_pair_config *config);
@@ -55,6 +57,9 @@ void failover_pair_disk_stats(struct failover_pair *pair, struct disk_store_stat
 
 /* The standby takes over, and runs with its output open. */
 void failover_pair_promote(struct failover_pair *pair, struct standby_takeover *takeover);
+
+/* Of the primary that runs now. Borrowed; gone with it. */
+struct engine *failover_pair_engine(struct failover_pair *pair);
 
 /* Everything that became visible outside. Borrowed. */
 struct world *failover_pair_world(struct failover_pair *pair);

@@ -58,7 +58,8 @@ static void *guest_main(void *context)
             continue;
         }
         pthread_mutex_unlock(&m->lock);
-        step(m);
+        for (unsigned i = 0; i < m->config.burst || i == 0; i++)
+            step(m);
         if (m->config.step_usec) {
             const struct timespec pace = {.tv_nsec = (long)m->config.step_usec * 1000};
             nanosleep(&pace, NULL);

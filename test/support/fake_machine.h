@@ -19,6 +19,7 @@ struct fake_machine_config {
     unsigned output_every; /* steps; 0: never */
     unsigned output_size;  /* bytes of one output, FAKE_OUTPUT_MAX at most; 0: 8 */
     unsigned step_usec;    /* between steps */
+    unsigned burst;        /* steps during which it can't be parked; 0: 1 */
     /* What came out, in order. */
     void (*visible)(void *context, uint64_t step);
     void *context;
