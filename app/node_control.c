@@ -249,6 +249,8 @@ static void fill_replication(const struct node *node, const struct snapshots *s,
     r->zero_pages = e->zero_pages;
     r->bytes_sent = e->bytes_sent;
     r->throttle_percent = e->throttle_percent;
+    r->throttled_ns = (uint64_t)e->throttled;
+    r->overflows = e->overflows;
     fill_encodings(e, r);
     out->outbox = (struct control_outbox){.bytes = s->outbox.held_bytes,
                                           .frames = s->outbox.held_items,

@@ -194,6 +194,8 @@ static void render_replication(const struct control_replication *r, FILE *out)
             control_format_rate(r->dirty_pages_per_second, a));
     if (r->throttle_percent)
         fprintf(out, ", guest throttled by %" PRIu32 " %%", r->throttle_percent);
+    if (r->throttled_ns)
+        fprintf(out, ", for %s in all", control_format_time(r->throttled_ns, b));
     fputc('\n', out);
     begin_line("sent", out);
     fprintf(out, "%s, %" PRIu64 " pages, %" PRIu64 " of them zero\n",

@@ -117,6 +117,8 @@ static const struct schema_field replication_fields[] = {
     PLAIN(struct control_replication, dirty_bytes, SCHEMA_U64),
     PLAIN(struct control_replication, checkpoint_bytes, SCHEMA_U64),
     OBJECTS(struct control_replication, encodings, encoding_count, encoding_schema),
+    PLAIN(struct control_replication, throttled_ns, SCHEMA_U64),
+    PLAIN(struct control_replication, overflows, SCHEMA_U64),
 };
 static const struct schema replication_schema = SCHEMA(replication, replication_fields);
 

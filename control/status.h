@@ -123,6 +123,8 @@ struct control_replication {
     uint64_t checkpoint_bytes;       /* of bytes_sent, those for checkpoints */
     unsigned encoding_count;         /* <= CONTROL_ENCODINGS_MAX */
     struct control_encoding encodings[CONTROL_ENCODINGS_MAX];
+    uint64_t throttled_ns; /* the guest was parked by the throttle, in all */
+    uint64_t overflows;    /* times that it was not protected because more was dirty than fits */
 };
 
 struct control_outbox {
