@@ -276,6 +276,12 @@ int kvm_machine_boot(struct kvm_machine *machine, struct error *err)
     return machine_boot(machine->machine, err);
 }
 
+size_t kvm_machine_type(struct kvm_machine *machine, enum machine_console which,
+                        const uint8_t *data, size_t size)
+{
+    return machine_console_input(machine->machine, which, data, size);
+}
+
 uint64_t kvm_machine_dropped_frames(const struct kvm_machine *machine)
 {
     return atomic_load(&machine->dropped_frames);

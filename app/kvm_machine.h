@@ -43,6 +43,10 @@ int kvm_machine_open_networks(struct kvm_machine *machine, struct error *err);
 /* Loads the kernel: on the side that starts the guest. */
 int kvm_machine_boot(struct kvm_machine *machine, struct error *err);
 
+/* machine_console_input() of the machine inside. Any thread. */
+size_t kvm_machine_type(struct kvm_machine *machine, enum machine_console which,
+                        const uint8_t *data, size_t size);
+
 /* Frames that the way out refused, as a full network queue does. */
 uint64_t kvm_machine_dropped_frames(const struct kvm_machine *machine);
 

@@ -103,6 +103,12 @@ struct engine *failover_pair_engine(struct failover_pair *pair)
     return pair->engine;
 }
 
+void failover_pair_type(struct failover_pair *pair, char c)
+{
+    CU_ASSERT_EQUAL(
+        kvm_machine_type(pair->primary.machine, MACHINE_CONSOLE_SERIAL, (uint8_t *)&c, 1), 1);
+}
+
 struct world *failover_pair_world(struct failover_pair *pair)
 {
     return pair->world;

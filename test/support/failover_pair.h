@@ -61,6 +61,9 @@ void failover_pair_promote(struct failover_pair *pair, struct standby_takeover *
 /* Of the primary that runs now. Borrowed; gone with it. */
 struct engine *failover_pair_engine(struct failover_pair *pair);
 
+/* Types at the serial console of the guest that runs. */
+void failover_pair_type(struct failover_pair *pair, char c);
+
 /* Everything that became visible outside. Borrowed. */
 struct world *failover_pair_world(struct failover_pair *pair);
 

@@ -1,0 +1,99 @@
+/* What a guest does to its own life while it is protected: each kind of reset, with the primary
+ * killed right after it, and later. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "test/support/failover_pair.h"
+#include "test/support/guest_checks.h"
+#include "test/support/runner.h"
+
+#define WAIT_MS 60000
+#define ROUNDS  3
+
+static const struct failover_pair_config config = {.program = "power",
+                                                   .arguments = "",
+                                                   .memory = (uint64_t)32 << 20,
+                                                   .vcpus = 1,
+                                                   .policy = {.kind = POLICY_PIPELINED,
+                                                              .interval = MSEC(5),
+                                                              .max_interval = MSEC(10),
+                                                              .window = 2,
+                                                              .dirty_budget = 1024,
+                                                              .staging_cap = SLAB_SIZE_MAX}};
+
+static void fail_over(struct failover_pair *pair)
+{
+    struct standby_takeover takeover;
+    failover_pair_kill_primary(pair);
+    failover_pair_promote(pair, &takeover);
+    CU_ASSERT(takeover.epoch > 0);
+}
+
+/* Typed again and again: a guest that still has its reset before it takes what was typed with it.
+ */
+static void expect_answers(struct failover_pair *pair, size_t *seen)
+{
+    const nsec_t deadline = clock_now() + SEC(60);
+    bool answered = false;
+    while (!answered && clock_now() < deadline) {
+        failover_pair_type(pair, 'x');
+        answered = world_wait_console(failover_pair_world(pair), "input=x", seen, 100);
+    }
+    CU_ASSERT_TRUE_FATAL(answered);
+}
+
+/* `at_once`: the primary is killed when the guest has reset, whether or not that is committed. */
+static void survive_resets(char order, bool at_once)
+{
+    struct failover_pair *pair = failover_pair_create(&config);
+    struct world *world = failover_pair_world(pair);
+    size_t seen = 0;
+    unsigned resets = 0;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        failover_pair_protect(pair, NULL);
+        expect_answers(pair, &seen);
+        failover_pair_type(pair, order);
+        CU_ASSERT_TRUE_FATAL(world_wait_event(world, MACHINE_EVENT_RESET, ++resets, WAIT_MS));
+        if (!at_once)
+            CU_ASSERT_TRUE_FATAL(world_wait_console(world, "ready boot", &seen, WAIT_MS));
+        static struct engine_stats stats;
+        engine_snapshot(failover_pair_engine(pair), &stats);
+        CU_ASSERT_EQUAL(stats.state, ENGINE_REPLICATING);
+        CU_ASSERT_EQUAL(stats.overflows, 0);
+        fail_over(pair);
+        expect_answers(pair, &seen);
+        guest_check_no_complaint(world);
+        /* One that was not committed happens once more. */
+        while (world_wait_event(world, MACHINE_EVENT_RESET, resets + 1, 0))
+            resets++;
+    }
+    failover_pair_destroy(&pair);
+}
+
+static void a_reset_is_committed_like_anything_else(void)
+{
+    survive_resets('r', false);
+    survive_resets('k', false);
+    survive_resets('t', false);
+}
+
+static void a_death_right_after_a_reset_loses_nothing(void)
+{
+    survive_resets('r', true);
+    survive_resets('k', true);
+    survive_resets('t', true);
+}
+
+static const struct test_case cases[] = {
+    {"a reset is committed like anything else", a_reset_is_committed_like_anything_else},
+    {"a death right after a reset loses nothing", a_death_right_after_a_reset_loses_nothing},
+};
+
+int main(int argc, char **argv)
+{
+    guest_require_kvm();
+    log_set_level(LOG_LEVEL_ERROR);
+    return test_run(argc, argv, "life", cases, ARRAY_SIZE(cases));
+}
