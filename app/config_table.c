@@ -17,6 +17,9 @@ static const char *const encoding_names[] = {"auto", "raw", "delta", "lz4", "sma
 static const char *const policy_names[] = {"pipelined", "kemari", "interval", NULL};
 static const char *const arbiter_names[] = {"none", "manual", "command", "etcd", NULL};
 
+/* By number: the index is the value. */
+static const char *const stream_names[] = {"auto", "1", "2", "3", "4", "5", "6", "7", "8", NULL};
+
 #define AT(member)    .offset = offsetof(struct config, member)
 #define COUNT(member) .count_offset = offsetof(struct config, member)
 
@@ -99,6 +102,10 @@ const struct config_option config_options[] = {
     {"replication", "max-interval", "max-interval", CONFIG_KIND_DURATION, AT(max_interval),
      .fallback = "500ms", .min = MSEC(1), .max = SEC(60), .placeholder = "TIME",
      .help = "Longest time between two checkpoints when nothing else asks for one"},
+    {"replication", "streams", "streams", CONFIG_KIND_ENUM, AT(streams), .fallback = "auto",
+     .names = stream_names, .placeholder = "auto|N",
+     .help = "Connections over which pages travel at the same time, the smaller number of both "
+             "hosts; auto: one for every two processors, 4 at most"},
     {"replication", "staging-cap", "staging-cap", CONFIG_KIND_BYTES, AT(staging_cap),
      .fallback = "256M", .min = 8 * MIB, .max = 64 * GIB, .placeholder = "SIZE",
      .help = "Most memory for checkpoints that are not committed yet, on each host; set aside at "

@@ -18,10 +18,12 @@
 #include "base/log.h"
 #include "vmm/tap.h"
 
-#define EVENTS_KEPT          1024
-#define HANDSHAKE_TIMEOUT_MS 3000
-#define SAMPLE_SECONDS       1
-#define ANSWER_TIMEOUT       SEC(1)
+#define EVENTS_KEPT           1024
+#define HANDSHAKE_TIMEOUT_MS  3000
+#define PROCESSORS_PER_STREAM 2
+#define AUTO_STREAMS_MAX      4
+#define SAMPLE_SECONDS        1
+#define ANSWER_TIMEOUT        SEC(1)
 
 /* Pauses between the announcements after a promotion. */
 static const unsigned announce_after_ms[] = {20, 50, 100, 200, 500, 1000, 2000};
@@ -176,6 +178,15 @@ static int build_arbiter(struct node *node, struct error *err)
     return arbiter_create(&config, &node->arbiter, err);
 }
 
+/* Each stream keeps a processor busy at either end when it matters, and the guest needs some, too.
+ */
+static unsigned choose_streams(void)
+{
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    const long streams = processors / PROCESSORS_PER_STREAM;
+    return streams < 1 ? 1 : streams > AUTO_STREAMS_MAX ? AUTO_STREAMS_MAX : (unsigned)streams;
+}
+
 static int fill_session(struct node *node, struct error *err)
 {
     struct session_party *p = &node->session.local;
@@ -188,6 +199,7 @@ static int fill_session(struct node *node, struct error *err)
     p->role = SESSION_SECONDARY;
     p->memory_size = gmem_size(memory);
     p->staging_cap = node->config->staging_cap;
+    p->streams = node->config->streams ? node->config->streams : choose_streams();
     p->capabilities = SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE | SESSION_CAP_SWITCHOVER;
     p->slot_count = (uint32_t)gmem_slot_count(memory);
     for (uint32_t i = 0; i < p->slot_count; i++)

@@ -344,6 +344,7 @@ static void fill_peer(const struct node *node, const struct snapshots *s,
     peer->encrypted = peer->connected ? security->encrypted : address->encrypted;
     snprintf(peer->cipher, sizeof(peer->cipher), "%s", security->cipher);
     peer->kernel_tls = security->kernel;
+    peer->streams = s->is_primary ? s->primary.streams : s->secondary.streams;
     if (!node->door)
         return;
     enum session_reason reason;

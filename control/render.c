@@ -100,10 +100,14 @@ static void render_peer(const struct control_peer *peer, FILE *out)
     if (!peer->address[0])
         fputs("none known\n", out);
     else
-        fprintf(out, "%s, %s, %s (%s%s%s%s)\n", peer->address,
+        fprintf(out, "%s, %s, %s (%s%s%s%s)", peer->address,
                 peer->connected ? "connected" : "not connected", peer->transport,
                 peer->encrypted ? "encrypted" : "unencrypted", peer->cipher[0] ? ", " : "",
                 peer->cipher, peer->kernel_tls ? ", by the kernel" : "");
+    if (peer->address[0] && peer->streams > 1)
+        fprintf(out, ", %" PRIu32 " streams", peer->streams);
+    if (peer->address[0])
+        fputc('\n', out);
     if (!peer->refused)
         return;
     begin_line("refused", out);

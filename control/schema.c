@@ -65,6 +65,7 @@ static const struct schema_field peer_fields[] = {
     PLAIN(struct control_peer, kernel_tls, SCHEMA_BOOL),
     PLAIN(struct control_peer, refused, SCHEMA_U64),
     STRING(struct control_peer, refusal),
+    PLAIN(struct control_peer, streams, SCHEMA_U32),
 };
 static const struct schema peer_schema = SCHEMA(peer, peer_fields);
 

@@ -73,6 +73,7 @@ struct control_peer {
     bool kernel_tls;                /* the kernel encrypts what is sent */
     uint64_t refused;               /* connections turned away since the start */
     char refusal[CONTROL_TEXT_MAX]; /* why the last of them was */
+    uint32_t streams;               /* connections that carry pages; 0 while there is none */
 };
 
 struct control_guest {

@@ -194,6 +194,7 @@ static void act_protect(struct primary *p)
     pthread_mutex_lock(&p->lock);
     snprintf(p->status.peer, sizeof(p->status.peer), "%s", link_peer_name(link));
     p->status.security = *link_security(link);
+    p->status.streams = link_streams(link);
     const term_t term = p->status.term;
     pthread_mutex_unlock(&p->lock);
     if (p->config.heartbeat)
@@ -350,6 +351,7 @@ void primary_feed(struct primary *p, enum primary_event event, const char *why)
     if (lost) {
         p->status.peer[0] = '\0';
         p->status.security = (struct link_security){0};
+        p->status.streams = 0;
     }
     if (step.state != before) {
         p->status.state = step.state;

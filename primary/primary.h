@@ -101,6 +101,7 @@ struct primary_status {
     char why[ERROR_TEXT_MAX];      /* what led to the state */
     char peer[LINK_PEER_MAX];      /* the standby, "" when there is none */
     struct link_security security; /* of the connection to it */
+    unsigned streams;              /* connections to it */
     term_t handing;                /* the guest is being handed over in this term; 0: it is not */
     bool beginning;            /* the guest waits for the arbiter's word that nobody else owns it */
     struct claim_status claim; /* the arbiter's last answer */

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "transport/bundle.h"
 
 #define CONNECT_TIMEOUT_MS 2000
 /* Pause between attempts: a primary that comes up is found in a fraction of a second. */
@@ -48,16 +49,53 @@ static bool is_final(int rc, enum session_reason reason)
     }
 }
 
+static int connect_once(struct connector *c, struct session *session, struct link **out,
+                        struct error *err)
+{
+    const int rc =
+        transport_connect(c->config.uri, c->config.tls, CONNECT_TIMEOUT_MS, c->cancel_fd, out, err);
+    return rc < 0 ? rc : session_connect(*out, &c->config.session, session, err);
+}
+
+/* Connects the other streams of the session and makes one link of them all. After a failure *link
+ * may be left, to be destroyed. */
+static int join_streams(struct connector *c, const struct session *session, struct link **link,
+                        struct error *err)
+{
+    struct link *links[SESSION_STREAMS_MAX] = {NULL};
+    struct session_party *local = &c->config.session.local;
+    struct session *joined = malloc(sizeof(*joined));
+    if (!joined)
+        return error_set(err, -ENOMEM, "no memory for a stream");
+    memcpy(local->joins, session->id, sizeof(local->joins));
+    int rc = 0;
+    for (uint32_t i = 1; rc == 0 && i < session->streams; i++) {
+        local->stream = i;
+        rc = connect_once(c, joined, &links[i], err);
+        if (rc < 0)
+            error_prefix(err, "stream %u of %u", i + 1, session->streams);
+    }
+    local->stream = 0;
+    free(joined);
+    if (rc == 0) {
+        links[0] = *link;
+        *link = NULL;
+        return bundle_create(links, session->streams, link, err);
+    }
+    for (uint32_t i = 1; i < SESSION_STREAMS_MAX; i++)
+        link_destroy(&links[i]);
+    return rc;
+}
+
 /* One attempt. 0: connected or refused for good, the owner was told; else try again. */
 static int attempt(struct connector *c, struct session *session)
 {
     struct link *link = NULL;
     struct error err = {0};
     *session = (struct session){0};
-    int rc = transport_connect(c->config.uri, c->config.tls, CONNECT_TIMEOUT_MS, c->cancel_fd,
-                               &link, &err);
-    if (rc == 0)
-        rc = session_connect(link, &c->config.session, session, &err);
+    int rc = connect_once(c, session, &link, &err);
+    if (rc == 0 && session->streams > 1)
+        rc = join_streams(c, session, &link, &err);
     if (rc == 0) {
         /* Whatever was asked for until now is done; what follows asks for another link. */
         pthread_mutex_lock(&c->lock);

@@ -181,6 +181,7 @@ static void act_follow(struct secondary *s)
     pthread_mutex_lock(&s->lock);
     snprintf(s->status.peer, sizeof(s->status.peer), "%s", link_peer_name(link));
     s->status.security = *link_security(link);
+    s->status.streams = link_streams(link);
     s->status.trouble[0] = '\0';
     pthread_mutex_unlock(&s->lock);
     if (s->config.heartbeat)
@@ -289,6 +290,7 @@ void secondary_feed(struct secondary *s, enum secondary_event event, const char 
     if (step.actions & SECONDARY_ACT_UNFOLLOW) {
         s->status.peer[0] = '\0';
         s->status.security = (struct link_security){0};
+        s->status.streams = 0;
     }
     if (step.state != before) {
         s->status.state = step.state;

@@ -108,6 +108,7 @@ struct secondary_status {
     char trouble[ERROR_TEXT_MAX]; /* why the last attempt to connect failed, "" after success */
     char peer[LINK_PEER_MAX];
     struct link_security security; /* of the connection to it */
+    unsigned streams;              /* connections to it */
     struct claim_status claim;     /* the arbiter's last answer */
 };
 

@@ -5,7 +5,11 @@
  *   door_wait()  ◄────────────────────────────────────────────────────────────── `arrived`
  *
  * `taken` goes true when a visitor is admitted, inside its handshake, and false when that handshake
- * fails after all or door_release() is called. */
+ * fails after all or door_release() is called.
+ *
+ * A session of several streams has a *host*: the visitor that began it. Its thread goes on to wait
+ * for the others, each a visitor of its own that names the session (session_party.joins), proves
+ * the key like anybody else, and leaves its link with the host. */
 #include "transport/door.h"
 
 #include <errno.h>
@@ -14,6 +18,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "transport/bundle.h"
 
 #define ACCEPT_RETRY_MS 100 /* after the host ran out of descriptors or memory */
 
@@ -32,11 +37,21 @@ struct visitor {
     struct link *link; /* NULL once the thread gave it up */
     nsec_t since;
     bool admitted;
+    bool thrown_out;
+    bool hosting;         /* `session` is complete and its streams may join */
+    bool stream_lost;     /* one of them had been let in, and failed after all */
+    uint32_t streams_met; /* those in `members` */
+    bool reserved[SESSION_STREAMS_MAX];
+    struct link *members[SESSION_STREAMS_MAX]; /* the first is not used */
+    struct visitor *host; /* of a visitor that joins a session, once it was let in; else NULL */
 
-    /* owned by the visitor's thread */
+    /* owned by the visitor's thread; `session` can be read by others while `hosting` */
     struct session_config config;
     struct session session;
 };
+
+_Static_assert(SESSION_STREAMS_MAX <= BUNDLE_MAX, "a session fits into a bundle");
+_Static_assert(SESSION_STREAMS_MAX <= DOOR_VISITORS_MAX, "its streams can all be visitors");
 
 struct door {
     /* set at creation */
@@ -76,6 +91,109 @@ static bool admit(void *context)
     return v->admitted;
 }
 
+/* Waits for a change, until the visitor's time is over: then false. Called with the lock. */
+static bool wait_for_change(struct visitor *v)
+{
+    const struct timespec until = clock_to_timespec(v->since + MSEC(v->config.timeout_ms));
+    return pthread_cond_timedwait(&v->door->changed, &v->door->lock, &until) != ETIMEDOUT;
+}
+
+/* The host of that session. *may_come: there is none, but a visitor who may become it. Called with
+ * the lock. */
+static struct visitor *find_host(struct door *d, const uint8_t id[SESSION_ID_SIZE], bool *may_come)
+{
+    *may_come = false;
+    for (size_t i = 0; i < DOOR_VISITORS_MAX; i++) {
+        struct visitor *v = &d->visitors[i];
+        if (v->state != VISITOR_INSIDE || !v->admitted)
+            continue;
+        if (v->hosting && memcmp(v->session.id, id, SESSION_ID_SIZE) == 0)
+            return v;
+        *may_come = *may_come || !v->hosting;
+    }
+    return NULL;
+}
+
+/* The connector may begin its streams before our end of its session's handshake is over: such a
+ * visitor waits for its host. */
+static bool join_session(void *context, const struct session_party *peer)
+{
+    struct visitor *v = context;
+    struct door *d = v->door;
+    bool may_come = false;
+    pthread_mutex_lock(&d->lock);
+    struct visitor *host = find_host(d, peer->joins, &may_come);
+    while (!host && may_come && !d->shut && !v->thrown_out && wait_for_change(v))
+        host = find_host(d, peer->joins, &may_come);
+    if (host && peer->stream < host->session.streams && !host->reserved[peer->stream]) {
+        host->reserved[peer->stream] = true;
+        v->host = host;
+    }
+    const bool joined = v->host != NULL;
+    pthread_mutex_unlock(&d->lock);
+    return joined;
+}
+
+/* No stream joins any more; those under way lose their host. Called with the lock. */
+static void stop_hosting(struct visitor *host)
+{
+    host->hosting = false;
+    for (size_t i = 0; i < DOOR_VISITORS_MAX; i++)
+        if (host->door->visitors[i].host == host)
+            host->door->visitors[i].host = NULL;
+}
+
+/* Waits for the other streams of the visitor's session and makes one link of them all. */
+static int gather_streams(struct visitor *v, struct error *err)
+{
+    struct door *d = v->door;
+    const uint32_t wanted = v->session.streams - 1;
+    struct link *links[SESSION_STREAMS_MAX] = {NULL};
+    pthread_mutex_lock(&d->lock);
+    v->hosting = true;
+    pthread_cond_broadcast(&d->changed);
+    bool in_time = true;
+    while (in_time && v->streams_met < wanted && !v->stream_lost && !v->thrown_out && !d->shut)
+        in_time = wait_for_change(v);
+    stop_hosting(v);
+    const uint32_t met = v->streams_met;
+    memcpy(links, v->members, sizeof(links));
+    memset(v->members, 0, sizeof(v->members));
+    if (met == wanted) {
+        links[0] = v->link;
+        v->link = NULL;
+    }
+    pthread_mutex_unlock(&d->lock);
+    struct link *bundle = NULL;
+    if (met == wanted) {
+        const int rc = bundle_create(links, v->session.streams, &bundle, err);
+        pthread_mutex_lock(&d->lock);
+        v->link = bundle;
+        pthread_mutex_unlock(&d->lock);
+        return rc;
+    }
+    for (uint32_t i = 1; i < SESSION_STREAMS_MAX; i++)
+        link_destroy(&links[i]);
+    return error_set(err, -ETIMEDOUT, "%s: %u of %u further streams came", link_peer_name(v->link),
+                     met, wanted);
+}
+
+/* Files the outcome of a stream. Called with the lock. Returns the link to destroy, or NULL. */
+static struct link *conclude_stream(struct visitor *v, int rc, struct link *link)
+{
+    struct visitor *host = v->host;
+    v->host = NULL;
+    if (!host)
+        return link;
+    if (rc < 0) {
+        host->stream_lost = true;
+        return link;
+    }
+    host->members[v->session.peer.stream] = link;
+    host->streams_met++;
+    return NULL;
+}
+
 /* Files the outcome of a handshake. Called with the lock. Returns the link to destroy, or NULL. */
 static struct link *conclude(struct visitor *v, int rc, const struct error *err)
 {
@@ -83,7 +201,9 @@ static struct link *conclude(struct visitor *v, int rc, const struct error *err)
     struct link *link = v->link;
     v->link = NULL;
     v->state = VISITOR_DONE;
-    if (rc == 0 && !d->shut) {
+    if (v->session.peer.stream) {
+        link = conclude_stream(v, rc, link);
+    } else if (rc == 0 && !d->shut) {
         d->arrived = link;
         d->arrived_session = v->session;
         link = NULL;
@@ -108,7 +228,9 @@ static void *visit(void *argument)
 {
     struct visitor *v = argument;
     struct error err = {0};
-    const int rc = session_accept(v->link, &v->config, &v->session, &err);
+    int rc = session_accept(v->link, &v->config, &v->session, &err);
+    if (rc == 0 && !v->session.peer.stream && v->session.streams > 1)
+        rc = gather_streams(v, &err);
     pthread_mutex_lock(&v->door->lock);
     struct link *link = conclude(v, rc, &err);
     pthread_mutex_unlock(&v->door->lock);
@@ -135,7 +257,10 @@ static struct visitor *find_place(struct door *d)
             if (!oldest || v->since < oldest->since)
                 oldest = v;
         }
-        link_shutdown(oldest->link);
+        oldest->thrown_out = true;
+        if (oldest->link)
+            link_shutdown(oldest->link);
+        pthread_cond_broadcast(&d->changed);
         pthread_cond_wait(&d->changed, &d->lock);
     }
     return NULL;
@@ -150,6 +275,7 @@ static void let_in(struct door *d, struct link *link)
         *v = (struct visitor){.door = d, .link = link, .since = clock_now()};
         v->config = d->config;
         v->config.admit = admit;
+        v->config.join = join_session;
         v->config.admit_context = v;
         if (pthread_create(&v->thread, NULL, visit, v) == 0) {
             v->state = VISITOR_INSIDE;

@@ -6,6 +6,9 @@
  * accepted is handed to door_wait(); the door is then taken, and later visitors are refused with
  * BUSY, until door_release().
  *
+ * A peer that agreed on several streams (session.streams) is accepted when the last of them has
+ * come: the link is then a bundle of all.
+ *
  * Threads: functions may be called on any thread; door_wait() on one at a time. */
 #ifndef KEMARI_TRANSPORT_DOOR_H
 #define KEMARI_TRANSPORT_DOOR_H

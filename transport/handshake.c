@@ -32,6 +32,11 @@ struct parts {
 
 /* --- encoding --- */
 
+static ProtobufCBinaryData view(uint8_t *bytes, size_t size)
+{
+    return (ProtobufCBinaryData){.len = size, .data = bytes};
+}
+
 static int fill_party(struct session_party *in, struct parts *parts, struct error *err)
 {
     const int rc = party_validate(in, err);
@@ -49,6 +54,10 @@ static int fill_party(struct session_party *in, struct parts *parts, struct erro
     out->staging_cap = in->staging_cap;
     out->capabilities = in->capabilities;
     out->life = in->life;
+    out->streams = in->streams > 1 ? in->streams : 0;
+    out->stream = in->stream;
+    if (in->stream)
+        out->session = view(in->joins, SESSION_ID_SIZE);
     for (uint32_t i = 0; i < in->slot_count; i++) {
         kemari__session__slot__init(&parts->slots[i]);
         parts->slots[i].gpa = in->slots[i].gpa;
@@ -58,11 +67,6 @@ static int fill_party(struct session_party *in, struct parts *parts, struct erro
     out->n_slots = in->slot_count;
     out->slots = parts->slot_list;
     return 0;
-}
-
-static ProtobufCBinaryData view(uint8_t *bytes, size_t size)
-{
-    return (ProtobufCBinaryData){.len = size, .data = bytes};
 }
 
 static int fill(struct handshake *in, struct parts *parts, Kemari__Session__Message *wire,
@@ -123,6 +127,22 @@ int handshake_encode(struct handshake *message, uint8_t *out, size_t size, struc
 
 /* --- decoding --- */
 
+/* A peer that knows of no streams says nothing of them, and has one. */
+static int take_stream(const Kemari__Session__Party *in, struct session_party *out,
+                       struct error *err)
+{
+    out->streams = in->streams == 0                    ? 1
+                   : in->streams < SESSION_STREAMS_MAX ? in->streams
+                                                       : SESSION_STREAMS_MAX;
+    out->stream = in->stream;
+    if (in->session.len != (in->stream ? SESSION_ID_SIZE : 0))
+        return error_set(err, -EBADMSG, "stream %u of a session named by %zu bytes", in->stream,
+                         in->session.len);
+    if (in->stream)
+        memcpy(out->joins, in->session.data, SESSION_ID_SIZE);
+    return 0;
+}
+
 static int take_party(const Kemari__Session__Party *in, struct session_party *out,
                       struct error *err)
 {
@@ -144,7 +164,9 @@ static int take_party(const Kemari__Session__Party *in, struct session_party *ou
     out->slot_count = (uint32_t)in->n_slots;
     for (size_t i = 0; i < in->n_slots; i++)
         out->slots[i] = (struct session_slot){in->slots[i]->gpa, in->slots[i]->size};
-    int rc = codec_take_text(out->vm_name, sizeof(out->vm_name), in->vm_name, false,
+    int rc = take_stream(in, out, err);
+    if (rc == 0)
+        rc = codec_take_text(out->vm_name, sizeof(out->vm_name), in->vm_name, false,
                              "the machine's name", err);
     if (rc == 0)
         rc = codec_take_text(out->identity, sizeof(out->identity), in->identity, true,

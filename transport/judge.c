@@ -292,6 +292,9 @@ int party_validate(const struct session_party *p, struct error *err)
         return error_set(err, -EINVAL, "unknown role %d", (int)p->role);
     if (p->role == SESSION_PRIMARY && p->term == 0)
         return error_set(err, -EINVAL, "a primary without a term");
+    if (p->streams == 0 || p->streams > SESSION_STREAMS_MAX || p->stream >= SESSION_STREAMS_MAX)
+        return error_set(err, -EINVAL, "stream %u of %u, at most %d are legal", p->stream,
+                         p->streams, SESSION_STREAMS_MAX);
     if (p->staging_cap == 0)
         return error_set(err, -EINVAL, "a staging cap of zero bytes");
     const int rc = check_slots(p, err);

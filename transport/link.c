@@ -18,6 +18,7 @@ void link_init(struct link *link, const struct link_ops *ops, const char *peer)
     link->ops = ops;
     snprintf(link->peer, sizeof(link->peer), "%s", peer);
     link->established = ops->establish == NULL;
+    link->streams = 1;
     pthread_mutex_init(&link->send_lock, NULL);
 }
 
@@ -54,6 +55,11 @@ int link_establish(struct link *link, struct error *err)
 const struct link_security *link_security(const struct link *link)
 {
     return &link->security;
+}
+
+unsigned link_streams(const struct link *link)
+{
+    return link->streams;
 }
 
 /* Lays header and parts out for the carrier, which gets no empty part. Returns their number. */

@@ -64,6 +64,9 @@ void link_trust(struct link *link);
  * copying. Once, before the first frame with pages. */
 void link_lend(struct link *link, void *base, size_t size);
 
+/* How many connections carry it: 1, or more for a bundle (transport/bundle.h). */
+unsigned link_streams(const struct link *link);
+
 /* Sends one frame: type, flags, term and epoch from `fields`, size and digest computed from the
  * parts (which may be empty, but not all of them). Blocks until the carrier has taken every byte;
  * the parts may be reused then. -EINVAL, -EMSGSIZE: refused before anything was sent, the link is

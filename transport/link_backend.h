@@ -22,15 +22,16 @@ struct link_ops {
     int (*establish)(struct link *link, const struct link_wait *wait, struct link_security *out,
                      struct error *err);
 
-    /* Sends all bytes of `parts` in order, or fails; after a failure an unknown prefix has gone
-     * and send is not called again. `parts` is scratch of the caller and may be modified. Called
-     * under the link's send lock, by one thread at a time, possibly while another receives. */
+    /* Sends all bytes of `parts`, a frame whose header is the first of them, in order, or fails;
+     * after a failure an unknown prefix has gone and send is not called again. `parts` is scratch
+     * of the caller and may be modified. Called under the link's send lock, by one thread at a
+     * time, possibly while another receives. */
     int (*send)(struct link *link, struct iovec *parts, int count, const struct link_wait *wait,
                 struct error *err);
 
-    /* Fills exactly `size` bytes. Sets *got to the bytes consumed, also on failure. End of stream:
-     * -EPIPE; the caller makes it -ECONNRESET inside a frame. May read ahead into a buffer of its
-     * own. One thread at a time. */
+    /* Fills exactly `size` bytes, a header's or those of a whole payload. Sets *got to the bytes
+     * consumed, also on failure. End of stream: -EPIPE; the caller makes it -ECONNRESET inside a
+     * frame. May read ahead into a buffer of its own. One thread at a time. */
     int (*receive)(struct link *link, void *buffer, size_t size, size_t *got,
                    const struct link_wait *wait, struct error *err);
 
@@ -54,6 +55,7 @@ struct link {
     /* set by link_establish(), before other threads use the link */
     bool established;
     struct link_security security;
+    unsigned streams;
 
     atomic_bool down; /* link_shutdown() was called */
     _Atomic uint64_t frames_sent, bytes_sent, frames_received, bytes_received;

@@ -89,6 +89,7 @@ static void agree(const struct session_config *config, struct session *out)
     out->capabilities = local->capabilities & peer->capabilities;
     out->staging_cap =
         local->staging_cap < peer->staging_cap ? local->staging_cap : peer->staging_cap;
+    out->streams = local->streams < peer->streams ? local->streams : peer->streams;
     out->reason = SESSION_OK;
 }
 
@@ -158,6 +159,7 @@ static int connector_hear_verdict(struct exchange *x, struct error *err)
     x->size = x->message.body_size;
     uint8_t expected[PROOF_SIZE];
     rc = add_to_transcript(x, err);
+    memcpy(x->out->id, x->transcript.digest, SESSION_ID_SIZE);
     if (rc == 0)
         rc = proof_make(x->config->key, PROOF_LISTENER, &x->transcript, expected, err);
     if (rc < 0)
@@ -257,9 +259,18 @@ static int listener_send_verdict(struct exchange *x, enum handshake_kind kind, s
     memcpy(x->message.body, x->bytes, x->size);
     x->message.body_size = x->size;
     rc = add_to_transcript(x, err);
+    memcpy(x->out->id, x->transcript.digest, SESSION_ID_SIZE);
     if (rc == 0)
         rc = proof_make(x->config->key, PROOF_LISTENER, &x->transcript, x->message.hmac, err);
     return rc < 0 ? rc : say(x, HANDSHAKE_VERDICT, err);
+}
+
+/* May the proved peer, who would be welcome, come in now? */
+static bool has_room(const struct session_config *config, const struct session_party *peer)
+{
+    if (peer->stream)
+        return config->join && config->join(config->admit_context, peer);
+    return !config->admit || config->admit(config->admit_context);
 }
 
 /* Judges the proved peer and says so to it, in its own words: its view is the mirror of ours. */
@@ -270,7 +281,7 @@ static int listener_conclude(struct exchange *x, struct error *err)
     enum session_reason reason = session_judge(&config->local, &x->out->peer, err);
     if (reason != SESSION_OK) {
         x->message.reason = session_judge(&x->out->peer, &config->local, &theirs);
-    } else if (config->admit && !config->admit(config->admit_context)) {
+    } else if (!has_room(config, &x->out->peer)) {
         reason = x->message.reason = SESSION_BUSY;
         error_set(&theirs, -ECONNREFUSED, "peer has a partner already");
         error_set(err, -ECONNREFUSED, "this host has a partner already");

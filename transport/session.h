@@ -26,6 +26,8 @@
 #define SESSION_NAME_MAX     64          /* including the terminating zero */
 #define SESSION_IDENTITY_MAX (32u << 10) /* including the terminating zero */
 #define SESSION_SLOTS_MAX    8
+#define SESSION_STREAMS_MAX  8
+#define SESSION_ID_SIZE      32
 
 /* Capability bits: what a side understands beyond the first version of the protocol. Used only when
  * both have them. */
@@ -66,6 +68,9 @@ struct session_party {
     uint64_t capabilities; /* bits; unknown ones are ignored */
     uint64_t life; /* of a primary's guest: random at its first start, kept over every failover, so
                       that a primary that crashed and began anew isn't taken for the old one */
+    uint32_t streams; /* connections it would use for one session, 1..SESSION_STREAMS_MAX */
+    uint32_t stream;  /* 0: begins a session; else joins `joins` as its connection of that number */
+    uint8_t joins[SESSION_ID_SIZE];
     uint32_t slot_count;
     struct session_slot slots[SESSION_SLOTS_MAX];
     char vm_name[SESSION_NAME_MAX];      /* [A-Za-z0-9._-] */
@@ -81,17 +86,21 @@ struct session_config {
      * as BUSY. An admitted peer may still be lost before session_accept() returns, which fails
      * then. */
     bool (*admit)(void *context);
+    /* Likewise for a proved peer that joins a session as a further connection; NULL: none may. */
+    bool (*join)(void *context, const struct session_party *peer);
     void *admit_context;
 };
 
 /* What both sides know afterwards. */
 struct session {
     struct session_party peer;
-    term_t term;                /* of the primary: the term of the session */
-    uint32_t minor;             /* agreed */
-    uint64_t capabilities;      /* of both */
-    uint64_t staging_cap;       /* the smaller of the two */
-    enum session_reason reason; /* set when the handshake failed by a refusal, either way */
+    term_t term;                 /* of the primary: the term of the session */
+    uint32_t minor;              /* agreed */
+    uint64_t capabilities;       /* of both */
+    uint64_t staging_cap;        /* the smaller of the two */
+    uint32_t streams;            /* the smaller of the two */
+    uint8_t id[SESSION_ID_SIZE]; /* of both nonces, parties and the connection: never twice */
+    enum session_reason reason;  /* set when the handshake failed by a refusal, either way */
 };
 
 /* Pure. May `local` and `remote` be a pair? On refusal `text` says why from the local point of

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/histogram.h"
+#include "transport/bundle.h"
 #include "transport/tls.h"
 #include "transport/transport.h"
 
@@ -168,6 +169,23 @@ static void link_pair(const char *scheme, struct link *pair[2])
     pthread_join(thread, NULL);
 }
 
+/* Several connections as one. */
+static void link_streams_pair(const char *scheme, unsigned streams, struct link *pair[2])
+{
+    struct link *near[BUNDLE_MAX], *far[BUNDLE_MAX];
+    struct error err = {0};
+    for (unsigned i = 0; i < streams; i++) {
+        link_pair(scheme, pair);
+        near[i] = pair[0];
+        far[i] = pair[1];
+    }
+    if (streams > 1 && (bundle_create(near, streams, &pair[0], &err) < 0 ||
+                        bundle_create(far, streams, &pair[1], &err) < 0))
+        die("streams", &err);
+    for (int i = 0; i < 2; i++)
+        link_set_timeouts(pair[i], 10000, 10000);
+}
+
 static void link_get(struct link *link, void *buffer)
 {
     struct frame header;
@@ -195,10 +213,10 @@ static void *link_sink(void *argument)
 }
 
 /* `parts` pieces per frame: 1, or one for each page as the checkpoint sends them. */
-static struct cost link_bulk(const char *scheme, int parts)
+static struct cost link_bulk(const char *scheme, unsigned streams, int parts)
 {
-    struct link *pair[2];
-    link_pair(scheme, pair);
+    struct link *pair[2] = {NULL, NULL};
+    link_streams_pair(scheme, streams, pair);
     struct iovec pieces[BULK_SIZE / PAGE_SIZE];
     const size_t piece = BULK_SIZE / (size_t)parts;
     for (int i = 0; i < parts; i++)
@@ -280,19 +298,30 @@ static void print_cost(const char *what, struct cost cost, struct cost base)
 
 static void report_bulk(void)
 {
-    struct cost raw = {0}, whole = {0}, pages = {0}, tls = {0}, digest = {0};
+    static const struct {
+        const char *name, *scheme;
+        unsigned streams;
+        int parts;
+    } kinds[] = {
+        {"tcp, 1 part", "tcp", 1, 1},
+        {"tcp, 256 pages", "tcp", 1, BULK_SIZE / PAGE_SIZE},
+        {"tcp, 2 streams", "tcp", 2, BULK_SIZE / PAGE_SIZE},
+        {"tcp, 4 streams", "tcp", 4, BULK_SIZE / PAGE_SIZE},
+        {"tls, 256 pages", "tls", 1, BULK_SIZE / PAGE_SIZE},
+        {"tls, 2 streams", "tls", 2, BULK_SIZE / PAGE_SIZE},
+        {"tls, 4 streams", "tls", 4, BULK_SIZE / PAGE_SIZE},
+    };
+    struct cost raw = {0}, digest = {0}, links[ARRAY_SIZE(kinds)] = {{0}};
     for (int i = 0; i < ROUNDS; i++) {
         keep_lower(&raw, raw_bulk());
-        keep_lower(&whole, link_bulk("tcp", 1));
-        keep_lower(&pages, link_bulk("tcp", BULK_SIZE / PAGE_SIZE));
-        keep_lower(&tls, link_bulk("tls", BULK_SIZE / PAGE_SIZE));
+        for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
+            keep_lower(&links[k], link_bulk(kinds[k].scheme, kinds[k].streams, kinds[k].parts));
         keep_lower(&digest, digest_bulk());
     }
     printf("1 MiB frames, best of %d rounds of %d\n", ROUNDS, BULK_FRAMES);
     print_cost("socket", raw, raw);
-    print_cost("tcp, 1 part", whole, raw);
-    print_cost("tcp, 256 pages", pages, raw);
-    print_cost("tls, 256 pages", tls, raw);
+    for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
+        print_cost(kinds[k].name, links[k], raw);
     print_cost("(one digest)", digest, raw);
 }
 

@@ -81,6 +81,18 @@ def a_failover_with_certificates(world):
     fail_over(world, primary, secondary)
 
 
+def a_failover_over_several_streams(world):
+    """The smaller number counts, and it is the same after the roles have changed."""
+    own = {"a": {"streams": 3}, "b": {"streams": 5}}
+    primary, secondary = start_pair(world, own)
+    check_secured(world)
+    for host in world.hosts.values():
+        streams = host.status()["peer"]["streams"]
+        check(streams == 3, f"{host.side} uses {streams} streams")
+    fail_over(world, primary, secondary)
+    check(secondary.status()["peer"]["streams"] == 3, "and afterwards")
+
+
 def a_failover_without_encryption_says_so(world):
     own = {side: {"listen": f"tcp://{ADDRESSES[side]}:7000", "peer": f"tcp://{ADDRESSES[other]}:7000"}
            for side, other in ("ab", "ba")}
@@ -185,6 +197,7 @@ def other_schemes_and_secrets_are_refused_and_counted(world):
 TESTS = [
     a_failover_with_the_secret,
     a_failover_with_certificates,
+    a_failover_over_several_streams,
     a_failover_without_encryption_says_so,
     certificates_that_prove_nothing_are_refused_and_counted,
     other_schemes_and_secrets_are_refused_and_counted,

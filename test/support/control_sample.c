@@ -91,6 +91,7 @@ void control_sample_protected(struct control_status *s)
     TEXT(s->peer.cipher, "TLS_AES_128_GCM_SHA256");
     s->peer.kernel_tls = true;
     s->peer.refused = 2;
+    s->peer.streams = 4;
     TEXT(s->peer.refusal, "the peer does not hold this pair's secret");
     s->guest = (struct control_guest){CONTROL_GUEST_RUNNING, 2, 512 << 20, false};
     fill_replication(&s->replication);
@@ -111,6 +112,7 @@ void control_sample_unprotected(struct control_status *s)
     s->peer.cipher[0] = '\0';
     s->peer.kernel_tls = false;
     s->peer.refused = 0;
+    s->peer.streams = 1;
     s->peer.refusal[0] = '\0';
     s->guest.console_free = true;
     s->replication.hold = (struct control_distribution){0};

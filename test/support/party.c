@@ -18,6 +18,7 @@ void party_config(struct session_config *out, enum session_role role, unsigned t
     p->memory_size = 64u << 20;
     p->staging_cap = role == SESSION_PRIMARY ? 32u << 20 : 16u << 20;
     p->capabilities = role == SESSION_PRIMARY ? 3 : 6;
+    p->streams = 1;
     p->slot_count = 2;
     p->slots[0] = (struct session_slot){0, 48u << 20};
     p->slots[1] = (struct session_slot){(gpa_t)4 << 30, 16u << 20};

@@ -239,9 +239,11 @@ static void a_link_without_a_scheme_is_tls_and_believes_the_host_it_calls(void)
     CU_ASSERT_TRUE(c.listen.encrypted && c.peer.encrypted && c.tls_kernel);
     CU_ASSERT_PTR_NULL(c.tls_peer_name);
     config_free(&c);
-    write_ini(PAIR WITH_SECRET);
+    CU_ASSERT_EQUAL(c.streams, 0);
+    write_ini("streams = 8\n" PAIR WITH_SECRET);
     CU_ASSERT_EQUAL_FATAL(read_words("-c ini", stdout, &c, &action, &err), 0);
     CU_ASSERT_FALSE(c.listen.encrypted || c.peer.encrypted);
+    CU_ASSERT_EQUAL(c.streams, 8);
     config_free(&c);
     write_ini(TLS_PAIR WITH_SECRET
               "[tls]\ncert-file = disk\nkey-file = secret\nca-file = disk\nkernel = no\n");
@@ -322,6 +324,7 @@ static const struct {
     {"max-interval = 20\n", "ini:9: max-interval: \"20\" is not a time such as 500us, 10ms, 3s or "
                             "2min (the unit is needed)"},
     {"max-interval = 2min\n", "ini:9: max-interval: 2min is out of range, 1ms to 1min"},
+    {"streams = 9\n", "ini:9: streams: \"9\" is not one of: auto, 1, 2, 3, 4, 5, 6, 7, 8"},
     {"policy = lazy\n", "ini:9: policy: \"lazy\" is not one of: pipelined, kemari, interval"},
     {"[machine]\nrng = maybe\n", "ini:10: rng: \"maybe\" is neither yes nor no"},
     {"listen = tcp://localhost:1\n",

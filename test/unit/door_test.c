@@ -11,6 +11,7 @@
 #include "test/support/fault_link.h"
 #include "test/support/party.h"
 #include "test/support/runner.h"
+#include "transport/bundle.h"
 #include "transport/carrier.h"
 #include "transport/inproc.h"
 
@@ -90,6 +91,125 @@ static void one_peer_gets_in_and_the_next_when_it_is_gone(void)
     link_destroy(&outside);
     CU_ASSERT_EQUAL(wait_refused(door, 2), SESSION_BUSY);
     door_destroy(&door);
+}
+
+/* --- several streams --- */
+
+/* Says hello with these wishes. */
+static int knock_as(const struct door *door, uint32_t streams, uint32_t stream,
+                    const uint8_t *joins, struct link **link, struct session *session)
+{
+    struct session_config *config = malloc(sizeof(*config));
+    party_config(config, SESSION_SECONDARY, AMPLE_MS);
+    config->local.streams = streams;
+    config->local.stream = stream;
+    if (joins)
+        memcpy(config->local.joins, joins, SESSION_ID_SIZE);
+    *link = dial(door);
+    int rc = session_connect(*link, config, session, NULL);
+    if (rc == -ECONNREFUSED && session->reason == SESSION_BUSY)
+        rc = -EBUSY;
+    if (rc < 0)
+        link_destroy(link);
+    free(config);
+    return rc;
+}
+
+static struct door *open_wide_door(uint32_t streams, unsigned timeout_ms)
+{
+    struct listener *listener = NULL;
+    struct door *door = NULL;
+    struct session_config *config = malloc(sizeof(*config));
+    party_config(config, SESSION_PRIMARY, timeout_ms);
+    config->local.streams = streams;
+    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", NULL, &listener, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(door_open(listener, config, &door, NULL), 0);
+    free(config);
+    return door;
+}
+
+#define LARGE (300u << 10)
+
+static void *send_large(void *link)
+{
+    uint8_t *bytes = malloc(LARGE);
+    for (size_t i = 0; i < LARGE; i++)
+        bytes[i] = (uint8_t)(i * 2654435761u >> 11);
+    const struct iovec part = {bytes, LARGE};
+    const struct frame fields = {.type = FRAME_PAGES, .term = 5, .epoch = 1};
+    const int rc = link_send(link, &fields, &part, 1, NULL);
+    free(bytes);
+    return (void *)(intptr_t)rc;
+}
+
+static void expect_large(struct link *from, struct link *to)
+{
+    pthread_t thread;
+    void *rc;
+    struct frame header;
+    uint8_t *bytes = malloc(LARGE);
+    pthread_create(&thread, NULL, send_large, from);
+    CU_ASSERT_EQUAL_FATAL(link_receive_header(to, &header, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(header.size, LARGE);
+    CU_ASSERT_EQUAL(link_receive_payload(to, bytes, LARGE, NULL), 0);
+    pthread_join(thread, &rc);
+    CU_ASSERT_PTR_NULL(rc);
+    free(bytes);
+}
+
+static void the_streams_of_a_session_become_one_link(void)
+{
+    struct door *door = open_wide_door(3, AMPLE_MS);
+    struct session *first = malloc(sizeof(*first)), *other = malloc(sizeof(*other));
+    struct link *links[3], *stranger, *inside, *outside;
+    CU_ASSERT_EQUAL_FATAL(knock_as(door, 8, 0, NULL, &links[0], first), 0);
+    CU_ASSERT_EQUAL(first->streams, 3);
+    /* Any order; a number once; the number and the session must be right. */
+    CU_ASSERT_EQUAL_FATAL(knock_as(door, 8, 2, first->id, &links[2], other), 0);
+    CU_ASSERT_EQUAL(knock_as(door, 8, 2, first->id, &stranger, other), -EBUSY);
+    CU_ASSERT_EQUAL(knock_as(door, 8, 3, first->id, &stranger, other), -EBUSY);
+    uint8_t wrong[SESSION_ID_SIZE];
+    memcpy(wrong, first->id, sizeof(wrong));
+    wrong[31] ^= 1;
+    CU_ASSERT_EQUAL(knock_as(door, 8, 1, wrong, &stranger, other), -EBUSY);
+    CU_ASSERT_EQUAL(knock_as(door, 8, 0, NULL, &stranger, other), -EBUSY);
+    CU_ASSERT_EQUAL_FATAL(knock_as(door, 8, 1, first->id, &links[1], other), 0);
+    CU_ASSERT_EQUAL_FATAL(answer(door, &inside), 0);
+    CU_ASSERT_EQUAL(link_streams(inside), 3);
+    CU_ASSERT_EQUAL_FATAL(bundle_create(links, 3, &outside, NULL), 0);
+    expect_large(outside, inside);
+    expect_large(inside, outside);
+    /* The session is complete: nobody joins it any more. */
+    CU_ASSERT_EQUAL(knock_as(door, 8, 1, first->id, &stranger, other), -EBUSY);
+    link_destroy(&inside);
+    link_destroy(&outside);
+    door_destroy(&door);
+    free(first);
+    free(other);
+}
+
+static void a_session_whose_streams_do_not_come_leaves_the_door_to_others(void)
+{
+    struct door *door = open_wide_door(2, 200);
+    struct session *session = malloc(sizeof(*session));
+    struct link *half, *links[2], *inside, *outside;
+    CU_ASSERT_EQUAL_FATAL(knock_as(door, 2, 0, NULL, &half, session), 0);
+    wait_refused(door, 1);
+    CU_ASSERT_EQUAL_FATAL(knock_as(door, 2, 0, NULL, &links[0], session), 0);
+    CU_ASSERT_EQUAL_FATAL(knock_as(door, 2, 1, session->id, &links[1], session), 0);
+    CU_ASSERT_EQUAL_FATAL(answer(door, &inside), 0);
+    CU_ASSERT_EQUAL_FATAL(bundle_create(links, 2, &outside, NULL), 0);
+    expect_large(outside, inside);
+    link_destroy(&half);
+    link_destroy(&inside);
+    link_destroy(&outside);
+    door_destroy(&door);
+    /* One that is waited for when the door shuts. */
+    door = open_wide_door(2, AMPLE_MS);
+    CU_ASSERT_EQUAL_FATAL(knock_as(door, 2, 0, NULL, &half, session), 0);
+    door_destroy(&door);
+    link_destroy(&half);
+    free(session);
 }
 
 static void silent_strangers_do_not_keep_a_good_peer_out(void)
@@ -378,6 +498,9 @@ static void accepting_can_be_interrupted(void)
 static const struct test_case cases[] = {
     {"one peer gets in, and the next when it is gone",
      one_peer_gets_in_and_the_next_when_it_is_gone},
+    {"the streams of a session become one link", the_streams_of_a_session_become_one_link},
+    {"a session whose streams do not come leaves the door to others",
+     a_session_whose_streams_do_not_come_leaves_the_door_to_others},
     {"silent strangers do not keep a good peer out", silent_strangers_do_not_keep_a_good_peer_out},
     {"closing ends visitors and waiters", closing_ends_visitors_and_waiters},
     {"nobody comes is a time-out", nobody_comes_is_a_time_out},

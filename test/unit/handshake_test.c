@@ -16,6 +16,16 @@ static const char hello_bytes[] =
     "\x1a\x1b\x1c\x1d\x1e\x1f";
 _Static_assert(sizeof(hello_bytes) == 135 + 1, "as counted");
 
+/* The second further connection of a session, of three that the host would use. */
+static const char join_bytes[] =
+    "\x0a\xab\x01\x0a\x86\x01\x08\x01\x18\x02*\x04vm-124vcpus=4\x0a\x63puid=abc\x0amemory=64M\x0a"
+    "net0=52:54:00:00:00:01\x0a\x38\x80\x80\x80 B\x05\x10\x80\x80\x80\x18\x42\x0b\x08\x80"
+    "\x80\x80\x80\x10\x10\x80\x80\x80\x08H\x80\x80\x80\x08P\x06`\x03h\x02r @ABCDEFGHIJKLMNOPQRS"
+    "TUVWXYZ[\\]^_\x12 \x00\x01\x02\x03\x04"
+    "\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19"
+    "\x1a\x1b\x1c\x1d\x1e\x1f";
+_Static_assert(sizeof(join_bytes) == 174 + 1, "as counted");
+
 static const char challenge_bytes[] =
     "\x12\x22\x0a \x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11"
     "\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f";
@@ -49,6 +59,7 @@ static const struct {
     size_t size;
 } golden[] = {
     {HANDSHAKE_HELLO, hello_bytes, sizeof(hello_bytes) - 1},
+    {HANDSHAKE_HELLO, join_bytes, sizeof(join_bytes) - 1},
     {HANDSHAKE_CHALLENGE, challenge_bytes, sizeof(challenge_bytes) - 1},
     {HANDSHAKE_PROOF, proof_bytes, sizeof(proof_bytes) - 1},
     {HANDSHAKE_VERDICT, verdict_bytes, sizeof(verdict_bytes) - 1},
@@ -96,6 +107,48 @@ static void expected_message(struct handshake *h, enum handshake_kind kind)
     free(config);
 }
 
+static void make_join(struct handshake *h)
+{
+    h->party.streams = 3;
+    h->party.stream = 2;
+    for (uint8_t i = 0; i < SESSION_ID_SIZE; i++)
+        h->party.joins[i] = (uint8_t)('@' + i);
+}
+
+/* Where the fields stand in join_bytes. */
+#define AT_STREAMS 103
+#define AT_STREAM  105
+#define AT_SIZE    107
+
+static void a_stream_has_a_legal_number_and_names_its_session(void)
+{
+    struct handshake *h = malloc(sizeof(*h));
+    char bytes[sizeof(join_bytes)];
+    memcpy(bytes, join_bytes, sizeof(bytes));
+    CU_ASSERT_EQUAL_FATAL(bytes[AT_STREAMS], 3);
+    CU_ASSERT_EQUAL_FATAL(bytes[AT_STREAM], 2);
+    CU_ASSERT_EQUAL_FATAL(bytes[AT_SIZE], 32);
+    bytes[AT_STREAM] = SESSION_STREAMS_MAX;
+    CU_ASSERT_EQUAL(decode(bytes, sizeof(bytes) - 1, h), -EBADMSG);
+    bytes[AT_STREAM] = 0; /* and names a session all the same */
+    CU_ASSERT_EQUAL(decode(bytes, sizeof(bytes) - 1, h), -EBADMSG);
+    bytes[AT_STREAM] = SESSION_STREAMS_MAX - 1;
+    bytes[AT_STREAMS] = 0; /* knows of none */
+    CU_ASSERT_EQUAL(decode(bytes, sizeof(bytes) - 1, h), 0);
+    CU_ASSERT_EQUAL(h->party.streams, 1);
+    bytes[AT_STREAMS] = 100; /* of a later version that could use more */
+    CU_ASSERT_EQUAL(decode(bytes, sizeof(bytes) - 1, h), 0);
+    CU_ASSERT_EQUAL(h->party.streams, SESSION_STREAMS_MAX);
+    /* A golden Hello that only says it is a stream. */
+    memcpy(bytes, hello_bytes, sizeof(hello_bytes));
+    memmove(bytes + 103, bytes + 101, sizeof(hello_bytes) - 1 - 101);
+    memcpy(bytes + 101, "h\x02", 2);
+    bytes[1] = (char)(bytes[1] + 2);
+    bytes[4] = (char)(bytes[4] + 2);
+    CU_ASSERT_EQUAL(decode(bytes, sizeof(hello_bytes) - 1 + 2, h), -EBADMSG);
+    free(h);
+}
+
 static void every_message_has_its_golden_bytes(void)
 {
     struct handshake *want = malloc(sizeof(*want));
@@ -103,6 +156,8 @@ static void every_message_has_its_golden_bytes(void)
     uint8_t *bytes = malloc(FRAME_CONTROL_MAX);
     for (size_t i = 0; i < ARRAY_SIZE(golden); i++) {
         expected_message(want, golden[i].kind);
+        if (golden[i].bytes == join_bytes)
+            make_join(want);
         const int size = handshake_encode(want, bytes, FRAME_CONTROL_MAX, NULL);
         CU_ASSERT_EQUAL_FATAL(size, (int)golden[i].size);
         CU_ASSERT_EQUAL(memcmp(bytes, golden[i].bytes, golden[i].size), 0);
@@ -179,6 +234,8 @@ static void the_largest_identity_fits_and_a_larger_does_not(void)
 }
 
 static const struct test_case cases[] = {
+    {"a stream has a legal number and names its session",
+     a_stream_has_a_legal_number_and_names_its_session},
     {"every message has its golden bytes", every_message_has_its_golden_bytes},
     {"a message cut short is refused", a_message_cut_short_is_refused},
     {"a flipped bit gives a legal message or none", a_flipped_bit_gives_a_legal_message_or_none},

@@ -23,6 +23,7 @@
 #include "test/support/party.h"
 #include "test/support/runner.h"
 #include "test/support/tls_identity.h"
+#include "transport/bundle.h"
 #include "transport/inproc.h"
 #include "transport/transport.h"
 
@@ -723,12 +724,9 @@ static void *receive_many(void *argument)
     return NULL;
 }
 
-/* Both directions at the same time, several senders each, keys changed all the while. */
-static void senders_and_receivers_on_both_sides_at_once_lose_nothing(void)
+/* Both directions at the same time, several senders each. */
+static void hammer(struct side sides[2])
 {
-    struct side sides[2];
-    struct tls_credentials *credentials;
-    meet_by_secret(sides, 5, &credentials);
     pthread_t receivers[2];
     struct sender senders[2][SENDERS];
     for (int i = 0; i < 2; i++) {
@@ -743,6 +741,15 @@ static void senders_and_receivers_on_both_sides_at_once_lose_nothing(void)
             pthread_join(senders[i][k].thread, NULL);
         pthread_join(receivers[i], NULL);
     }
+}
+
+/* Keys are changed all the while. */
+static void senders_and_receivers_on_both_sides_at_once_lose_nothing(void)
+{
+    struct side sides[2];
+    struct tls_credentials *credentials;
+    meet_by_secret(sides, 5, &credentials);
+    hammer(sides);
     part(sides);
     tls_credentials_destroy(&credentials);
 }
@@ -846,6 +853,27 @@ static void expect_no_credentials(const struct tls_config *config, int code, con
     CU_ASSERT_PTR_NOT_NULL(strstr(err.text, text));
 }
 
+static void several_secured_connections_become_one_link(void)
+{
+    struct tls_credentials *credentials[3];
+    struct side each[3][2];
+    struct link *near[3], *far[3];
+    for (int i = 0; i < 3; i++) {
+        meet_by_secret(each[i], 7, &credentials[i]);
+        near[i] = each[i][0].link;
+        far[i] = each[i][1].link;
+    }
+    struct side sides[2] = {{0}, {0}};
+    CU_ASSERT_EQUAL_FATAL(bundle_create(near, 3, &sides[0].link, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(bundle_create(far, 3, &sides[1].link, NULL), 0);
+    CU_ASSERT_TRUE(link_security(sides[0].link)->encrypted);
+    talk(sides);
+    hammer(sides);
+    part(sides);
+    for (int i = 0; i < 3; i++)
+        tls_credentials_destroy(&credentials[i]);
+}
+
 static void files_that_can_not_be_used_are_refused_with_a_sentence(void)
 {
     char cert[128], key[128], other[128], ca[128];
@@ -925,6 +953,7 @@ static const struct test_case cases[] = {
     {"a silent peer is a time-out that can be tried again",
      a_silent_peer_is_a_time_out_that_can_be_tried_again},
     {"an address without a scheme means tls", an_address_without_a_scheme_means_tls},
+    {"several secured connections become one link", several_secured_connections_become_one_link},
     {"files that can't be used are refused with a sentence",
      files_that_can_not_be_used_are_refused_with_a_sentence},
     {"keys are made for their owner and never overwritten",
