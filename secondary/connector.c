@@ -113,6 +113,13 @@ static int attempt(struct connector *c, struct session *session)
 }
 
 /* With the lock held. */
+static void put_off(struct connector *c, nsec_t until)
+{
+    if (c->next_attempt < until)
+        c->next_attempt = until;
+}
+
+/* With the lock held. */
 static void pause_until(struct connector *c, nsec_t when)
 {
     const struct timespec until = clock_to_timespec(when);
@@ -139,13 +146,13 @@ static void *connector_main(void *context)
             continue;
         }
         c->go = false;
-        c->next_attempt = clock_now() + RETRY_PAUSE;
+        put_off(c, clock_now() + RETRY_PAUSE);
         c->config.session.local.term = c->term;
         pthread_mutex_unlock(&c->lock);
         const int rc = attempt(c, session);
         pthread_mutex_lock(&c->lock);
         if (rc < 0) {
-            c->next_attempt = clock_now() + RETRY_PAUSE;
+            put_off(c, clock_now() + RETRY_PAUSE);
             c->go = true;
         }
     }
@@ -204,5 +211,12 @@ void connector_go(struct connector *connector, term_t term)
     connector->go = true;
     connector->term = term;
     pthread_cond_broadcast(&connector->changed);
+    pthread_mutex_unlock(&connector->lock);
+}
+
+void connector_rest(struct connector *connector, nsec_t until)
+{
+    pthread_mutex_lock(&connector->lock);
+    put_off(connector, until);
     pthread_mutex_unlock(&connector->lock);
 }

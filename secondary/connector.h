@@ -26,6 +26,9 @@ int connector_create(const struct connector_config *config, struct connector **o
 /* Ends an attempt under way. */
 void connector_destroy(struct connector **connector);
 
+/* No attempt begins before that time (clock_now()). Any thread. */
+void connector_rest(struct connector *connector, nsec_t until);
+
 /* Looks for the primary from now on, introducing us with `term`. Any thread; idempotent. */
 void connector_go(struct connector *connector, term_t term);
 

@@ -12,6 +12,9 @@
 /* Our beats tell how far we are; that is refreshed this often. */
 #define BEAT_REFRESH MSEC(100)
 
+/* After a disk of this host has failed, a new synchronisation is tried as often as this. */
+#define UNFIT_REST SEC(10)
+
 /* Acknowledgements are a few bytes: a primary that doesn't take them for so long is gone. */
 #define SEND_TIMEOUT_MS 1000
 
@@ -381,6 +384,11 @@ static void handle_standby(struct secondary *s, const struct letter *letter)
         secondary_feed(s, SECONDARY_EVENT_COMMITTED, letter->text);
         break;
     case STANDBY_EVENT_NOT_READY:
+        secondary_feed(s, SECONDARY_EVENT_RESYNC, letter->text);
+        break;
+    case STANDBY_EVENT_UNFIT:
+        /* The primary must get its chance to go on alone before it is asked for its time again. */
+        connector_rest(s->connector, letter->at + UNFIT_REST);
         secondary_feed(s, SECONDARY_EVENT_RESYNC, letter->text);
         break;
     case STANDBY_EVENT_CLOSED:

@@ -38,7 +38,7 @@ struct standby {
     bool policy_begun;           /* the epoch that arrives brings another policy: */
     struct policy policy_coming; /* that one */
 
-    pthread_mutex_t telling; /* keeps READY and NOT_READY in order; taken before `lock` */
+    pthread_mutex_t telling; /* keeps READY and UNFIT in order; taken before `lock` */
     pthread_mutex_t lock;    /* protects all below */
     pthread_cond_t changed;
     struct link *told;   /* the link, for those who are neither owner nor receiver; NULL: none */
@@ -189,14 +189,12 @@ static void on_disks_failed(void *context, const struct error *why)
     pthread_mutex_lock(&s->telling);
     pthread_mutex_lock(&s->lock);
     s->disks_failed = true;
-    const bool was_promotable = s->stats.promotable;
     s->stats.promotable = false;
     struct link *link = s->told;
     s->told_users += link != NULL;
     const term_t term = s->term;
     pthread_mutex_unlock(&s->lock);
-    if (was_promotable)
-        s->config.event(s->config.context, STANDBY_EVENT_NOT_READY, why);
+    s->config.event(s->config.context, STANDBY_EVENT_UNFIT, why);
     pthread_mutex_unlock(&s->telling);
     if (!link)
         return;

@@ -11,7 +11,7 @@
  * state: not before the first commit, and not during a full synchronisation. It stays promotable
  * when the link is lost in mid-epoch: what is unfinished is dropped. It is not promotable any more
  * when a disk of this host fails to take what was committed: it tells the primary (Resync) and its
- * owner (NOT_READY), and only a new full synchronisation begins anew.
+ * owner (UNFIT), and only a new full synchronisation begins anew.
  *
  * Threads: the functions belong to one owner (the role's thread) except the snapshot. */
 #ifndef KEMARI_SECONDARY_STANDBY_H
@@ -27,8 +27,8 @@ struct standby;
 
 enum standby_event {
     STANDBY_EVENT_READY,     /* the first commit of this link: promotable */
-    STANDBY_EVENT_NOT_READY, /* a full synchronisation began on a promotable standby; or its disks
-                                failed: `why` */
+    STANDBY_EVENT_NOT_READY, /* a full synchronisation began on a promotable standby */
+    STANDBY_EVENT_UNFIT,     /* what was committed can't be applied to a disk of this host: `why` */
     STANDBY_EVENT_CLOSED,    /* the peer closed without goodbye (EOF) */
     STANDBY_EVENT_BROKEN,    /* the link failed or the peer broke the protocol: `why` */
     STANDBY_EVENT_GOODBYE,   /* an orderly end by the primary: `why` */
