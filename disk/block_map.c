@@ -124,7 +124,7 @@ void block_map_put_bytes(struct block_map *map, uint64_t first, const uint8_t *b
         if (block >= map->count)
             return;
         const uint64_t left = map->count - block;
-        const uint8_t byte = left < 8 ? (uint8_t)(bytes[i] & ((1u << left) - 1)) : bytes[i];
+        const uint8_t byte = (uint8_t)(left < 8 ? bytes[i] & ((1u << left) - 1) : bytes[i]);
         map->words[block / 64] &= ~((uint64_t)0xff << (block % 64));
         map->words[block / 64] |= (uint64_t)byte << (block % 64);
     }

@@ -1,7 +1,7 @@
 """What the guests say, at the place where it leaves: a packet socket on the tap of either host.
 
-The kernel stamps every frame when the daemon writes it, on one clock for both, so what matters can be
-read off: who spoke, and in which order. The frames that go to the guest are not of interest.
+The kernel stamps every frame when the daemon writes it, on one clock for both, so what matters can
+be read off: who spoke, and in which order. The frames that go to the guest are not of interest.
 """
 
 import itertools
@@ -86,7 +86,7 @@ class Capture:
             return sorted(frame for frame in self.frames if frame[0] >= mark)
 
     def speakers(self, mark):
-        """The sides that spoke since then, each time it changed: "aba" says that a interrupted b."""
+        """The sides that spoke since then, in turn: "aba" says that a interrupted b."""
         sides = [side for _, side, _ in self.said_since(mark)]
         return "".join(side for side, _ in itertools.groupby(sides))
 

@@ -11,7 +11,7 @@ TRANSACTION = b"POST /v3/kv/txn"
 
 
 class Proxy:
-    """Listens in the namespace of the switches, at `address`; a host is known by its own address."""
+    """Listens in the namespace of the switches, at `address`; hosts are known by their own."""
 
     def __init__(self, world, address, etcd_port, port, side_of):
         self.world = world

@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 import time
+from pathlib import Path
 
 import support
 from oracle import Oracle
@@ -325,6 +326,47 @@ def a_question_without_an_answer_is_asked_again(world):
     oracle.wait_answers(3)
 
 
+# What fence agents are (FenceAgentAPI.md of ClusterLabs): options on standard input, an action, and
+# status 2 for "off". This one switches off by a signal, and fails the first time.
+FENCE_AGENT = """#!/bin/sh
+while IFS='=' read -r option value; do
+    case $option in plug) plug=$value ;; action) action=$value ;; folder) folder=$value ;; esac
+done
+read -r pid <"$folder/$plug.pid"
+case $action in
+off)
+    [ -e "$folder/asked" ] || { touch "$folder/asked" && exit 1; }
+    kill -KILL "$pid" 2>/dev/null || true
+    ;;
+status) ! grep -q '^State:.[^ZX]' "/proc/$pid/status" 2>/dev/null || exit 0; exit 2 ;;
+*) exit 1 ;;
+esac
+"""
+
+
+def a_fence_agent_decides(world):
+    agent = world.folder / "fence_test"
+    agent.write_text(FENCE_AGENT)
+    agent.chmod(0o700)
+    wrapper = Path(__file__).resolve().parents[2] / "docs" / "examples" / "fence-peer"
+    for host, role, other in (("a", "primary", "b"), ("b", "secondary", "a")):
+        world.hosts[host].start(
+            role, arbiter="command",
+            arbiter_command=f"{wrapper} {agent} {other} folder={world.folder}")
+        (world.folder / f"{host}.pid").write_text(f"{world.hosts[host].daemon.pid}\n")
+    primary, secondary = world.hosts["a"], world.hosts["b"]
+    primary.wait_protected()
+    secondary.wait_protected()
+    oracle = Oracle(world).start()
+    oracle.wait_answers(3)
+    primary.signal(signal.SIGSTOP)
+    status = secondary.wait_for("takeover", lambda status: status["takeover"]["happened"])
+    check(status["term"] == 2, f"term {status['term']}")
+    check((world.folder / "asked").exists(), "the agent was not asked twice")
+    check(primary.wait_exit() == -signal.SIGKILL, f"it was not fenced: {primary.daemon.returncode}")
+    oracle.wait_answers(3)
+
+
 def a_primary_without_a_pair_runs_alone_when_granted(world):
     host = world.hosts["a"]
     alone = {"listen": None, "peer": None, "path_0": None, "secret_file": None}
@@ -435,6 +477,7 @@ TESTS = [
     a_frozen_primary_waits_for_the_operator_like_a_dead_one,
     a_host_that_comes_back_as_primary_stays_silent,
     a_question_without_an_answer_is_asked_again,
+    a_fence_agent_decides,
     a_primary_without_a_pair_runs_alone_when_granted,
     half_a_guest_is_never_continued,
     heartbeats_cut_while_data_flows_are_an_alarm_only,

@@ -2,8 +2,8 @@
 """usage: rows.py BUILD [--count N] [--seed N] [--only NAME]
 
 Every row of the table in DESIGN §6, with two daemons and a real etcd: what fails, who goes on, and
-who is silent for good. All rows are played in one life of one guest, in random order, --count times.
-After each, a capture on both taps shows that exactly one guest spoke, and that it was the one that
+who is silent for good. All rows are played in one life of one guest, in random order, --count
+times. After each, a capture on both taps shows that exactly one guest spoke, and that it was the one that
 holds the term; the client outside never sees the guest contradict itself.
 """
 
@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 
 import support
 from etcd import skip_without_etcd
@@ -94,8 +95,8 @@ def only_the_heartbeats_are_cut(stage):
 def one_heartbeat_path_is_cut(stage):
     stage.network.set_wire("beat", False)
     for host in stage.both():
-        status = host.wait_for("one path down", lambda s:
-                               [path["state"] for path in s["heartbeat"]["paths"]] == ["down", "up"])
+        status = host.wait_for("one path down", lambda s: [
+            path["state"] for path in s["heartbeat"]["paths"]] == ["down", "up"])
         check(status["heartbeat"]["peer_alive"], "the other path is not enough")
     stage.oracle.wait_answers(100)
     stage.check_replicating()
@@ -174,6 +175,18 @@ def arbiter_and_link_are_cut_and_the_link_returns(stage):
 
 def arbiter_and_link_are_cut_and_the_arbiter_returns(stage):
     cut_arbiter_and_link(stage)
+    stage.network.set_wire("arb", True)
+    return stage.wait_winner()
+
+
+def the_arbiter_comes_and_goes_while_both_ask(stage):
+    """Answers, cut connections and time-outs in any order, on either side, give one winner."""
+    cut_arbiter_and_link(stage)
+    until = time.monotonic() + 3
+    while time.monotonic() < until and not stage.winner():
+        for side in "ab":
+            stage.network.set_wire("arb", stage.chance.random() < 0.3, side)
+        time.sleep(stage.chance.uniform(0, 0.1))  # the random moment: nothing is waited for
     stage.network.set_wire("arb", True)
     return stage.wait_winner()
 
@@ -373,6 +386,7 @@ ROWS = [
     the_secondary_dies_while_the_arbiter_is_cut,
     arbiter_and_link_are_cut_and_the_link_returns,
     arbiter_and_link_are_cut_and_the_arbiter_returns,
+    the_arbiter_comes_and_goes_while_both_ask,
     both_ask_in_the_same_moment,
     the_answer_to_the_secondary_is_lost,
     the_answer_to_the_primary_is_lost,

@@ -2,7 +2,7 @@
 
     a: data ┬ 10.99.0.0/24 ┬ data :b        checkpoints and one heartbeat path
        beat ┼ 10.98.0.0/24 ┼ beat           heartbeats only, where a test wants that
-       arb  ┼ 10.97.0.0/24 ┼ arb            the way to an arbiter of its own, in c, where a test wants that
+       arb  ┼ 10.97.0.0/24 ┼ arb            the way to an arbiter in c, where a test wants that
        tap0 ┴ 10.88.0.0/24 ┴ tap0           the network of the guest, with the client at .1
                    c
 

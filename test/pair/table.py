@@ -123,14 +123,15 @@ class Stage:
         for host in self.both():
             host.wait_for("asking", asks)
 
+    def winner(self):
+        """The one that went on alone, of two that may; None: nobody yet."""
+        for host in self.both():
+            if host.runs() and (status := host.status()) and speaks_alone(status):
+                return host
+        return None
+
     def wait_winner(self):
-        """The one that went on alone, of two that may."""
-        def look():
-            for host in self.both():
-                if host.runs() and (status := host.status()) and speaks_alone(status):
-                    return host
-            return None
-        return wait_until(look, "one of them goes on alone")
+        return wait_until(self.winner, "one of them goes on alone")
 
     def wait_moved(self):
         self.secondary.wait_for("going on alone", speaks_alone)
