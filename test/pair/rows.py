@@ -3,8 +3,8 @@
 
 Every row of the table in DESIGN §6, with two daemons and a real etcd: what fails, who goes on, and
 who is silent for good. All rows are played in one life of one guest, in random order, --count
-times. After each, a capture on both taps shows that exactly one guest spoke, and that it was the one that
-holds the term; the client outside never sees the guest contradict itself.
+times. After each, a capture on both taps shows that exactly one guest spoke, and that it was the
+one that holds the term; the client outside never sees the guest contradict itself.
 """
 
 import argparse

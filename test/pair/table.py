@@ -192,7 +192,7 @@ class Stage:
         self.capture.forget(self.mark)
         self.spoke_first = self.primary
         self.term = self.primary.status()["term"]
-        self.check_speech()
+        self.oracle.wait_all_served()  # a stream repeats slowly what was lost in the row before
         time.sleep(self.chance.uniform(0, 0.05))  # the random moment: nothing is waited for
 
     def judge(self, owner):
