@@ -154,7 +154,7 @@ static uint16_t pieces_of(uint64_t block, uint64_t disk_size)
 {
     const uint64_t left = disk_size - (block << BLOCK_SHIFT);
     const uint64_t pieces = (left + SYNC_PIECE_SIZE - 1) / SYNC_PIECE_SIZE;
-    return pieces >= SYNC_BLOCK_PIECES ? UINT16_MAX : (uint16_t)((1u << pieces) - 1);
+    return (uint16_t)(pieces >= SYNC_BLOCK_PIECES ? UINT16_MAX : (1u << pieces) - 1);
 }
 
 static bool take_data(struct wire_reader *r, struct sync_message *m, uint64_t disk_size)
