@@ -342,6 +342,17 @@ static void meet_stranger(struct secondary *s, const struct letter *letter)
     secondary_weigh_suspicion(s, &suspicion);
 }
 
+/* A term is on disk before it is used (DESIGN §6). A host that was the owner of that very term, in
+ * an earlier life of this process, has lost it: its guest died with it. */
+static int record_term(struct secondary *s, term_t term, struct error *err)
+{
+    const struct term_record record = term_store_current(s->config.terms);
+    int rc = 0;
+    if (record.term == term && record.ownership == TERM_OWNER)
+        rc = term_store_advance(s->config.terms, term, TERM_LOST, err);
+    return rc < 0 ? rc : term_store_advance(s->config.terms, term, TERM_STANDBY, err);
+}
+
 static void handle_link(struct secondary *s, const struct letter *letter)
 {
     struct error err = {0};
@@ -357,8 +368,7 @@ static void handle_link(struct secondary *s, const struct letter *letter)
         meet_stranger(s, letter);
         return;
     }
-    /* A term is on disk before it is used (DESIGN §6). */
-    if (term_store_advance(s->config.terms, letter->link.term, TERM_STANDBY, &err) < 0) {
+    if (record_term(s, letter->link.term, &err) < 0) {
         struct link *link = letter->link.link;
         link_destroy(&link);
         log_error("secondary", "can't follow: %s", err.text);

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""usage: test/bench/report.py REPLICATION.csv [FAILOVER.csv]
+"""usage: test/bench/report.py FILE.csv...
 
 Prints what was measured and, at the end, the budgets of DESIGN §10 beside it. Nothing here fails:
 a budget that was missed says by how much.
@@ -55,6 +55,8 @@ def print_measurements(rows):
             us(m["commit"]["p50"]), f"{us(alone['p50'])} / {us(m['round_trip']['p50'])}",
             f"{m['round_trip']['p50'] / alone['p50']:.1f}",
             f"{m['bytes_per_epoch']['p50'] / 1024:.0f}", f"{m['bytes_per_dirty_byte']['p50']:.2f}"])
+    if not lines:
+        return
     print("Times in microseconds, p50 / p99. Round trip: unprotected / protected, and their ratio.\n")
     table(["", "link, policy", "vCPU", "MiB", "dirty", "epoch", "pause", "max", "memcpy", "hold",
            "commit", "round trip", "x", "KiB", "B/dirty B"], lines)
@@ -71,6 +73,42 @@ def print_failover(rows):
               [[s, *(f"{m[s][p] / 1e6:.2f}" for p in ("p50", "p99", "max"))] for s in steps])
 
 
+DETECTED = {
+    "killed": "process killed", "silent": "host silent (frozen, all links cut)",
+    "cut": "link cut, both hosts live", "switchover": "planned switchover"}
+
+
+def print_detection(rows):
+    """Each kind of failure, with etcd as arbiter."""
+    scenarios = {k[0].removeprefix("detect-"): m for k, m in rows.items()
+                 if k[0].startswith("detect-")}
+    if "etcd" in scenarios:
+        write = scenarios["etcd"]["write"]
+        print(f"A write to etcd by itself: p50 {write['p50'] / 1e6:.2f} ms, "
+              f"p99 {write['p99'] / 1e6:.2f} ms.\n")
+    for name, title in DETECTED.items():
+        m = scenarios.get(name)
+        if not m:
+            continue
+        print(f"{title}, {m['reply']['samples']:.0f} times; ms:\n")
+        table(["until", "samples", "p50", "p99", "max"],
+              [[step, f"{v['samples']:.0f}", *(f"{v[p] / 1e6:.2f}" for p in ("p50", "p99", "max"))]
+               for step, v in m.items()])
+
+
+def detection_budgets(rows, line):
+    by_name = {k[0]: m for k, m in rows.items()}
+    silent, etcd = by_name.get("detect-silent"), by_name.get("detect-etcd")
+    if silent and etcd:
+        allowed = 30 + 20 + etcd["write"]["p99"] / 1e6
+        yield line("host silent -> first output, p99 (30 + 20 + etcd's p99)",
+                   silent["first_output"]["p99"] / 1e6, round(allowed, 1), "ms")
+        yield line("host silent -> suspicion, p99", silent["suspect"]["p99"] / 1e6, 30, "ms")
+    if killed := by_name.get("detect-killed"):
+        yield line("process killed -> first output with etcd, p99",
+                   killed["first_output"]["p99"] / 1e6, 20, "ms")
+
+
 def verdict(value, budget, unit):
     if value <= budget:
         return f"{value:.4g} {unit}".strip(), "met"
@@ -79,12 +117,15 @@ def verdict(value, budget, unit):
 
 def budgets(rows):
     """(what, budget, measured, verdict) of each line of DESIGN §10."""
-    load_ = {(k[3], k[5]): m for k, m in rows.items() if k[0] == "load" and "pause" in m}
-    failover = next((m for k, m in rows.items() if k[0] == "failover"), None)
-
     def line(what, value, budget, unit):
         measured, judged = verdict(value, budget, unit)
         return [what, f"{budget:g} {unit}".strip(), measured, judged]
+
+    if not any(k[0] == "load" for k in rows):
+        yield from detection_budgets(rows, line)
+        return
+    load_ = {(k[3], k[5]): m for k, m in rows.items() if k[0] == "load" and "pause" in m}
+    failover = next((m for k, m in rows.items() if k[0] == "failover"), None)
 
     for point, budget in (("p50", 200), ("p99", 500)):
         yield line(f"pause, 256 dirty pages, 1 vCPU, {point}", load_[1, 256]["pause"][point] / 1e3,
@@ -109,6 +150,7 @@ def budgets(rows):
         for side in ("primary", "secondary"):
             yield line(f"memory beyond guest and staging cap, {side}",
                        failover[f"memory_{side}"]["max"], 64, "MiB")
+    yield from detection_budgets(rows, line)
     yield line("bytes sent / dirty bytes (our guest; DESIGN: a server)",
                load_[1, 2000]["bytes_per_dirty_byte"]["p50"], 0.25, "")
 
@@ -119,6 +161,7 @@ def main():
     rows = load(sys.argv[1:])
     print_measurements(rows)
     print_failover(rows)
+    print_detection(rows)
     print("Budgets of DESIGN §10:\n")
     table(["what", "budget", "measured", "verdict"], list(budgets(rows)))
 

@@ -9,7 +9,7 @@
  * disk, a partition and a lost beat are steps that do not come; a wrong suspicion is a step that comes
  * any time.  Budgets keep it finite: `trouble` counts what begins without a cause (suspicion, link failure,
  * failover), `crashes` the processes that die, `meetings` the links, `outputs` what the guest says,
- * `overflows` the full synchronisations in the middle of protection.  One run covers all of budget().
+ * `overflows` the full synchronisations in the middle of protection, `moves` the planned switchovers.  One run covers all of budget().
  *
  * A guest's history is a line: it has said 1, 2, 3...  `lin` names a copy of the guest that runs or
  * ran; a promotion begins a new line that shares the old one's words up to the state it began from.
@@ -23,7 +23,7 @@
 
 /* What the tables of the code decide: set by *_fsm_step(). */
 byte next_state;
-byte actions;
+short actions;
 bool legal;
 #include "tables.pml"
 
@@ -52,6 +52,10 @@ bool legal;
 #define EPOCH_END  4
 #define EPOCH_ACK  5
 #define SUPERSEDED 6 /* GOODBYE of a standby that was granted the guest */
+#define PREPARE    7 /* steps of a planned switchover; TAKE carries the state it is of */
+#define PREPARED   8
+#define TAKE       9
+#define TAKEN      10
 
 /* Letters of the secondary; those of the primary are its events. */
 #define LETTER_LINK     20 /* term and life of the primary that took us */
@@ -59,6 +63,8 @@ bool legal;
 #define STANDBY_NOT_READY 22
 #define STANDBY_CLOSED  23
 #define LETTER_ALIVE    24 /* a suspicion is revoked */
+#define LETTER_PREPARE  26
+#define LETTER_TAKE     27
 #define LETTER_WELL     25 /* MUTANT_LINK_UNCHECKED: decided by the thread that posts */
 
 #define NO_EPOCH 15 /* in flight: an epoch without state (full synchronisation) */
@@ -101,6 +107,13 @@ typedef host {
     bool superseded; /* how the link ends: ENGINE_EVENT_SUPERSEDED */
     bool spoke;
     bool taken;     /* the door */
+    bool halted;    /* the guest stands still: it is being handed over */
+    byte handover;  /* term that the standby was told to be for a hand-over */
+    bool reserved;  /* set aside by the arbiter */
+    bool told_lost; /* the link on which it was told is gone */
+    bool last_done; /* the last cut */
+    bool offered_guest; /* TAKE was sent */
+    bool heir;      /* took the guest, nothing committed yet */
     bool fresh;     /* began on a term record already used: an earlier run may have been heard */
 
     /* secondary: standby and connector */
@@ -113,29 +126,34 @@ typedef host {
     byte held;      /* committed state */
     byte held_lin;
     bool connecting;
+    byte set_aside; /* the term that the primary promised not to go on alone in */
+    bool beyond;    /* the one after it is asked for */
     byte revoking;  /* MUTANT_LINK_UNCHECKED */
 };
 
 host H[2];
 chan data = [4] of { byte, byte, byte, byte }; /* frame, state, line, term */
 chan acks = [4] of { byte };
-chan mail0 = [5] of { byte, byte, byte };      /* letter, term, life */
-chan mail1 = [5] of { byte, byte, byte };
+chan mail0 = [6] of { byte, byte, byte };      /* letter, term, life */
+chan mail1 = [6] of { byte, byte, byte };
 #define MAIL(x) mail[x]
 chan mail[2];
 
 byte arbiter_term = 1;
 byte arbiter_who = NOBODY;
 
-byte outputs, trouble, crashes, meetings, overflows; /* budgets, see budget() */
+byte outputs, trouble, crashes, meetings, overflows, moves; /* budgets, see budget() */
 byte died;
 
 /* The world. */
 byte lines = 1;
 byte cur = 1;
 byte vis = 0;
-byte shared[6]; /* how much of a line that is no longer `cur` is history; 255: never was */
-byte complete[6]; /* of each line, what a standby has held whole */
+byte shared[8]; /* how much of a line that is no longer `cur` is history; 255: never was */
+byte parent[8]; /* of a line that was handed over and has not been heard: the one it goes on from */
+byte base[8];   /* and its word there */
+byte complete[8]; /* of each line, what a standby has held whole */
+byte aside;    /* the term that is, or was last, set aside for a hand-over */
 byte used = 1;  /* highest term somebody went on alone with */
 bool gone;      /* lost by more than P3 speaks of */
 bool counted;   /* the one crash that P3 speaks of came while both sides said protected */
@@ -147,13 +165,14 @@ byte kind, arg1, arg2, arg3, ev, word, was;
 #define WHO(x) ((x) + 2 * H[x].starts)
 
 /* Can the guest that the world knows go on from this host? */
-#define RUNS(x)    (H[x].up && H[x].primary && H[x].lin == cur && \
+#define OF_CUR(l)  ((l) == cur || (parent[l] == cur && shared[l] == 255 && base[l] >= vis))
+#define RUNS(x)    (H[x].up && H[x].primary && OF_CUR(H[x].lin) && \
                     H[x].state != PRIMARY_FENCED && H[x].engine != ENGINE_FENCED && \
                     (H[x].state != PRIMARY_OUTRUN || CAN_WIN(x)))
 /* An outrun primary goes on when the term is handed back, which needs the process that was granted
  * it. */
 #define CAN_WIN(x) (arbiter_term == H[x].term || (H[1 - x].up && arbiter_who == WHO(1 - x)))
-#define KEEPS(x)   (H[x].up && !H[x].primary && H[x].promotable && H[x].held_lin == cur && \
+#define KEEPS(x)   (H[x].up && !H[x].primary && H[x].promotable && OF_CUR(H[x].held_lin) && \
                     H[x].held >= vis && \
                     (H[x].state == SECONDARY_READY || H[x].state == SECONDARY_ORPHANED || \
                      H[x].state == SECONDARY_ASKING || H[x].state == SECONDARY_PROMOTING))
@@ -171,13 +190,24 @@ inline become_official(line)
     vis = 0
 }
 
+/* The same for a guest that was handed over: it goes on from all that was heard. */
+inline become_heard(line)
+{
+    assert(parent[line] == cur && vis <= base[line]); /* P2: two guests spoke after a hand-over */
+    shared[cur] = base[line];
+    cur = line;
+    vis = base[line]
+}
+
 /* Everything up to word `upto` of the guest on this host becomes visible. */
 inline emit(h, upto)
 {
     if
     :: upto > me.told ->
         if
-        :: me.lin != cur && shared[me.lin] == 255 -> become_official(me.lin)
+        :: me.lin != cur && shared[me.lin] == 255 && parent[me.lin] == 0 -> become_official(me.lin)
+        :: me.lin != cur && shared[me.lin] == 255 && parent[me.lin] > 0 ->
+            become_heard(me.lin)
         :: else
         fi;
         if
@@ -210,8 +240,10 @@ inline release(h, upto)
 #ifdef LIMIT_UNUSED_GRANT
 #define EXCUSED false
 #else
-#define EXCUSED (arbiter_term > used)
+#define EXCUSED UNUSED_GRANT
 #endif
+/* A term set aside for a hand-over is no excuse: nobody is lost by being refused it. */
+#define UNUSED_GRANT (arbiter_term > used && arbiter_term != aside)
 #define AT_MOST_ONE_CRASH (died == 0 || (died == 1 && counted))
 inline check_not_lost()
 {
@@ -253,7 +285,7 @@ inline close_end(h)
 
 inline post(to, letter, number, whose_life)
 {
-    assert(len(MAIL(to)) < 5); /* the model's mailbox is long enough */
+    assert(len(MAIL(to)) < 6); /* the model's mailbox is long enough */
     MAIL(to)!letter, number, whose_life
 }
 
@@ -293,9 +325,9 @@ inline record(h, newer, whose)
 inline ask(h)
 {
     me.request = REQUEST_ASKED;
-    me.asked = me.term;
+    me.asked = (me.beyond -> me.set_aside : me.term);
     me.returning = 0;
-    printf("host %d: asks for term %d\n", h, me.term + 1)
+    printf("host %d: asks for term %d\n", h, me.asked + 1)
 }
 
 /* claim_cancel(): its answer will not be heard; the arbiter may have granted it. */
@@ -319,21 +351,31 @@ inline forget(h)
     me.need_cut = false; me.offered = false; me.want_open = false; me.was_open = false;
     me.failed = false; me.superseded = false; me.spoke = false;
     me.taken = false; me.fresh = false;
+    me.halted = false; me.last_done = false; me.offered_guest = false; me.heir = false;
+    me.handover = 0; me.reserved = false; me.told_lost = false;
+    me.set_aside = 0; me.beyond = false;
     me.following = false; me.synchronised = false; me.ready_told = false;
     me.promotable = false; me.torn = false; me.staged = 0; me.held = 0; me.held_lin = 0;
     me.connecting = false; me.revoking = 0;
     me.state = 0; me.term = 0; me.primary = false; me.up = false
 }
 
+/* In the middle of a switchover, from x to y or back. */
+#define MOVES(x, y) (H[x].primary && H[x].engine == ENGINE_REPLICATING && \
+                     (H[x].state == PRIMARY_PREPARING || H[x].state == PRIMARY_HANDING) && \
+                     ((!H[y].primary && H[y].state == SECONDARY_READY) || H[y].heir) || \
+                     (H[x].primary && H[x].heir && !H[y].primary && H[y].state == SECONDARY_READY))
+
 /* The process dies with all it knows. P3 speaks of a crash while both sides said protected. */
 inline die(h)
 {
     counted = (H[0].up && H[1].up && H[0].end_open && H[1].end_open &&
-               (H[0].primary != H[1].primary) &&
+               (H[0].primary != H[1].primary || H[0].heir || H[1].heir) &&
                ((H[0].primary && H[0].state == PRIMARY_PROTECTED &&
                  H[0].engine == ENGINE_REPLICATING && H[1].state == SECONDARY_READY) ||
                 (H[1].primary && H[1].state == PRIMARY_PROTECTED &&
-                 H[1].engine == ENGINE_REPLICATING && H[0].state == SECONDARY_READY)));
+                 H[1].engine == ENGINE_REPLICATING && H[0].state == SECONDARY_READY) ||
+                MOVES(0, 1) || MOVES(1, 0)));
     crashes--;
     died++;
     forget(h)
@@ -441,6 +483,22 @@ inline push_flight(h, what)
     me.in_flight++
 }
 
+/* node_become_secondary(): the standby of what was handed over. */
+inline follow_heir(h)
+{
+    record(h, me.handover, TERM_STANDBY);
+    assert(legal); /* a host that handed its guest over can't be a standby */
+    was = me.handover; word = me.said; arg2 = me.lin; arg1 = me.life;
+    me.lin = 0; me.said = 0; me.told = 0; me.engine = 0; me.outbox = 0;
+    me.in_flight = 0; me.last_cut = 0; me.spoke = false; me.halted = false; me.last_done = false;
+    me.offered_guest = false; me.handover = 0; me.reserved = false; me.told_lost = false;
+    me.taken = false; me.heir = false; me.want_open = false; me.was_open = false;
+    me.primary = false; me.state = SECONDARY_READY; me.term = was; me.link_term = was;
+    me.life = arg1; me.following = true; me.synchronised = true; me.ready_told = true;
+    me.promotable = true; me.held = word; me.held_lin = arg2;
+    printf("host %d: follows the heir, term %d, from word %d\n", h, me.term, word)
+}
+
 /* ---- primary: role ---- */
 
 inline primary_act(h)
@@ -469,7 +527,39 @@ inline primary_act(h)
     :: else
     fi;
     if
+    :: actions & ACT_GO_ON -> me.halted = false; me.last_done = false; me.offered_guest = false
+    :: else
+    fi;
+    if
     :: actions & ACT_ASK -> ask(h)
+    :: else
+    fi;
+    if
+    :: actions & ACT_PREPARE ->
+        if
+        :: me.handover != me.term + 1 -> me.handover = me.term + 1; me.reserved = false;
+            me.told_lost = false
+        :: else
+        fi;
+        if
+        :: peer.end_open -> data!PREPARE, 0, me.handover, me.link_term
+        :: else
+        fi;
+#ifdef MUTANT_UNPREPARED
+        post(h, PRIMARY_EVENT_PREPARED, 0, 0)
+#endif
+    :: else
+    fi;
+    if
+    :: actions & ACT_RESERVE ->
+        if
+        :: me.reserved -> post(h, PRIMARY_EVENT_RESERVED, 0, 0)
+        :: else -> ask(h)
+        fi
+    :: else
+    fi;
+    if
+    :: actions & ACT_OFFER -> me.halted = true; me.last_done = false; me.offered_guest = false
     :: else
     fi;
     if
@@ -502,6 +592,31 @@ inline primary_feed(h, event)
         :: event == PRIMARY_EVENT_LOST_HELD || event == PRIMARY_EVENT_LOST_NEW ||
            event == PRIMARY_EVENT_LOST_OPEN || event == PRIMARY_EVENT_SUPERSEDED ->
             me.taken = false
+        :: else
+        fi;
+        if
+        :: event == PRIMARY_EVENT_COMMITTED ->
+            me.heir = false;
+            if
+            :: me.told_lost -> me.handover = 0; me.reserved = false; me.told_lost = false
+            :: else
+            fi
+        :: event == PRIMARY_EVENT_LOST_HELD && me.handover > 0 ->
+            me.told_lost = true;
+            me.heir = false;
+#ifndef MUTANT_ALONE_IN_TERM
+            if
+            :: me.reserved && me.term < me.handover ->
+                me.term = me.handover;
+                if
+                :: me.disk_term < me.handover -> record(h, me.handover, TERM_OWNER)
+                :: else
+                fi;
+                legal = true
+            :: else
+            fi
+#endif
+        :: event == PRIMARY_EVENT_LOST_HELD && me.handover == 0 -> me.heir = false
         :: else
         fi;
         primary_act(h)
@@ -549,7 +664,10 @@ inline promote(h)
     :: else ->
         assert(!me.torn); /* P1: half of one moment and half of another */
         if
-        :: me.held_lin != cur && shared[me.held_lin] == 255 -> become_official(me.held_lin)
+        :: me.held_lin != cur && shared[me.held_lin] == 255 && parent[me.held_lin] == 0 ->
+            become_official(me.held_lin)
+        :: me.held_lin != cur && shared[me.held_lin] == 255 && parent[me.held_lin] > 0 ->
+            become_heard(me.held_lin)
         :: else
         fi;
         assert(me.held_lin == cur && vis <= me.held); /* P1: behind what was visible */
@@ -575,6 +693,49 @@ inline promote(h)
         vis = word;
         printf("host %d: promoted, term %d, from word %d, line %d\n", h, me.term, word, me.lin)
     fi
+}
+
+/* take_guest(), then primary_create() with a heritage: output waits for the old primary. */
+inline inherit(h)
+{
+    word = me.held;
+    ev = me.life;
+    was = me.set_aside;
+    arg2 = (parent[me.held_lin] > 0 && shared[me.held_lin] == 255 && me.held_lin != cur ->
+            parent[me.held_lin] : me.held_lin);
+    me.following = false; me.promotable = false; me.synchronised = false; me.ready_told = false;
+    me.held = 0; me.held_lin = 0; me.set_aside = 0; me.beyond = false; me.staged = 0;
+    me.request = REQUEST_NONE; me.asked = 0;
+    me.primary = true;
+    me.state = PRIMARY_SYNCHRONISING;
+    me.term = was;
+    me.link_term = was;
+    me.life = ev;
+    lines++;
+    me.lin = lines;
+    parent[me.lin] = arg2;
+    base[me.lin] = word;
+    complete[me.lin] = word;
+    me.said = word; me.told = word; me.last_cut = word;
+    me.engine = ENGINE_SYNCHRONISING;
+#ifdef MUTANT_HEIR_OPEN
+    me.outbox = OUTBOX_OPEN;
+#else
+    me.outbox = OUTBOX_HOLDING;
+    me.need_cut = true;
+#endif
+    me.was_open = false;
+    me.spoke = true;
+    me.heir = true;
+    if
+    :: was > used -> used = was
+    :: else
+    fi;
+    if
+    :: peer.end_open && len(acks) < 4 -> acks!TAKEN
+    :: else
+    fi;
+    printf("host %d: takes the guest over, term %d, from word %d, line %d\n", h, me.term, word, me.lin)
 }
 
 inline secondary_feed(h, event)
@@ -613,6 +774,7 @@ inline secondary_feed(h, event)
         if
         :: actions & SACT_FOLLOW ->
             me.following = true; me.synchronised = false; me.ready_told = false;
+            me.set_aside = 0; me.beyond = false;
             me.link_term = me.term
         :: else
         fi;
@@ -633,7 +795,7 @@ inline secondary_feed(h, event)
         :: else
         fi;
         if
-        :: actions & SACT_PROMOTE -> promote(h)
+        :: actions & SACT_PROMOTE && event != SECONDARY_EVENT_HANDED -> promote(h)
         :: else
         fi
     :: else ->
@@ -659,6 +821,14 @@ inline secondary_feed(h, event)
                      trouble > 0)
 #endif
 
+/* A switchover: ordered; given up before the guest was offered; not heard of any more. */
+#define MAY_ORDER   (me.state == PRIMARY_PROTECTED && moves > 0 && \
+                     me.engine == ENGINE_REPLICATING && me.end_open && !me.failed && len(data) < 3)
+#define MAY_GIVE_UP (me.state == PRIMARY_PREPARING || \
+                     (me.state == PRIMARY_HANDING && !me.offered_guest))
+#define MAY_BE_OVERDUE (me.state == PRIMARY_HANDING && me.offered_guest && trouble > 0 && \
+                        me.engine == ENGINE_REPLICATING && me.end_open && !me.failed)
+
 #define HOLDS_GUEST (me.state == SECONDARY_ORPHANED || me.state == SECONDARY_ASKING)
 #define TAKES_LINK  (me.state == SECONDARY_CONNECTING || me.state == SECONDARY_ORPHANED || \
                      me.state == SECONDARY_ASKING)
@@ -676,6 +846,10 @@ inline handle_link(h, t, l)
 #endif
     :: else ->
         assert(!(vis > 0 && l != me.life && KEEPS(h))); /* P3: the committed guest is given up */
+        if
+        :: t == me.disk_term && me.disk_ownership == TERM_OWNER -> record(h, t, TERM_LOST)
+        :: else
+        fi;
         record(h, t, TERM_STANDBY);
         if
         :: legal -> me.term = t; me.life = l
@@ -705,15 +879,31 @@ inline record_grant(h, event)
     legal = true;
 #ifndef MUTANT_GRANT_VOLATILE
     if
-    :: KEPT -> record(h, me.asked + 1, TERM_OWNER)
+    :: KEPT && !(me.primary && me.state == PRIMARY_PREPARING) -> record(h, me.asked + 1, TERM_OWNER)
     :: else
     fi;
 #endif
     if
-    :: !KEPT -> ask(h); ev = NOBODY
+    :: me.primary && me.state == PRIMARY_PREPARING ->
+        me.reserved = true; aside = me.handover;
+        me.request = REQUEST_NONE; me.asked = 0;
+        ev = PRIMARY_EVENT_RESERVED
+#ifndef MUTANT_ALONE_IN_TERM
+    :: me.primary && (me.state == PRIMARY_ASKING || me.state == PRIMARY_OUTRUN) && legal &&
+       me.handover == me.asked + 1 &&
+       !me.reserved ->
+        me.reserved = true; aside = me.handover; me.term = me.handover;
+        ask(h); ev = NOBODY
+#define PROMISED (me.primary && (me.state == PRIMARY_PREPARING || \
+                  ((me.state == PRIMARY_ASKING || me.state == PRIMARY_OUTRUN) && \
+                   me.handover == me.asked + 1 && !me.reserved)))
+#else
+#define PROMISED (me.primary && me.state == PRIMARY_PREPARING)
+#endif
+    :: !PROMISED && !KEPT -> ask(h); ev = NOBODY
     :: KEPT && !legal -> ask(h); ev = NOBODY
-    :: KEPT && legal && crashes > 0 -> printf("host %d: crashes\n", h); die(h); ev = NOBODY
-    :: KEPT && legal ->
+    :: !PROMISED && KEPT && legal && crashes > 0 -> printf("host %d: crashes\n", h); die(h); ev = NOBODY
+    :: !PROMISED && KEPT && legal ->
         me.term = me.asked + 1; me.request = REQUEST_NONE; me.asked = 0;
         used = me.term;
         ev = event
@@ -726,7 +916,8 @@ proctype node(byte h)
 {
     do
     /* The guest runs and says something. */
-    :: atomic { me.up && me.primary && me.engine != ENGINE_FENCED && me.said < outputs ->
+    :: atomic { me.up && me.primary && me.engine != ENGINE_FENCED && !me.halted &&
+        me.said < outputs ->
         me.said++;
         if
         :: me.outbox == OUTBOX_OPEN -> emit(h, me.said)
@@ -794,8 +985,10 @@ proctype node(byte h)
     :: atomic { me.up && me.primary && me.end_open && !me.failed && !me.sending && !me.offered &&
         me.in_flight < 2 && len(data) < 4 &&
         ((me.engine == ENGINE_SYNCHRONISING && me.need_cut) ||
-         (me.engine == ENGINE_REPLICATING && me.said > me.last_cut)) ->
+         (me.engine == ENGINE_REPLICATING && me.halted && !me.last_done) ||
+         (me.engine == ENGINE_REPLICATING && !me.halted && me.said > me.last_cut)) ->
         me.need_cut = false;
+        me.last_done = me.halted;
         me.last_cut = me.said;
         push_flight(h, me.said);
 #ifndef MUTANT_HELD_LATE
@@ -810,8 +1003,26 @@ proctype node(byte h)
         tidy()
     }
 
+    /* engine_handover_step(): all is committed and released. */
+    :: atomic { me.up && me.primary && me.halted && me.last_done && !me.offered_guest &&
+        me.engine == ENGINE_REPLICATING && me.in_flight == 0 && !me.sending && me.end_open &&
+        !me.failed && len(data) < 4 ->
+        assert(me.told == me.said); /* offered with output unsaid */
+        me.offered_guest = true;
+        if
+        :: peer.end_open -> data!TAKE, me.said, me.handover, me.link_term
+        :: else
+        fi;
+        tidy()
+    }
+    :: atomic { me.up && me.primary && me.state == PRIMARY_HANDING && me.offered_guest &&
+        me.disk_term < me.handover ->
+        record(h, me.handover, TERM_STANDBY);
+        tidy()
+    }
+
     /* More is dirty than the staging memory takes. */
-    :: atomic { me.up && me.primary && me.end_open && !me.failed && !me.sending &&
+    :: atomic { me.up && me.primary && me.end_open && !me.failed && !me.sending && !me.halted &&
         me.engine == ENGINE_REPLICATING && me.in_flight < 2 && overflows > 0 && len(data) < 4 ->
         overflows--;
         push_flight(h, NO_EPOCH);
@@ -824,9 +1035,15 @@ proctype node(byte h)
     }
 
     /* The engine's receiver. */
-    :: atomic { me.up && me.primary && me.end_open && len(acks) > 0 ->
+    :: atomic { me.up && me.primary && me.end_open && len(acks) > 0 &&
+        !(me.heir && peer.up && peer.primary && peer.end_open) ->
         acks?kind;
         if
+        :: kind == PREPARED -> post(h, PRIMARY_EVENT_PREPARED, 0, 0)
+        :: kind == TAKEN && me.state == PRIMARY_HANDING && me.offered_guest && !me.failed ->
+            me.engine = ENGINE_HOLDING; /* hand_over_link() */
+            post(h, PRIMARY_EVENT_TAKEN, 0, 0)
+        :: kind == TAKEN && !(me.state == PRIMARY_HANDING && me.offered_guest && !me.failed) -> skip
         :: kind == SUPERSEDED -> me.superseded = true; me.failed = true
         :: kind == EPOCH_ACK && (me.in_flight == 0 || (me.in_flight == 1 && me.sending)) ->
             me.failed = true /* not due: a protocol error */
@@ -838,6 +1055,7 @@ proctype node(byte h)
     /* close_link() */
     :: atomic { me.up && me.primary && me.end_open && !me.offered && me.in_flight +
         me.failed + (me.engine == ENGINE_REPLICATING) + me.need_cut > 0 &&
+        !(me.heir && peer.up && peer.primary && peer.end_open && !me.failed) &&
         (me.failed || (!peer.end_open && len(acks) == 0) || trouble > 0) ->
         if
         :: me.failed || (!peer.end_open && len(acks) == 0)
@@ -857,12 +1075,20 @@ proctype node(byte h)
         fi;
 #endif
         primary_feed(h, ev);
+        if
+        :: me.state == PRIMARY_HANDED -> follow_heir(h)
+        :: else
+        fi;
         tidy()
     }
     :: atomic { me.up && me.primary &&
         ((me.state == PRIMARY_PROTECTED && trouble > 0 && me.end_open && !me.failed) ||
+         MAY_ORDER || MAY_GIVE_UP || MAY_BE_OVERDUE ||
          MAY_WAIT || me.request == REQUEST_REFUSED || me.request == REQUEST_GRANTED) ->
         if
+        :: MAY_ORDER -> moves--; ev = PRIMARY_EVENT_ORDERED
+        :: MAY_GIVE_UP -> ev = PRIMARY_EVENT_GIVEN_UP
+        :: MAY_BE_OVERDUE -> trouble--; ev = PRIMARY_EVENT_OVERDUE
         :: me.state == PRIMARY_PROTECTED && trouble > 0 && me.end_open && !me.failed ->
             trouble--;
             ev = PRIMARY_EVENT_SUSPECT
@@ -886,7 +1112,8 @@ proctype node(byte h)
     /* A beat of an owner of a higher term: primary_superseded(). */
 #ifndef SPARE_SUPERSEDED
     :: atomic { me.up && me.primary && me.state != PRIMARY_FENCED &&
-        me.engine != ENGINE_FENCED && peer.up && peer.primary && peer.term > me.term ->
+        me.engine != ENGINE_FENCED && peer.up && peer.primary && peer.term > me.term &&
+        !(me.state == PRIMARY_HANDING && peer.term == me.handover) ->
         engine_fence(h);
         post(h, PRIMARY_EVENT_SUPERSEDED, 0, 0);
         tidy()
@@ -902,17 +1129,26 @@ proctype node(byte h)
         :: arbiter_term == me.asked ->
             arbiter_term = me.asked + 1; arbiter_who = WHO(h); ev = REQUEST_GRANTED
         :: arbiter_term == me.asked + 1 && arbiter_who == WHO(h) -> ev = REQUEST_GRANTED
+        :: arbiter_term < me.asked -> /* a term set aside was handed back: no answer */
+            me.beyond = false; me.asked = me.term; ev = REQUEST_ASKED
         :: else -> ev = REQUEST_REFUSED
 #endif
         fi;
         if
         :: me.request = ev;
             if
-            :: ev == REQUEST_GRANTED ->
+            :: ev == REQUEST_GRANTED && me.primary && me.state == PRIMARY_PREPARING ->
+                aside = arbiter_term; printf("arbiter: sets term %d aside for host %d\n", arbiter_term, h)
+            :: ev == REQUEST_GRANTED && !(me.primary && me.state == PRIMARY_PREPARING) ->
                 printf("arbiter: grants host %d term %d\n", h, arbiter_term)
             :: else -> printf("arbiter: refuses host %d, the term is %d\n", h, arbiter_term)
             fi
-        :: printf("arbiter: its answer to host %d is lost, the term is %d\n", h, arbiter_term)
+        :: ev == REQUEST_GRANTED ->
+            if
+            :: me.primary && me.state == PRIMARY_PREPARING -> aside = arbiter_term
+            :: else
+            fi;
+            printf("arbiter: its answer to host %d is lost, the term is %d\n", h, arbiter_term)
         fi;
         tidy()
     }
@@ -958,7 +1194,8 @@ proctype node(byte h)
         len(acks) < 4 ->
         data?kind, arg1, arg2, arg3;
         if
-        :: arg3 != me.link_term || (kind == EPOCH_BEGIN && !me.synchronised) ->
+        :: arg3 != me.link_term || (kind == EPOCH_BEGIN && !me.synchronised) ||
+           (kind == TAKE && !(me.promotable && me.held == arg1)) ->
             close_end(h); me.following = false; post(h, STANDBY_CLOSED, 0, 0)
         :: else ->
             if
@@ -975,6 +1212,8 @@ proctype node(byte h)
                 :: peer.end_open -> acks!EPOCH_ACK
                 :: else
                 fi
+            :: kind == PREPARE -> post(h, LETTER_PREPARE, arg2, 0)
+            :: kind == TAKE -> me.following = false; post(h, LETTER_TAKE, arg2, 0)
             :: kind == EPOCH_BEGIN ->
                 me.staged = arg1;
 #ifdef MUTANT_STAGE_KEPT
@@ -1030,6 +1269,27 @@ proctype node(byte h)
         :: kind == STANDBY_READY -> ev = SECONDARY_EVENT_COMMITTED
         :: kind == STANDBY_NOT_READY -> ev = SECONDARY_EVENT_RESYNC
         :: kind == STANDBY_CLOSED -> ev = SECONDARY_EVENT_LOST
+        :: kind == LETTER_PREPARE ->
+            ev = NOBODY;
+            if
+            :: me.state == SECONDARY_READY && arg1 == me.term + 1 && len(acks) < 4 ->
+                me.set_aside = arg1;
+                me.beyond = false;
+                if
+                :: me.end_open && peer.end_open -> acks!PREPARED
+                :: else
+                fi
+            :: else
+            fi
+        :: kind == LETTER_TAKE ->
+            legal = false;
+            if
+            :: arg1 == me.set_aside && me.promotable && me.end_open &&
+               (me.state == SECONDARY_READY || me.state == SECONDARY_ASKING) ->
+                record(h, arg1, TERM_OWNER)
+            :: else
+            fi;
+            ev = (legal -> SECONDARY_EVENT_HANDED : SECONDARY_EVENT_LOST)
         :: kind == LETTER_WELL -> ev = SECONDARY_EVENT_WELL
         :: kind == LETTER_ALIVE ->
 #ifdef MUTANT_LINK_UNCHECKED
@@ -1040,6 +1300,10 @@ proctype node(byte h)
         fi;
         if
         :: ev != NOBODY -> secondary_feed(h, ev)
+        :: else
+        fi;
+        if
+        :: kind == LETTER_TAKE && !me.primary && me.state == SECONDARY_PROMOTING -> inherit(h)
         :: else
         fi;
         tidy()
@@ -1053,7 +1317,15 @@ proctype node(byte h)
             trouble--;
             ev = SECONDARY_EVENT_SUSPECT
         :: me.state == SECONDARY_ORPHANED && !peer.up -> ev = SECONDARY_EVENT_SUSPECT
+#ifndef MUTANT_NOT_BEYOND
+        :: me.request == REQUEST_REFUSED && me.set_aside > 0 && !me.beyond &&
+           arbiter_term == me.set_aside ->
+            me.beyond = true; ask(h); ev = NOBODY
+        :: me.request == REQUEST_REFUSED && !(me.set_aside > 0 && !me.beyond &&
+           arbiter_term == me.set_aside) ->
+#else
         :: me.request == REQUEST_REFUSED ->
+#endif
             ev = SECONDARY_EVENT_REFUSED; me.request = REQUEST_NONE; me.asked = 0
         :: me.request == REQUEST_GRANTED ->
             record_grant(h, SECONDARY_EVENT_GRANTED)
@@ -1117,9 +1389,10 @@ proctype node(byte h)
     od
 }
 
-inline budget(words, troubles, deaths, links, fulls)
+inline budget(words, troubles, deaths, links, fulls, switches)
 {
-    outputs = words; trouble = troubles; crashes = deaths; meetings = links; overflows = fulls
+    outputs = words; trouble = troubles; crashes = deaths; meetings = links; overflows = fulls;
+    moves = switches
 }
 
 /* A primary that waits, and a secondary that looks for it. */
@@ -1152,7 +1425,7 @@ init
         mail[0] = mail0;
         mail[1] = mail1;
         do
-        :: i < 6 -> shared[i] = 255; i++
+        :: i < 8 -> shared[i] = 255; i++
         :: else -> i = 0; break
         od;
 #ifdef BEGIN
@@ -1160,13 +1433,17 @@ init
         budget(BUDGET);
 #else
         if
-        :: begin_protected(); budget(2, 1, 1, 2, 0)
-        :: begin_protected(); budget(2, 1, 2, 1, 0)
-        :: begin_protected(); budget(2, 2, 1, 1, 0)
-        :: begin_protected(); budget(2, 2, 0, 1, 1)
-        :: begin_protected(); budget(3, 1, 1, 0, 1)
-        :: begin_cold(); budget(2, 1, 1, 2, 0)
-        :: begin_cold(); budget(1, 2, 0, 2, 0)
+        :: begin_protected(); budget(2, 1, 1, 2, 0, 0)
+        :: begin_protected(); budget(2, 1, 2, 1, 0, 0)
+        :: begin_protected(); budget(2, 2, 1, 1, 0, 0)
+        :: begin_protected(); budget(2, 2, 0, 1, 1, 0)
+        :: begin_protected(); budget(3, 1, 1, 0, 1, 0)
+        :: begin_protected(); budget(1, 0, 1, 1, 0, 1)
+        :: begin_protected(); budget(2, 1, 0, 0, 0, 1)
+        :: begin_protected(); budget(1, 1, 1, 0, 0, 1)
+        :: begin_protected(); budget(2, 0, 0, 0, 0, 2)
+        :: begin_cold(); budget(2, 1, 1, 2, 0, 0)
+        :: begin_cold(); budget(1, 2, 0, 2, 0, 0)
         fi;
 #endif
         run node(0);
