@@ -12,8 +12,10 @@
 #include "transport/bundle.h"
 
 #define CONNECT_TIMEOUT_MS 2000
-/* Pause between attempts: a primary that comes up is found in a fraction of a second. */
-#define RETRY_PAUSE MSEC(200)
+/* Pause between attempts: at first a primary that comes up is found in a fraction of a second, and
+ * one that stays away is not asked more often than every other second. */
+#define RETRY_PAUSE     MSEC(200)
+#define RETRY_PAUSE_MAX SEC(2)
 
 struct connector {
     struct connector_config config; /* session.local.term: connector's thread */
@@ -25,6 +27,7 @@ struct connector {
     pthread_cond_t changed;
     bool stop;
     bool go;
+    unsigned failures; /* in a row, since the last order to go */
     nsec_t next_attempt;
     term_t term;
 };
@@ -128,6 +131,14 @@ static void pause_until(struct connector *c, nsec_t when)
         rc = pthread_cond_timedwait(&c->changed, &c->lock, &until);
 }
 
+nsec_t connector_pause(unsigned failures)
+{
+    nsec_t pause = RETRY_PAUSE;
+    for (unsigned i = 1; i < failures && pause < RETRY_PAUSE_MAX; i++)
+        pause += pause / 2;
+    return pause < RETRY_PAUSE_MAX ? pause : RETRY_PAUSE_MAX;
+}
+
 static void *connector_main(void *context)
 {
     struct connector *c = context;
@@ -152,7 +163,7 @@ static void *connector_main(void *context)
         const int rc = attempt(c, session);
         pthread_mutex_lock(&c->lock);
         if (rc < 0) {
-            put_off(c, clock_now() + RETRY_PAUSE);
+            put_off(c, clock_now() + connector_pause(++c->failures));
             c->go = true;
         }
     }
@@ -209,6 +220,7 @@ void connector_go(struct connector *connector, term_t term)
 {
     pthread_mutex_lock(&connector->lock);
     connector->go = true;
+    connector->failures = 0;
     connector->term = term;
     pthread_cond_broadcast(&connector->changed);
     pthread_mutex_unlock(&connector->lock);

@@ -29,6 +29,9 @@ void connector_destroy(struct connector **connector);
 /* No attempt begins before that time (clock_now()). Any thread. */
 void connector_rest(struct connector *connector, nsec_t until);
 
+/* Pure. How long to wait after so many failures in a row. */
+nsec_t connector_pause(unsigned failures);
+
 /* Looks for the primary from now on, introducing us with `term`. Any thread; idempotent. */
 void connector_go(struct connector *connector, term_t term);
 

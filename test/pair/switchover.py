@@ -91,6 +91,22 @@ def one_host_dies_in_the_middle(world, count, chance):
         oracle.verify()
 
 
+def a_host_that_gave_its_guest_away_is_a_secondary(world):
+    first, second = world.start_pair(**GUEST)
+    oracle = Oracle(world).start()
+    oracle.wait_answers(3)
+    first.order("switchover")
+    second.wait_protected()
+    first.kill()
+    second.wait_for("going on alone", lambda status: status["role"] == "solo")
+    first.start("primary", **GUEST)
+    check(first.wait_exit() == 1, "it started as primary")
+    check("start it with role = secondary" in first.log.read_text(), "it doesn't say what to do")
+    first.start("secondary", **GUEST)
+    second.wait_protected()
+    oracle.wait_answers(3)
+
+
 def what_is_not_possible_is_refused(world):
     primary = world.hosts["a"]
     primary.start("primary", **GUEST)
@@ -128,6 +144,7 @@ def main():
 
     return support.main(options.build, [the_guest_goes_back_and_forth,
                                         a_death_in_the_middle_loses_nothing,
+                                        a_host_that_gave_its_guest_away_is_a_secondary,
                                         what_is_not_possible_is_refused])
 
 
