@@ -37,6 +37,8 @@ static void expect_answers(struct failover_pair *pair, size_t *seen)
 {
     const nsec_t deadline = clock_now() + SEC(60);
     bool answered = false;
+    /* What was answered before does not count. */
+    *seen = world_console_size(failover_pair_world(pair));
     while (!answered && clock_now() < deadline) {
         failover_pair_type(pair, 'x');
         answered = world_wait_console(failover_pair_world(pair), "input=x", seen, 100);
@@ -86,9 +88,38 @@ static void a_death_right_after_a_reset_loses_nothing(void)
     survive_resets('t', true);
 }
 
+/* Nothing to say, and a longest interval that never passes here: no epoch is cut, the guest stays
+ * protected, and goes on where it stood. */
+static void a_silent_guest_costs_no_epochs(void)
+{
+    struct failover_pair_config silent = config;
+    silent.policy.max_interval = SEC(60);
+    struct failover_pair *pair = failover_pair_create(&silent);
+    static struct engine_stats before, after;
+    size_t seen = 0;
+    failover_pair_protect(pair, NULL);
+    expect_answers(pair, &seen);
+    /* The last answers may still be on their way. */
+    const nsec_t deadline = clock_now() + SEC(60);
+    bool silence = false;
+    while (!silence && clock_now() < deadline) {
+        engine_snapshot(failover_pair_engine(pair), &before);
+        world_wait_console(failover_pair_world(pair), "ready boot", &seen, 1000);
+        engine_snapshot(failover_pair_engine(pair), &after);
+        silence = after.next_epoch == before.next_epoch;
+    }
+    CU_ASSERT_TRUE(silence);
+    CU_ASSERT_EQUAL(after.state, ENGINE_REPLICATING);
+    CU_ASSERT_EQUAL(after.throttle_percent, 0);
+    fail_over(pair);
+    expect_answers(pair, &seen);
+    failover_pair_destroy(&pair);
+}
+
 static const struct test_case cases[] = {
     {"a reset is committed like anything else", a_reset_is_committed_like_anything_else},
     {"a death right after a reset loses nothing", a_death_right_after_a_reset_loses_nothing},
+    {"a silent guest costs no epochs", a_silent_guest_costs_no_epochs},
 };
 
 int main(int argc, char **argv)
