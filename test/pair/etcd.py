@@ -151,7 +151,36 @@ def a_guest_does_not_begin_before_etcd_has_said_so(world):
         check(host.wait_exit() == 1, "it began in a term that is over")
 
 
+def a_switchover_has_its_term_from_etcd(world):
+    with Etcd(world) as etcd:
+        primary, secondary, oracle = start(world)
+        primary.order("switchover")
+        secondary.wait_protected()
+        primary.wait_protected()
+        check(etcd.key().startswith("term 2 owner "), f"the key says {etcd.key()}")
+        oracle.wait_answers(3)
+        # Without etcd it is refused, and nothing stops.
+        etcd.freeze()
+        secondary.wait_for("an unreachable arbiter", arbiter_is("unreachable"))
+        for host in (primary, secondary):
+            code, said = host.ctl("switchover")
+            check(code == 1 and "arbiter can't be reached" in said, f"{host.side}: {code}, {said}")
+        oracle.wait_answers(3)
+        etcd.thaw()
+        secondary.wait_for("the arbiter again", lambda s: s["arbiter"]["state"] != "unreachable")
+        primary.order("switchover")
+        primary.wait_protected()
+        secondary.wait_protected()
+        check(etcd.key().startswith("term 3 owner "), f"the key says {etcd.key()}")
+        # The new owner dies: the term that was set aside for it is no obstacle.
+        primary.kill()
+        status = secondary.wait_for_state("alone")
+        check(status["term"] == 4, f"term {status['term']}")
+        oracle.wait_answers(3)
+
+
 TESTS = [
+    a_switchover_has_its_term_from_etcd,
     the_next_term_is_won_at_etcd,
     without_etcd_nothing_stops_but_nothing_fails_over,
     a_guest_does_not_begin_before_etcd_has_said_so,
