@@ -91,6 +91,19 @@ static bool expect_name(SSL_CTX *context, const char *name)
     return X509_VERIFY_PARAM_set1_host(param, name, 0) == 1;
 }
 
+/* Has the extensions of the certificates that all links share unpacked now, by one thread: OpenSSL
+ * would do it at the first use otherwise, by whichever threads come. */
+static void unpack_certificates(SSL_CTX *context)
+{
+    X509_check_purpose(SSL_CTX_get0_certificate(context), -1, 0);
+    STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(SSL_CTX_get_cert_store(context));
+    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+        X509 *certificate = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+        if (certificate)
+            X509_check_purpose(certificate, -1, 0);
+    }
+}
+
 static int use_certificates(SSL_CTX *context, const struct tls_config *config, struct error *err)
 {
     const int rc = check_owner_only(config->key_file, err);
@@ -105,6 +118,7 @@ static int use_certificates(SSL_CTX *context, const struct tls_config *config, s
         return tls_load_failed("ca-file", config->ca_file, err);
     if (!expect_name(context, config->peer_name))
         return error_set(err, -EINVAL, "peer-name \"%s\" is no name of a host", config->peer_name);
+    unpack_certificates(context);
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "test/support/fault_link.h"
 #include "test/support/party.h"
 #include "test/support/runner.h"
+#include "test/support/tls_identity.h"
 #include "transport/bundle.h"
 #include "transport/carrier.h"
 #include "transport/inproc.h"
@@ -18,13 +19,24 @@
 #define AMPLE_MS   60000
 #define SILENT_MAX (3 * DOOR_VISITORS_MAX)
 
+/* Every test is run over TLS, too. */
+static const char *scheme = "tcp";
+static struct tls_credentials *credentials;
+
+static int listen_anywhere(struct listener **listener)
+{
+    char uri[32];
+    snprintf(uri, sizeof(uri), "%s://127.0.0.1:0", scheme);
+    return transport_listen(uri, credentials, listener, NULL);
+}
+
 static struct door *open_door(enum session_role role)
 {
     struct listener *listener = NULL;
     struct door *door = NULL;
     struct session_config *config = malloc(sizeof(*config));
     party_config(config, role, AMPLE_MS);
-    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", NULL, &listener, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(listen_anywhere(&listener), 0);
     CU_ASSERT_EQUAL_FATAL(door_open(listener, config, &door, NULL), 0);
     free(config);
     return door;
@@ -33,7 +45,8 @@ static struct door *open_door(enum session_role role)
 static struct link *dial(const struct door *door)
 {
     struct link *link = NULL;
-    CU_ASSERT_EQUAL_FATAL(transport_connect(door_uri(door), NULL, AMPLE_MS, -1, &link, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(transport_connect(door_uri(door), credentials, AMPLE_MS, -1, &link, NULL),
+                          0);
     return link;
 }
 
@@ -122,7 +135,7 @@ static struct door *open_wide_door(uint32_t streams, unsigned timeout_ms)
     struct session_config *config = malloc(sizeof(*config));
     party_config(config, SESSION_PRIMARY, timeout_ms);
     config->local.streams = streams;
-    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", NULL, &listener, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(listen_anywhere(&listener), 0);
     CU_ASSERT_EQUAL_FATAL(door_open(listener, config, &door, NULL), 0);
     free(config);
     return door;
@@ -517,4 +530,12 @@ static const struct test_case cases[] = {
     {"accepting can be interrupted", accepting_can_be_interrupted},
 };
 
-TEST_MAIN("door", cases)
+int main(int argc, char **argv)
+{
+    int rc = test_run(argc, argv, "door", cases, ARRAY_SIZE(cases));
+    credentials = tls_identity_by_secret(PARTY_SECRET, 0);
+    scheme = "tls";
+    rc |= test_run(argc, argv, "door over TLS", cases, ARRAY_SIZE(cases));
+    tls_credentials_destroy(&credentials);
+    return rc;
+}
