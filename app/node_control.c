@@ -353,6 +353,44 @@ static void fill_peer(const struct node *node, const struct snapshots *s,
     snprintf(peer->refusal, sizeof(peer->refusal), "%.*s", CONTROL_TEXT_MAX - 1, refusal.text);
 }
 
+static void fill_disks(struct node *node, struct control_status *out)
+{
+    struct disk_store_stats stats;
+    disk_store_snapshot(node->disks, &stats);
+    out->disk_count = disk_store_count(node->disks);
+    for (unsigned i = 0; i < out->disk_count; i++) {
+        struct disk_volume *volume = disk_store_volume(node->disks, i);
+        const struct disk_image *image = disk_volume_image(volume);
+        struct disk_volume_stats from;
+        disk_volume_snapshot(volume, &from);
+        struct control_disk *to = &out->disks[i];
+        to->index = i;
+        snprintf(to->path, sizeof(to->path), "%s", node->config->disks[i].path);
+        snprintf(to->mode, sizeof(to->mode), "%s", disk_volume_mode_name(volume));
+        snprintf(to->engine, sizeof(to->engine), "%s", disk_image_engine_name(image));
+        to->size_bytes = disk_image_size(image);
+        to->read_only = disk_image_is_read_only(image);
+        to->reads = from.reads;
+        to->writes = from.writes;
+        to->read_errors = from.read_errors;
+        to->write_errors = from.write_errors;
+        snprintf(to->last_error, sizeof(to->last_error), "%.*s", CONTROL_NAME_MAX - 1,
+                 from.last_error);
+    }
+    out->disk_log = (struct control_disk_log){.active = stats.log.on,
+                                              .bytes = stats.log.used_bytes,
+                                              .cap_bytes = DISK_LOG_CAP,
+                                              .waiting = stats.waiting,
+                                              .copying = stats.copying,
+                                              .copy_bytes_done = stats.copy_done,
+                                              .copy_bytes_total = stats.copy_total};
+    out->disk_replica = (struct control_disk_replica){.failed = stats.replica.failed,
+                                                      .pending_bytes = stats.replica.staged_bytes +
+                                                                       stats.replica.pending_bytes,
+                                                      .applied_bytes = stats.replica.bytes};
+    snprintf(out->disk_replica.why, sizeof(out->disk_replica.why), "%s", stats.replica.why);
+}
+
 static uint64_t since(nsec_t start, nsec_t at)
 {
     return at > start ? (uint64_t)(at - start) : 0;
@@ -414,6 +452,7 @@ static void on_status(void *context, struct control_status *out)
     fill_heartbeat(node, s, out);
     fill_arbiter(node, s, out);
     fill_takeover(s, out);
+    fill_disks(node, out);
     if (s->outbox.dropped_items)
         control_status_warn(out, "%llu pieces of output were dropped beyond outbox-cap",
                             (unsigned long long)s->outbox.dropped_items);

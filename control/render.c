@@ -241,6 +241,44 @@ static void render_synchronisation(const struct control_synchronisation *sync, F
     fputc('\n', out);
 }
 
+static void render_disks(const struct control_status *s, FILE *out)
+{
+    char a[CONTROL_AMOUNT_MAX], b[CONTROL_AMOUNT_MAX];
+    for (unsigned i = 0; i < s->disk_count; i++) {
+        const struct control_disk *d = &s->disks[i];
+        char label[LABEL_WIDTH + 1];
+        snprintf(label, sizeof(label), "disk %u", d->index);
+        begin_line(label, out);
+        fprintf(out, "%s, %s%s, %s, %s, %" PRIu64 " reads, %" PRIu64 " writes", d->path, d->mode,
+                d->read_only ? ", read-only" : "", control_format_bytes(d->size_bytes, a),
+                d->engine, d->reads, d->writes);
+        if (d->read_errors || d->write_errors)
+            fprintf(out, ", %" PRIu64 " read and %" PRIu64 " write errors, last: %s",
+                    d->read_errors, d->write_errors, d->last_error);
+        fputc('\n', out);
+    }
+    const struct control_disk_log *log = &s->disk_log;
+    if (log->active) {
+        begin_line("disk log", out);
+        fprintf(out, "%s of %s", control_format_bytes(log->bytes, a),
+                control_format_bytes(log->cap_bytes, b));
+        if (log->waiting)
+            fprintf(out, ", %" PRIu32 " writes wait for room", log->waiting);
+        if (log->copying)
+            fprintf(out, ", first copy %s of %s", control_format_bytes(log->copy_bytes_done, a),
+                    control_format_bytes(log->copy_bytes_total, b));
+        fputc('\n', out);
+    }
+    const struct control_disk_replica *replica = &s->disk_replica;
+    if (replica->failed || replica->pending_bytes || replica->applied_bytes) {
+        begin_line("disk replica", out);
+        fprintf(out, "%s applied, %s to apply%s%s\n",
+                control_format_bytes(replica->applied_bytes, a),
+                control_format_bytes(replica->pending_bytes, b),
+                replica->failed ? ", failed: " : "", replica->why);
+    }
+}
+
 static void format_wall(int64_t wall_ns, char *out, size_t size)
 {
     const time_t seconds = (time_t)(wall_ns / SEC(1));
@@ -289,6 +327,7 @@ void control_render_status(const struct control_status *status, bool colour, FIL
     render_heartbeat(&status->heartbeat, out);
     render_replication(&status->replication, out);
     render_outbox(&status->outbox, out);
+    render_disks(status, out);
     render_synchronisation(&status->synchronisation, out);
     render_takeover(&status->takeover, out);
     for (unsigned i = 0; i < status->warning_count; i++)

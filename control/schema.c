@@ -183,6 +183,40 @@ static const struct schema_field takeover_fields[] = {
 };
 static const struct schema takeover_schema = SCHEMA(takeover, takeover_fields);
 
+static const struct schema_field disk_fields[] = {
+    PLAIN(struct control_disk, index, SCHEMA_U32),
+    STRING(struct control_disk, path),
+    STRING(struct control_disk, mode),
+    STRING(struct control_disk, engine),
+    PLAIN(struct control_disk, size_bytes, SCHEMA_U64),
+    PLAIN(struct control_disk, read_only, SCHEMA_BOOL),
+    PLAIN(struct control_disk, reads, SCHEMA_U64),
+    PLAIN(struct control_disk, writes, SCHEMA_U64),
+    PLAIN(struct control_disk, read_errors, SCHEMA_U64),
+    PLAIN(struct control_disk, write_errors, SCHEMA_U64),
+    STRING(struct control_disk, last_error),
+};
+static const struct schema disk_schema = SCHEMA(disk, disk_fields);
+
+static const struct schema_field disk_log_fields[] = {
+    PLAIN(struct control_disk_log, active, SCHEMA_BOOL),
+    PLAIN(struct control_disk_log, bytes, SCHEMA_U64),
+    PLAIN(struct control_disk_log, cap_bytes, SCHEMA_U64),
+    PLAIN(struct control_disk_log, waiting, SCHEMA_U32),
+    PLAIN(struct control_disk_log, copying, SCHEMA_BOOL),
+    PLAIN(struct control_disk_log, copy_bytes_done, SCHEMA_U64),
+    PLAIN(struct control_disk_log, copy_bytes_total, SCHEMA_U64),
+};
+static const struct schema disk_log_schema = SCHEMA(disk_log, disk_log_fields);
+
+static const struct schema_field disk_replica_fields[] = {
+    PLAIN(struct control_disk_replica, failed, SCHEMA_BOOL),
+    STRING(struct control_disk_replica, why),
+    PLAIN(struct control_disk_replica, pending_bytes, SCHEMA_U64),
+    PLAIN(struct control_disk_replica, applied_bytes, SCHEMA_U64),
+};
+static const struct schema disk_replica_schema = SCHEMA(disk_replica, disk_replica_fields);
+
 static const struct schema_field status_fields[] = {
     STRING(struct control_status, vm),
     STRING(struct control_status, daemon_version),
@@ -201,6 +235,9 @@ static const struct schema_field status_fields[] = {
     OBJECT(struct control_status, heartbeat, heartbeat_schema),
     OBJECT(struct control_status, arbiter, arbiter_schema),
     OBJECT(struct control_status, takeover, takeover_schema),
+    OBJECTS(struct control_status, disks, disk_count, disk_schema),
+    OBJECT(struct control_status, disk_log, disk_log_schema),
+    OBJECT(struct control_status, disk_replica, disk_replica_schema),
     STRINGS(struct control_status, warnings, warning_count),
 };
 const struct schema control_status_schema = SCHEMA(status, status_fields);

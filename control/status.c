@@ -72,6 +72,8 @@ static const char *find_contradiction(const struct control_status *status)
         return "the arbiter is unreachable, so a failure now does not fail over";
     if (status->arbiter.state == CONTROL_ARBITER_DENIED)
         return "the arbiter gave the guest to the other host";
+    if (status->role == CONTROL_ROLE_SECONDARY && status->disk_replica.failed)
+        return "a disk of this host can't take what the guest wrote";
     return NULL;
 }
 
@@ -83,6 +85,17 @@ static void settle_protection(struct control_status *status)
     if (!status->protected && !status->reason[0])
         snprintf(status->reason, sizeof(status->reason), "%s",
                  contradiction ? contradiction : "the daemon gave no reason");
+}
+
+static void warn_of_disks(struct control_status *s)
+{
+    if (s->disk_replica.failed)
+        control_status_warn(s, "a disk of this host can't take what the guest wrote: %.200s",
+                            s->disk_replica.why);
+    for (unsigned i = 0; i < s->disk_count; i++)
+        if (s->disks[i].read_errors || s->disks[i].write_errors)
+            control_status_warn(s, "disk %u has failed requests of the guest: %s",
+                                s->disks[i].index, s->disks[i].last_error);
 }
 
 void control_status_finish(struct control_status *status)
@@ -98,4 +111,5 @@ void control_status_finish(struct control_status *status)
         control_status_warn(status, "the guest is throttled by %u %%",
                             status->replication.throttle_percent);
     warn_of_heartbeat(status);
+    warn_of_disks(status);
 }

@@ -15,6 +15,7 @@
 #define CONTROL_NAME_MAX      64  /* VM name, kinds, addresses of paths; with the zero */
 #define CONTROL_TEXT_MAX      256 /* a phrase for people */
 #define CONTROL_PATHS_MAX     8
+#define CONTROL_DISKS_MAX     16
 #define CONTROL_WARNINGS_MAX  16
 #define CONTROL_ENCODINGS_MAX 8
 
@@ -186,6 +187,39 @@ struct control_takeover {
     int64_t suspect_wall_ns; /* CLOCK_REALTIME of the suspicion */
 };
 
+struct control_disk {
+    uint32_t index;
+    char path[CONTROL_TEXT_MAX];
+    char mode[CONTROL_NAME_MAX];   /* "plain", "replicated" */
+    char engine[CONTROL_NAME_MAX]; /* "io_uring", "threads" */
+    uint64_t size_bytes;
+    bool read_only;
+    uint64_t reads; /* of the guest on this host, since the start */
+    uint64_t writes;
+    uint64_t read_errors;
+    uint64_t write_errors;             /* of flushes and discards, too */
+    char last_error[CONTROL_NAME_MAX]; /* of this image; empty: none */
+};
+
+/* What the guest wrote to its disks and the standby has not committed. */
+struct control_disk_log {
+    bool active;
+    uint64_t bytes;
+    uint64_t cap_bytes;
+    uint32_t waiting; /* requests of the guest that wait for room */
+    bool copying;     /* the first copy of the disks is being read */
+    uint64_t copy_bytes_done;
+    uint64_t copy_bytes_total;
+};
+
+/* The standby's side of the same. */
+struct control_disk_replica {
+    bool failed; /* what was committed can't be applied: this host protects nothing */
+    char why[CONTROL_TEXT_MAX];
+    uint64_t pending_bytes; /* committed or arriving, not applied */
+    uint64_t applied_bytes; /* since the start */
+};
+
 struct control_status {
     char vm[CONTROL_NAME_MAX];
     char daemon_version[CONTROL_NAME_MAX];
@@ -204,6 +238,10 @@ struct control_status {
     struct control_heartbeat heartbeat;
     struct control_arbiter arbiter;
     struct control_takeover takeover;
+    unsigned disk_count; /* <= CONTROL_DISKS_MAX */
+    struct control_disk disks[CONTROL_DISKS_MAX];
+    struct control_disk_log disk_log;
+    struct control_disk_replica disk_replica;
     unsigned warning_count; /* <= CONTROL_WARNINGS_MAX */
     char warnings[CONTROL_WARNINGS_MAX][CONTROL_TEXT_MAX];
 };

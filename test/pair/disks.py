@@ -84,6 +84,8 @@ def check_journal(host, announced):
 
 def a_killed_primary_loses_no_announced_record(world):
     primary, secondary = start_pair(world)
+    disk = primary.status()["disks"][0]
+    check(disk["mode"] == "replicated" and disk["size_bytes"] == SIZE, f"status says {disk}")
     for _ in range(4):
         wait_records(primary, 20)
         primary.kill()
@@ -136,6 +138,7 @@ def a_standby_without_space_is_none_and_says_so(world):
         wait_until(lambda: secondary.has_event("disk.replica-failed"), "the event of the full disk")
         status = secondary.status()
         check(not status["protected"], "a standby that can't write says it protects")
+        check("No space left" in status["disk_replica"]["why"], "status does not say why")
         primary.wait_for_state("alone")
         wait_records(primary, 10)
         check(not primary.status()["protected"], "protected by a host whose disk is full")

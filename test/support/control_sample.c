@@ -73,6 +73,24 @@ static void fill_takeover(struct control_takeover *t)
     t->suspect_wall_ns = WALL;
 }
 
+static void fill_disks(struct control_status *s)
+{
+    s->disk_count = 1;
+    s->disks[0] = (struct control_disk){
+        .size_bytes = UINT64_C(10) << 30, .reads = 1200, .writes = 3400, .write_errors = 2};
+    TEXT(s->disks[0].path, "/srv/web.raw");
+    TEXT(s->disks[0].mode, "replicated");
+    TEXT(s->disks[0].engine, "io_uring");
+    TEXT(s->disks[0].last_error, "flushing failed: Input/output error");
+    s->disk_log = (struct control_disk_log){.active = true,
+                                            .bytes = 3 << 20,
+                                            .cap_bytes = 32 << 20,
+                                            .waiting = 1,
+                                            .copying = true,
+                                            .copy_bytes_done = UINT64_C(5) << 30,
+                                            .copy_bytes_total = UINT64_C(10) << 30};
+}
+
 void control_sample_protected(struct control_status *s)
 {
     memset(s, 0, sizeof(*s));
@@ -126,6 +144,7 @@ void control_sample_unprotected(struct control_status *s)
     s->heartbeat.paths[1].state = CONTROL_PATH_DOWN;
     s->heartbeat.paths[1].rejected = 9;
     s->takeover.happened = false;
+    fill_disks(s);
     control_status_warn(s, "the log is on the moon");
     control_status_finish(s);
 }
