@@ -115,14 +115,15 @@ static void *reaper_main(void *context)
         io_uring_cqe_seen(&e->ring, cqe);
         if (!io)
             return NULL;
-        if (disk_io_advance(io, outcome)) {
+        pthread_mutex_lock(&e->lock); /* what the submitter wrote is seen */
+        const bool done = disk_io_advance(io, outcome);
+        if (!done)
+            launch(e, io);
+        pthread_mutex_unlock(&e->lock);
+        if (done) {
             io->done(io); /* before its place is free: close() waits for that */
             hand_on_place(e);
-            continue;
         }
-        pthread_mutex_lock(&e->lock);
-        launch(e, io);
-        pthread_mutex_unlock(&e->lock);
     }
 }
 

@@ -79,6 +79,14 @@ static void on_done(struct disk_request *r)
     pthread_mutex_unlock(&lock);
 }
 
+static unsigned count_ended(void)
+{
+    pthread_mutex_lock(&lock);
+    const unsigned count = ended;
+    pthread_mutex_unlock(&lock);
+    return count;
+}
+
 static void wait_ended(unsigned count)
 {
     pthread_mutex_lock(&lock);
@@ -293,7 +301,7 @@ static void a_full_log_makes_writes_wait_and_fails_none(void)
     for (unsigned i = 0; i < 40; i++)
         submit(DISK_WRITE, i * 4096, 4096, (int)i + 1);
     submit(DISK_READ, 0, 512, 0);
-    while (disk_replicated_waiting(mode) || ended < 41) {
+    while (disk_replicated_waiting(mode) || count_ended() < 41) {
         struct disk_log_stats stats;
         disk_log_snapshot(disk_log, &stats);
         CU_ASSERT(stats.used_bytes <= CAP);
