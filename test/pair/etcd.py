@@ -179,7 +179,39 @@ def a_switchover_has_its_term_from_etcd(world):
         oracle.wait_answers(3)
 
 
+def own_words(host):
+    """What the daemon said last of its own, without the log's lines."""
+    return [line for line in host.log.read_text().rsplit("----", 1)[1].splitlines()
+            if line.startswith("kemarid: ")]
+
+
+def of_two_primaries_one_owns_the_guest(world):
+    """Both hosts are started in the same role, by a mistake: one begins, the other says why not."""
+    with Etcd(world) as etcd:
+        hosts = list(world.hosts.values())
+        for host in hosts:
+            host.start("primary", **ARBITER)
+        loser = wait_until(lambda: next((host for host in hosts if not host.runs()), None),
+                           "one of two primaries ends")
+        owner = next(host for host in hosts if host is not loser)
+        check(loser.wait_exit() == 1, f"exit status {loser.daemon.returncode}")
+        said = own_words(loser)
+        check(len(said) == 1 and said[0].startswith("kemarid: another host owns the guest (")
+              and said[0].endswith("): start this one with role = secondary"), f"it said {said}")
+        status = owner.wait_for("the guest runs", lambda s: s["guest"]["state"] == "running")
+        check(status["term"] == 1 and etcd.key().startswith("term 1 owner "),
+              f"term {status['term']}, the key says {etcd.key()}")
+        check(world.network.emitted(loser.side) == 0, "the loser's guest said something")
+        loser.start("secondary", **ARBITER)
+        owner.wait_protected()
+        loser.wait_protected()
+        oracle = Oracle(world).start()
+        oracle.wait_answers(3)
+        oracle.verify()
+
+
 TESTS = [
+    of_two_primaries_one_owns_the_guest,
     a_switchover_has_its_term_from_etcd,
     the_next_term_is_won_at_etcd,
     without_etcd_nothing_stops_but_nothing_fails_over,
