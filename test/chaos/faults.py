@@ -17,6 +17,9 @@ STAYS = ("primary",)
 MOVES = ("secondary",)
 EITHER = ("primary", "secondary")
 
+# Faults in which the guest may move and come back.
+DETOURS = ("switchover-and-kill",)
+
 
 def wait_takeover(secondary):
     secondary.wait_for("takeover", lambda status: status["takeover"]["happened"])

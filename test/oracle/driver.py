@@ -15,14 +15,15 @@ from collections import deque
 
 from . import words
 from .capture import Capture
-from .clients import cast
+from .clients import Registers, cast
 from .judges import Utterances, Violation, expect
 from .speech import Speech
-from .stream import Stream
+from .stream import RedisCounter, RedisEditor, Stream
 
 RESEND = 0.005  # seconds until a question is repeated for the first time; doubles
 RESEND_MAX = 0.04
 ORDERS_CLIENT = 63  # says and switches off
+REDIS_PORT = 6379
 KEPT = 4000  # answers kept for the post-mortem
 
 
@@ -41,23 +42,29 @@ class Asking:
 
 class Driver:
     def __init__(self, spec):
-        self.guest = spec["guest"], spec.get("port", words.PORT)
+        self.redis = spec.get("service") == "redis"
+        self.guest = spec["guest"], spec.get("port", REDIS_PORT if self.redis else words.PORT)
         self.think = spec.get("think", 0.003)
         chance = random.Random(spec.get("seed", 0))
-        clients, self.registers = cast(spec.get("adders", 3), spec.get("editors", 4),
-                                       chance.getrandbits(32))
-        self.asking = {number: Asking(client) for number, client in clients.items()}
+        self.chance = chance
         # Never below a number that an earlier process used: it would be an old question.
         self.sequence = time.time_ns()
         self.utterances = Utterances()
-        self.chance = chance
+        editors, streams = spec.get("editors", 4), spec.get("streams", 1)
+        if self.redis:
+            clients = {}
+            self.registers = Registers((0, 1), range(editors), chance)
+            self.streams = [RedisEditor(n, self.guest, self.registers) for n in range(editors)]
+            self.streams += [RedisCounter(n, self.guest) for n in range(streams)]
+        else:
+            clients, self.registers = cast(spec.get("adders", 3), editors, chance.getrandbits(32))
+            self.streams = [Stream(1 + len(clients) + n, self.guest, self.utterances)
+                            for n in range(streams)]
+        self.asking = {number: Asking(client) for number, client in clients.items()}
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setblocking(False)
         if "bind" in spec:
             self.socket.bind((spec["bind"], 0))
-        first_stream = 1 + len(clients)
-        self.streams = [Stream(first_stream + n, self.guest) for n in range(spec.get("streams", 1))]
-        self.stream_answers = [0] * len(self.streams)
         self.speech = Speech()
         self.capture = Capture({host: socket.socket(fileno=fd)
                                 for host, fd in spec.get("taps", {}).items()}, self.speech)
@@ -99,10 +106,10 @@ class Driver:
                 asking.patience = min(2 * asking.patience, RESEND_MAX)
             soonest = min(soonest, asking.due)
         for stream in self.streams:
-            if stream.socket is None and self.replies:
+            if stream.socket is None and (self.replies or self.redis):
                 self.sequence += 1 << 32  # the streams count for themselves
                 stream.connect(self.sequence)
-            stream.ask(self.utterances.mark)
+            stream.ask(now)
         return soonest
 
     # ---- answers
@@ -150,10 +157,9 @@ class Driver:
             if stream.socket in writable:
                 stream.write()
             if stream.socket in readable and stream.connected:
-                answers = stream.read(self.utterances)
-                self.stream_answers[index] += answers
-                for _ in range(answers):
-                    self._heard(time.monotonic(), f"stream {index}: {stream.counter.value}")
+                now = time.monotonic()
+                for _ in range(stream.read(now)):
+                    self._heard(now, f"stream {index}: answer {stream.answers}")
 
     # ---- orders
 
@@ -161,11 +167,11 @@ class Driver:
         return {
             "replies": self.replies, "asked": self.asked, "broken": self.broken,
             "last_reply": self.last_reply, "longest_silence": self.longest_silence,
-            "answers": [a.answers for a in self.asking.values()] + self.stream_answers,
+            "answers": [c.answers for c in [*self.asking.values(), *self.streams]],
             "rounds": self.registers.rounds, "operations": self.registers.operations,
             "counters": {str(n): a.client.counters[n].value for n, a in self.asking.items()
                          if hasattr(a.client, "counters")},
-            "streamed": [s.counter.acknowledged for s in self.streams],
+            "streamed": [s.answers for s in self.streams],
             "frames": self.speech.frames, "moves": self.speech.moves, "settled": self.settled,
         }
 

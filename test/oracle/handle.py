@@ -10,6 +10,8 @@ from pathlib import Path
 
 from .judges import Violation
 
+# Seconds for anything that should happen soon; an emulated host is many times slower.
+LIMIT = 120.0 if os.environ.get("KEMARI_RIG") else 20.0
 FOLDER = Path(__file__).resolve().parent.parent
 
 
@@ -105,19 +107,19 @@ class Oracle:
                 raise Violation(f"waited {limit:g} s in vain: {what}; {state}")
             time.sleep(0.003)
 
-    def wait_answers(self, count=1, limit=20.0):
+    def wait_answers(self, count=1, limit=LIMIT):
         """Until so many more have come."""
         target = self.replies + count
         return self._wait(lambda state: state["replies"] >= target,
                           f"{count} more answers of the guest", limit)
 
-    def wait_all_served(self, limit=20.0):
+    def wait_all_served(self, limit=LIMIT):
         """Until every client, streams too, was answered once more."""
         before = self.state()["answers"]
         return self._wait(
             lambda state: all(now > then for now, then in zip(state["answers"], before)),
             "an answer to every client", limit)
 
-    def wait_settled(self, moment, limit=20.0):
+    def wait_settled(self, moment, limit=LIMIT):
         """Until all frames that left before `moment` (time of day) have been judged."""
         return self._wait(lambda state: state["settled"] >= moment, "captures are judged", limit)

@@ -1,33 +1,35 @@
-"""A counter over one TCP connection, which must outlive every failover."""
+"""Clients over TCP connections, each of which must outlive every failover.
+
+A connection is not opened before connect(). Nothing here waits: the driver calls write() and read()
+when the socket is ready, and ask() in between.
+"""
 
 import errno
 import socket
 
-from . import words
+from . import linear, words
 from .judges import Counter, expect
 
 TCP_RTO_MAX_MS = 44  # linux/tcp.h; kernels before 6.15 lack it
 RTO_MAX_MS = 1000
 DEPTH = 4  # requests under way
 
+SWAP_SCRIPT = (b"local found = redis.call('get', KEYS[1]) or '0' "
+               b"if found == ARGV[1] then redis.call('set', KEYS[1], ARGV[2]) end return found")
 
-class Stream:
-    """`number`: of client and counter in the guest's protocol. Not connected before connect()."""
 
-    def __init__(self, number, address):
-        self.number = number
+class Connection:
+    """Bytes both ways. A subclass puts questions into `output` and judges what is in `input`."""
+
+    def __init__(self, address):
         self.address = address
-        self.counter = Counter(f"counter {number} over TCP")
         self.socket = None
         self.connected = False
-        self.first = self.sent = 0  # sequence numbers: of the last answered, of the last asked
-        self.marks = []
         self.input = b""
         self.output = b""
+        self.answers = 0
 
-    def connect(self, sequence):
-        """Non-blocking; `sequence` is one that this client has never used."""
-        self.first = self.sent = sequence
+    def connect(self, _sequence):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -38,23 +40,8 @@ class Stream:
         error = self.socket.connect_ex(self.address)
         expect(error in (0, errno.EINPROGRESS), f"TCP: {errno.errorcode.get(error, error)}")
 
-    def close(self):
-        if self.socket:
-            self.socket.close()
-
     def wants_to_write(self):
         return self.socket is not None and (not self.connected or bool(self.output))
-
-    def waits(self):
-        return self.sent > self.first
-
-    def ask(self, mark):
-        """Puts questions until enough are under way."""
-        while self.connected and self.sent - self.first < DEPTH:
-            self.sent += 1
-            self.counter.ask()
-            self.marks.append(mark())
-            self.output += words.request(self.sent, self.number, words.ADD, self.number)
 
     def write(self):
         if not self.connected:
@@ -68,7 +55,7 @@ class Stream:
         except OSError as error:
             expect(False, f"TCP: the connection broke: {error.strerror}")
 
-    def read(self, utterances):
+    def read(self, now):
         """Judges what has come; returns how many answers that were."""
         try:
             data = self.socket.recv(65536)
@@ -78,15 +65,40 @@ class Stream:
             expect(False, f"TCP: the connection broke: {error.strerror}")
         expect(data, "TCP: the guest closed the connection")
         self.input += data
-        answers = 0
-        while len(self.input) >= words.REPLY.size:
-            reply = words.reply(self.input)
-            self.input = self.input[words.REPLY.size:]
-            self._judge(reply, utterances)
-            answers += 1
-        return answers
+        before = self.answers
+        while self._judge_one(now):
+            self.answers += 1
+        return self.answers - before
 
-    def _judge(self, reply, utterances):
+
+class Stream(Connection):
+    """A counter of the service guest. `number`: of client and counter in its protocol."""
+
+    def __init__(self, number, address, utterances):
+        super().__init__(address)
+        self.number = number
+        self.utterances = utterances
+        self.counter = Counter(f"counter {number} over TCP")
+        self.first = self.sent = 0  # sequence numbers: of the last answered, of the last asked
+        self.marks = []
+
+    def connect(self, sequence):
+        """`sequence` is one that this client has never used."""
+        self.first = self.sent = sequence
+        super().connect(sequence)
+
+    def ask(self, _now):
+        while self.connected and self.sent - self.first < DEPTH:
+            self.sent += 1
+            self.counter.ask()
+            self.marks.append(self.utterances.mark())
+            self.output += words.request(self.sent, self.number, words.ADD, self.number)
+
+    def _judge_one(self, _now):
+        if len(self.input) < words.REPLY.size:
+            return False
+        reply = words.reply(self.input)
+        self.input = self.input[words.REPLY.size:]
         expect(reply is not None, "TCP: the stream lost its frame")
         expect(not reply.corrupt, "a page of the guest is of another moment")
         expect(reply.client == self.number and reply.sequence == self.first + 1 <= self.sent,
@@ -94,5 +106,85 @@ class Stream:
                f"{self.first + 1} to {self.number}")
         expect(reply.status == words.DONE, f"TCP: status {reply.status}")
         self.first += 1
-        utterances.hear(reply.utterance, reply.time_ns, self.marks.pop(0))
+        self.utterances.hear(reply.utterance, reply.time_ns, self.marks.pop(0))
         self.counter.acknowledge(reply.value)
+        return True
+
+
+class Redis(Connection):
+    """Speaks RESP: commands are arrays of strings, and the answers numbers, strings or OK."""
+
+    def _command(self, *parts):
+        self.output += b"*%d\r\n" % len(parts) + b"".join(
+            b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+
+    def _answer(self):
+        """The next complete answer as a number (nil and OK are 0), or None."""
+        line, found, rest = self.input.partition(b"\r\n")
+        if not found:
+            return None
+        kind, text = line[:1], line[1:]
+        expect(kind in b":+$", f"redis says {line!r}")
+        if kind == b"$" and text != b"-1":
+            size = int(text)
+            if len(rest) < size + 2:
+                return None
+            text, rest = rest[:size], rest[size + 2:]
+        self.input = rest
+        return int(text) if kind == b":" or (kind == b"$" and text != b"-1") else 0
+
+
+class RedisCounter(Redis):
+    """INCR without pause."""
+
+    def __init__(self, number, address):
+        super().__init__(address)
+        self.key = b"counter-%d" % number
+        self.counter = Counter(self.key.decode())
+
+    def ask(self, _now):
+        while self.connected and self.counter.asked - self.counter.acknowledged < DEPTH:
+            self.counter.ask()
+            self._command(b"INCR", self.key)
+
+    def _judge_one(self, _now):
+        value = self._answer()
+        if value is None:
+            return False
+        self.counter.acknowledge(value)
+        return True
+
+
+class RedisEditor(Redis):
+    """One of the clients of clients.Registers."""
+
+    def __init__(self, number, address, registers):
+        super().__init__(address)
+        self.number = number
+        self.registers = registers
+        self.doing = None
+
+    def ask(self, now):
+        chosen = None if self.doing or not self.connected else self.registers.choose(self.number)
+        if not chosen:
+            return
+        kind, key, value, expected = chosen
+        self.doing = now, kind, key, value, expected
+        name = b"register-%d" % key
+        if kind == linear.READ:
+            self._command(b"GET", name)
+        elif kind == linear.WRITE:
+            self._command(b"SET", name, b"%d" % value)
+        else:
+            self._command(b"EVAL", SWAP_SCRIPT, b"1", name, b"%d" % expected, b"%d" % value)
+
+    def _judge_one(self, now):
+        found = self._answer()
+        if found is None:
+            return False
+        expect(self.doing, "redis answers what nobody asked")
+        began, kind, key, value, expected = self.doing
+        self.doing = None
+        self.registers.record(key, linear.Operation(
+            began, now, kind, value, expected, found, kind == linear.SWAP and found == expected))
+        return True
