@@ -21,7 +21,7 @@ class Results:
         self.seed = seed
         self.began = time.monotonic()
         self.failovers = self.violations = 0
-        self.answers = self.operations = self.frames = 0
+        self.answers = self.operations = self.frames = self.records = 0
         self.faults = defaultdict(lambda: {"moved": [], "stayed": [], "healed": [], "took": []})
 
     def add(self, step, moved, silence, healed, took):
@@ -43,7 +43,7 @@ class Results:
         lines = [
             f"{count} faults, {self.failovers} failovers, {self.violations} violations in "
             f"{seconds:.0f} s (seed {self.seed}); {self.answers} answers, {self.operations} register "
-            f"operations and {self.frames} frames judged",
+            f"operations, {self.records} journal records and {self.frames} frames judged",
             "",
             "| fault | times | failovers | client's silence, ms: p50 | p99 | without failover: p50 | "
             "p99 | protected again, ms: p50 | p99 |",

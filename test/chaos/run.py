@@ -17,7 +17,7 @@ sys.path[:0] = [str(FOLDER.parent / "pair"), str(FOLDER.parent)]
 import support  # noqa: E402
 from chaos import faults, report, schedule  # noqa: E402
 from chaos.stage import Stage  # noqa: E402
-from oracle import Oracle, Violation  # noqa: E402
+from oracle import Oracle, Violation, journal  # noqa: E402
 from support import check  # noqa: E402
 
 
@@ -83,9 +83,21 @@ class LifeRun:
         self._check_speech(state)
         check(len(state["moves"]) == len(self.expected),
               f"{'-'.join(self.expected)} owned the guest, but {state['moves']} spoke")
+        if self.stage.has_journal():
+            self._check_image()
         self.results.answers += state["replies"]
         self.results.operations += state["operations"]
         self.results.frames += state["frames"]
+
+
+    def _check_image(self):
+        """A dead host's image has what was acknowledged before, as the guest had made it durable."""
+        self.oracle.pause()
+        acknowledged = self.oracle.state()["journal"]
+        self.stage.end(self.primary)
+        check(acknowledged, "nothing was written to the journal")
+        journal.check_image(self.stage.image(self.primary), self.stage.journal_seed, acknowledged)
+        self.results.records += acknowledged
 
 
 def keep(folder, stage, reason, context):

@@ -73,6 +73,7 @@ def _draw(chance, choices):
 def _life(chance, number):
     return Life(number, {
         "relay": chance.random() < 0.5,
+        "disk": chance.random() < 0.4,
         "transport": chance.choice(("tls", "tls", "tcp")),
         "dirty": chance.choice((0, 20, 64, 200)),
         "wait": chance.choice(("poll", "hlt")),

@@ -7,6 +7,7 @@
 """
 
 import os
+import random
 import subprocess
 
 import support
@@ -16,6 +17,7 @@ from support import GUEST_IP, Network, World, check, wait_until
 ETCD = "10.97.0.100"
 NOWHERE = "02:00:00:00:00:99"
 WIRES = {"data": "10.99.0", "beat": "10.98.0"}
+RECORDS = 16384  # sectors of the disk
 LIMIT = 240.0 if os.environ.get("KEMARI_RIG") else 30.0
 
 
@@ -83,6 +85,7 @@ class Stage(World):
         super().__init__(build)
         self.settings = settings
         self.linux = linux
+        self.journal_seed = random.getrandbits(60)
         self.options = options
         self.relay = None
         self.etcd = None
@@ -119,6 +122,8 @@ class Stage(World):
         scheme = settings["transport"]
         words["listen"] = f"{scheme}://10.99.0.{own}:7000"
         words["peer"] = f"{scheme}://10.99.0.{'1' if self.relay else ''}{other}:7000"
+        if self.has_journal():
+            words["disk_0"] = self.image(host)
         if self.linux:
             words.update(kernel=self.linux[0], initrd=self.linux[1], memory="256M",
                          cmdline="console=ttyS0 quiet panic=-1 kemari.run=redis "
@@ -128,6 +133,17 @@ class Stage(World):
                          arbiter_attempt_timeout="2s")
         host.start(role, **{**words, **self.options})
         host.may_end = False
+
+    def has_journal(self):
+        return self.settings["disk"] and not self.linux
+
+    def image(self, host):
+        """Of the host's replicated disk, zeroes at first."""
+        path = host.folder / "disk"
+        if not path.exists():
+            with open(path, "wb") as file:
+                file.truncate(RECORDS * 512)
+        return path
 
     def pair_up(self):
         """Starts both and returns (primary, secondary) once the guest is protected and answers."""
@@ -142,7 +158,12 @@ class Stage(World):
         return primary, secondary
 
     def oracle_place(self):
-        return {**super().oracle_place(), **({"service": "redis"} if self.linux else {})}
+        place = super().oracle_place()
+        if self.linux:
+            place["service"] = "redis"
+        if self.has_journal():
+            place["journal"] = self.journal_seed, RECORDS
+        return place
 
     def end(self, host):
         """SIGKILL, and it may come back."""

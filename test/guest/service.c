@@ -1,4 +1,5 @@
-/* service: counters and registers over UDP and TCP, for the oracle (service_protocol.h).
+/* service: counters and registers over UDP and TCP, and a journal on the first disk if there is
+ * one, for the oracle (service_protocol.h).
  *
  *   ip=A.B.C.D  its address (10.0.0.2)
  *   dirty=N     pages stamped per request (0); base= stride= fill= see lib/stamp.h
@@ -17,6 +18,7 @@
 #include "test/guest/lib/stamp.h"
 #include "test/guest/lib/tcp.h"
 #include "test/guest/lib/virtio_net.h"
+#include "test/guest/service_journal.h"
 #include "test/guest/service_protocol.h"
 
 #define VECTOR_FRAME  VECTOR_IRQ_BASE
@@ -72,6 +74,11 @@ static uint32_t execute(const struct service_request *request, uint64_t *value)
     case SERVICE_SAY:
         serial_print("say %u\n", request->value);
         return SERVICE_DONE;
+    case SERVICE_APPEND:
+        *value = journal_append(request->value);
+        return *value ? SERVICE_DONE : SERVICE_UNKNOWN;
+    case SERVICE_RECORD:
+        return journal_read(request->value, value) ? SERVICE_DONE : SERVICE_UNKNOWN;
     case SERVICE_OFF:
         serial_print("off\n");
         port_out16(PM1_CONTROL, PM1_SLEEP_OFF);
@@ -184,6 +191,7 @@ static void serve(void *unused)
     if (!net_init(0, sleeps ? VECTOR_FRAME : 0))
         runtime_fail("no virtio-net device");
     tcp_init(own_ip, SERVICE_PORT, answer_stream);
+    journal_init();
     uint64_t mac = 0;
     for (unsigned i = 0; i < 6; i++)
         mac = mac << 8 | net_mac()[i];

@@ -22,16 +22,30 @@ enum service_operation {
     SERVICE_COUNT,   /* reads a counter */
     SERVICE_READ,    /* reads a register */
     SERVICE_WRITE,   /* writes `value`; the reply has it, too */
-    SERVICE_SWAP, /* writes `value` if the register is `expected`; the reply has what was found */
-    SERVICE_SAY,  /* "say VALUE" on the console */
-    SERVICE_OFF,  /* "off" on the console, switches off; no reply */
+    SERVICE_SWAP,   /* writes `value` if the register is `expected`; the reply has what was found */
+    SERVICE_SAY,    /* "say VALUE" on the console */
+    SERVICE_OFF,    /* "off" on the console, switches off; no reply */
+    SERVICE_APPEND, /* a record with the token `value` to the journal on the disk, durable when
+                     * answered; the reply's value is its number, from 1 on */
+    SERVICE_RECORD, /* reads record number `value` from the disk; the reply has its chain word */
 };
 
 enum service_status {
     SERVICE_DONE = 1,
     SERVICE_DIFFERS, /* a swap that found something else */
     SERVICE_OLD,
-    SERVICE_UNKNOWN, /* no such operation, client or key */
+    SERVICE_UNKNOWN, /* no such operation, client, key, or record */
+};
+
+/* Record n is sector n - 1 of the first disk: this, and zeroes. The chain word is FNV-1a (64 bits)
+ * over number, token and the chain word of the record before it, 0 for the first. */
+#define SERVICE_RECORD_MAGIC 0x31444345524a524bull
+struct service_record {
+    uint64_t magic;
+    uint64_t number;
+    uint64_t token;
+    uint64_t before; /* the chain word of the record before */
+    uint64_t chain;
 };
 
 struct service_request {

@@ -7,6 +7,8 @@ contradicts promises P1 to P3 (DESIGN §1). Judges that know no sockets:
 - `judges`: counters (an acknowledged increment is neither lost, nor undone, nor done twice), and
   utterances (a guest that went on from an older state than the one that spoke repeats itself)
 - `linear`: a history of registers has an order that explains every answer
+- `journal`: records on the guest's disk, chained, durable when acknowledged; read back from the guest
+  after every failover and from the image in the end
 - `speech`: of the two hosts one speaks at a time
 
 `driver` is the process that puts the questions; `handle.Oracle` is what tests hold of it.

@@ -123,6 +123,33 @@ class Editor:
             began, now, kind, written, expected, value, status == words.DONE))
 
 
+class Writer:
+    """Appends to the journal, and now and then reads a record back."""
+
+    def __init__(self, journal, chance):
+        self.journal = journal
+        self.chance = chance
+        self.reading = None  # number of a record
+
+    def question(self, _now):
+        written = self.journal.acknowledged()
+        if written and (self.journal.is_full() or self.chance.random() < 0.3):
+            # The newest are the ones that a failover might lose.
+            newest = self.chance.random() < 0.5
+            self.reading = written if newest else self.chance.randint(1, written)
+            return words.RECORD, 0, self.reading, 0
+        self.reading = None
+        return words.APPEND, 0, self.journal.next_token(), 0
+
+    def answer(self, _now, status, value):
+        expect(status == words.DONE, f"journal: status {status} of a "
+               f"{'read' if self.reading else 'append'} after {self.journal.acknowledged()} records")
+        if self.reading:
+            self.journal.read(self.reading, value)
+        else:
+            self.journal.acknowledge(value)
+
+
 def cast(adders, editors, seed):
     """The usual clients: (clients by number, registers). Numbers are those of the guest's protocol."""
     chance = random.Random(seed)

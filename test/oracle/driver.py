@@ -15,7 +15,8 @@ from collections import deque
 
 from . import words
 from .capture import Capture
-from .clients import Registers, cast
+from .clients import Registers, Writer, cast
+from .journal import Journal
 from .judges import Utterances, Violation, expect
 from .speech import Speech
 from .stream import RedisCounter, RedisEditor, Stream
@@ -23,6 +24,7 @@ from .stream import RedisCounter, RedisEditor, Stream
 RESEND = 0.005  # seconds until a question is repeated for the first time; doubles
 RESEND_MAX = 0.04
 ORDERS_CLIENT = 63  # says and switches off
+WRITER = 62
 REDIS_PORT = 6379
 KEPT = 4000  # answers kept for the post-mortem
 
@@ -60,6 +62,9 @@ class Driver:
             clients, self.registers = cast(spec.get("adders", 3), editors, chance.getrandbits(32))
             self.streams = [Stream(1 + len(clients) + n, self.guest, self.utterances)
                             for n in range(streams)]
+        self.journal = Journal(*spec["journal"]) if "journal" in spec else None
+        if self.journal:
+            clients[WRITER] = Writer(self.journal, random.Random(chance.getrandbits(32)))
         self.asking = {number: Asking(client) for number, client in clients.items()}
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setblocking(False)
@@ -171,6 +176,7 @@ class Driver:
             "rounds": self.registers.rounds, "operations": self.registers.operations,
             "counters": {str(n): a.client.counters[n].value for n, a in self.asking.items()
                          if hasattr(a.client, "counters")},
+            "journal": self.journal.acknowledged() if self.journal else 0,
             "streamed": [s.answers for s in self.streams],
             "frames": self.speech.frames, "moves": self.speech.moves, "settled": self.settled,
         }

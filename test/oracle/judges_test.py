@@ -1,13 +1,18 @@
 """The judges must notice: histories that lie, and honest ones that only look odd."""
 
 import random
+import tempfile
 import unittest
 
 from oracle.clients import Editor, Registers
+from oracle.journal import MAGIC, RECORD, SECTOR, Journal, check_image, fnv
 from oracle.judges import WINDOW, Counter, Utterances, Violation
 from oracle.linear import READ, SWAP, WRITE, Operation, TooHard, check
 from oracle.speech import Speech
 from oracle import linear, words
+
+
+FNV_1_2_3 = 0xda2bfb225e0d1f05  # computed by a program in another language
 
 
 class CounterTest(unittest.TestCase):
@@ -242,6 +247,62 @@ class RegistersTest(unittest.TestCase):
     def test_a_guest_that_forgot_everything_is_caught(self):
         with self.assertRaisesRegex(Violation, "no order explains"):
             play_registers(Book(lambda book, count: count == 300 and book.values.clear()))
+
+
+class JournalTest(unittest.TestCase):
+    SEED = 99
+
+    def write(self, path, count, lie=lambda number, record: record):
+        """An image of `count` records, as the guest writes it."""
+        journal = Journal(self.SEED, 100)
+        with open(path, "wb") as image:
+            for number in range(1, count + 1):
+                word, before = journal.next_token(), journal.chains[-1]
+                journal.acknowledge(number)
+                record = MAGIC, number, word, before, journal.chains[-1]
+                image.write(RECORD.pack(*lie(number, record)).ljust(SECTOR, b"\0"))
+
+    def check(self, count, acknowledged, lie=lambda number, record: record):
+        with tempfile.NamedTemporaryFile() as image:
+            self.write(image.name, count, lie)
+            check_image(image.name, self.SEED, acknowledged)
+
+    def test_known_answer(self):
+        self.assertEqual(fnv(1, 2, 3), FNV_1_2_3)
+
+    def test_everything_there_and_more(self):
+        self.check(20, 20)
+        self.check(20, 18)  # what was not acknowledged may be there
+
+    def test_the_last_record_is_missing(self):
+        with self.assertRaisesRegex(Violation, "ends before record 20"):
+            self.check(19, 20)
+
+    def test_a_record_in_the_middle_was_lost(self):
+        with self.assertRaisesRegex(Violation, "record 7 of 20"):
+            self.check(20, 20, lambda number, record: (0,) * 5 if number == 7 else record)
+
+    def test_a_record_of_another_past(self):
+        with self.assertRaisesRegex(Violation, "record 7 of 20"):
+            self.check(20, 20, lambda n, r: (*r[:2], r[2] ^ 1, *r[3:]) if n == 7 else r)
+
+    def test_a_chain_that_was_begun_anew(self):
+        with self.assertRaisesRegex(Violation, "record 7 of 20"):
+            self.check(20, 20, lambda n, r: (*r[:3], 0, fnv(n, r[2], 0)) if n == 7 else r)
+
+    def test_numbers(self):
+        journal = Journal(self.SEED, 3)
+        journal.acknowledge(1)
+        journal.acknowledge(2)
+        with self.assertRaisesRegex(Violation, "1 acknowledged records were lost"):
+            journal.acknowledge(2)
+        with self.assertRaisesRegex(Violation, "nobody asked for"):
+            journal.acknowledge(4)
+        journal.read(2, journal.chains[2])
+        with self.assertRaisesRegex(Violation, "record 1 reads"):
+            journal.read(1, journal.chains[2])
+        journal.acknowledge(3)
+        self.assertTrue(journal.is_full())
 
 
 class SpeechTest(unittest.TestCase):

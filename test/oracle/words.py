@@ -8,7 +8,7 @@ REQUEST_MAGIC = int.from_bytes(b"SERVREQ1", "little")
 REPLY_MAGIC = int.from_bytes(b"SERVREP1", "little")
 REQUEST = struct.Struct("<QQIIQQQ")
 REPLY = struct.Struct("<QQIIQQQQ")
-ADD, COUNT, READ, WRITE, SWAP, SAY, OFF = range(1, 8)
+ADD, COUNT, READ, WRITE, SWAP, SAY, OFF, APPEND, RECORD = range(1, 10)
 DONE, DIFFERS, OLD, UNKNOWN = range(1, 5)
 
 
