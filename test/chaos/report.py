@@ -21,6 +21,7 @@ class Results:
         self.seed = seed
         self.began = time.monotonic()
         self.failovers = self.violations = 0
+        self.last = ""  # the last fault in words
         self.answers = self.operations = self.frames = self.records = 0
         self.faults = defaultdict(lambda: {"moved": [], "stayed": [], "healed": [], "took": []})
 
@@ -32,9 +33,8 @@ class Results:
         entry["healed"].append(healed)
         entry["took"].append(took)
         self.failovers += moved
-
-    def last(self, moved):
-        return "moved" if moved else "stayed"
+        self.last = (f"{'moved' if moved else 'stayed'}; silence {silence * 1e3:.0f} ms, protected "
+                     f"after {healed * 1e3:.0f} ms, all served after {took * 1e3:.0f} ms")
 
     def table(self):
         """Markdown."""

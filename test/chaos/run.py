@@ -134,9 +134,9 @@ def live(life, steps, options, results, quiet):
         try:
             run = LifeRun(stage, results, f"{options.seed}/{life.number}")
             for step in steps:
-                moved = run.step(step)
+                run.step(step)
                 if not quiet:
-                    print(f"{step}: {results.last(moved)}", flush=True)
+                    print(f"{step}: {results.last}", flush=True)
                 if results.failovers >= options.count:
                     break
             run.finish()
