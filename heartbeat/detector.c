@@ -283,6 +283,10 @@ struct detector_actions detector_step(struct detector *d, const struct detector_
     case DETECTOR_EVENT_EXIT:
         on_data_end(d, DETECTOR_REASON_EXIT, now, &actions);
         break;
+    case DETECTOR_EVENT_DEAF:
+        assert(event->path < d->config.path_count);
+        d->paths[event->path].heard = false;
+        break;
     case DETECTOR_EVENT_GOODBYE:
         pull(d, TRIGGER_GOODBYE, now, &actions);
         break;

@@ -31,7 +31,8 @@
  *     detection time = multiplier × max(own interval, interval the peer announces)
  *
  * (the rule of BFD, RFC 5880 §6.8.4: who sends slowly is judged slowly). Suspicion needs every
- * path to be silent. The end of data (EOF, reset, peer's exit), with eof_is_suspicion, is suspicion
+ * path to be silent; one whose interface lost its carrier is silent at once, until a beat comes on
+ * it. The end of data (EOF, reset, peer's exit), with eof_is_suspicion, is suspicion
  * at once; without, the heartbeat must agree: for one detection time, 1.5 intervals without a beat
  * are silence enough.
  *
@@ -81,11 +82,12 @@ enum detector_event_kind {
     DETECTOR_EVENT_RESET,   /* the same by an error */
     DETECTOR_EVENT_GOODBYE, /* it ended after a goodbye message */
     DETECTOR_EVENT_EXIT,    /* hint: the peer's process has ended */
+    DETECTOR_EVENT_DEAF,    /* hint: nothing can be heard on `path` for now */
 };
 
 struct detector_event {
     enum detector_event_kind kind;
-    unsigned path;     /* BEAT: 0 .. path_count - 1 */
+    unsigned path;     /* BEAT, DEAF: 0 .. path_count - 1 */
     uint64_t instance; /* BEAT: the peer's process, not 0 */
     nsec_t interval;   /* BEAT: at which the peer sends, > 0 */
     bool stopping;     /* BEAT: carries the announcement of an administrative stop */

@@ -28,6 +28,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "heartbeat/carrier.h"
 #include "heartbeat/path.h"
 #include "heartbeat/replay.h"
 #include "heartbeat/teller.h"
@@ -60,6 +61,7 @@ struct heartbeat {
     bool want_memory_locked;
     bool want_last_words;
     int wake_fd;
+    int carrier_fd;   /* -1: the kernel tells nothing */
     nsec_t gap_limit; /* a shorter gap between two turns can't have made the peer suspicious */
     size_t path_count;
     bool started;
@@ -217,6 +219,23 @@ static void drain(struct heartbeat *h, struct path *path, nsec_t now)
     }
 }
 
+/* Silence that need not be waited for. */
+static void drain_carrier(struct heartbeat *h, nsec_t now)
+{
+    uint8_t bytes[CARRIER_MESSAGES_MAX];
+    ssize_t size;
+    while (h->carrier_fd >= 0 && (size = carrier_receive(h->carrier_fd, bytes)) >= 0) {
+        struct carrier_event event;
+        for (size_t used = 0; carrier_decode(bytes, (size_t)size, &used, &event);)
+            for (unsigned i = 0; i < h->path_count; i++) {
+                if (event.carrier)
+                    path_find_interface(&h->paths[i]);
+                else if (h->paths[i].interface == event.interface)
+                    feed(h, &(struct detector_event){.kind = DETECTOR_EVENT_DEAF, .path = i}, now);
+            }
+    }
+}
+
 /* ---- Sending ----------------------------------------------------------------------------- */
 
 static void send_beats(struct heartbeat *h, const struct wishes *wishes)
@@ -302,15 +321,16 @@ static void publish(struct heartbeat *h, nsec_t now)
 
 static void sleep_until_due(struct heartbeat *h)
 {
-    struct pollfd fds[PACKET_PATH_MAX + 1];
+    struct pollfd fds[PACKET_PATH_MAX + 2];
     for (size_t i = 0; i < h->path_count; i++)
         fds[i] = (struct pollfd){.fd = h->paths[i].fd, .events = POLLIN};
     fds[h->path_count] = (struct pollfd){.fd = h->wake_fd, .events = POLLIN};
+    fds[h->path_count + 1] = (struct pollfd){.fd = h->carrier_fd, .events = POLLIN};
     const nsec_t tick = detector_next_tick(&h->detector);
     const nsec_t due = h->next_send < tick ? h->next_send : tick;
     const nsec_t left = due - clock_now();
     const struct timespec timeout = clock_to_timespec(left > 0 ? left : 0);
-    if (ppoll(fds, h->path_count + 1, &timeout, NULL) > 0 && fds[h->path_count].revents) {
+    if (ppoll(fds, h->path_count + 2, &timeout, NULL) > 0 && fds[h->path_count].revents) {
         uint64_t count;
         const ssize_t ignored = read(h->wake_fd, &count, sizeof(count));
         (void)ignored;
@@ -359,6 +379,7 @@ static bool turn(struct heartbeat *h, bool *stop_sent)
     const nsec_t now = clock_now();
     for (size_t i = 0; i < h->path_count; i++)
         drain(h, &h->paths[i], now);
+    drain_carrier(h, now);
     for (size_t i = 0; i < wishes.hint_count; i++)
         feed(h, &(struct detector_event){.kind = wishes.hints[i]}, now);
     feed(h, &(struct detector_event){.kind = DETECTOR_EVENT_TICK}, now);
@@ -452,6 +473,7 @@ static int open_paths(struct heartbeat *h, const struct heartbeat_config *config
     h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (h->wake_fd < 0)
         return error_set(err, -errno, "heartbeat: no eventfd: %s", strerror(errno));
+    h->carrier_fd = carrier_open();
     return 0;
 }
 
@@ -470,6 +492,7 @@ int heartbeat_create(const struct heartbeat_config *config, const struct heartbe
     h->want_memory_locked = config->lock_memory;
     h->want_last_words = config->last_words;
     h->wake_fd = -1;
+    h->carrier_fd = -1;
     replay_init(&h->replay, h->instance, random_number());
     init_lock(h);
     int rc = teller_create(ops, owner, &h->teller, err);
@@ -527,6 +550,7 @@ void heartbeat_destroy(struct heartbeat **heartbeat)
     for (size_t i = 0; i < h->path_count; i++)
         path_close(&h->paths[i]);
     fd_close(&h->wake_fd);
+    fd_close(&h->carrier_fd);
     pthread_cond_destroy(&h->announced_cond);
     pthread_mutex_destroy(&h->lock);
     if (h->memory_locked)

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "heartbeat/carrier.h"
 
 #define ROUND_TRIP_MAX SEC(60) /* above: an echo that can't be right */
 
@@ -59,12 +60,18 @@ int path_open(struct path *path, unsigned index, const struct heartbeat_path *co
                          index, config->bind, config->peer);
     address_format(&path->own, path->status.bind);
     address_format(&path->peer, path->status.peer);
+    path_find_interface(path);
     return bind_socket(path, &path->own, err);
 }
 
 void path_close(struct path *path)
 {
     fd_close(&path->fd);
+}
+
+void path_find_interface(struct path *path)
+{
+    path->interface = carrier_interface_of(&path->own);
 }
 
 void path_send(struct path *path, struct packet *beat, const struct packet_key *key)

@@ -17,6 +17,7 @@ struct path {
     struct address own;
     struct address peer;
     nsec_t opened_at;
+    unsigned interface; /* index of the one that has our address, 0: not known; the thread's */
 
     /* Owned by the thread. */
     uint64_t sequence;    /* of the last beat sent */
@@ -32,6 +33,9 @@ int path_open(struct path *path, unsigned index, const struct heartbeat_path *co
               struct error *err);
 
 void path_close(struct path *path);
+
+/* Looks up the interface again: an address may come and go. */
+void path_find_interface(struct path *path);
 
 /* Completes `beat` (path, sequence, times) and sends it. A failure is counted, not reported: the
  * peer's silence and the status tell it. */

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import errno
 import select
 import socket
 import tempfile
@@ -15,15 +16,27 @@ from oracle import Oracle, Violation, words
 LIE_AT = 400  # requests
 
 
+def open_both():
+    """One port number for datagrams and connections: the kernel hands them out separately, and a
+    connection of anybody's may have that of the datagrams."""
+    while True:
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        datagrams.bind(("127.0.0.1", 0))
+        port = datagrams.getsockname()[1]
+        try:
+            return datagrams, socket.create_server(("127.0.0.1", port)), port
+        except OSError as error:
+            datagrams.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+
+
 class Guest:
     """An honest service until LIE_AT requests; `lie(guest)` is called then, once."""
 
     def __init__(self, lie=None):
         self.lie = lie
-        self.datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.datagrams.bind(("127.0.0.1", 0))
-        self.port = self.datagrams.getsockname()[1]
-        self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.datagrams, self.listener, self.port = open_both()
         self.stream = None
         self.input = b""
         self.state = {"clients": {}, "counters": {}, "registers": {}, "utterance": 0, "time": 0}

@@ -433,6 +433,23 @@ def heartbeats_cut_while_data_flows_are_an_alarm_only(world):
     oracle.wait_answers(3)
 
 
+def a_cable_that_is_pulled_is_no_silence_to_be_waited_for(world):
+    """The heartbeats' wire loses its carrier while the detection time is far longer than this test."""
+    primary, secondary = world.hosts["a"], world.hosts["b"]
+    for host, role in ((primary, "primary"), (secondary, "secondary")):
+        own, other = host.number, 3 - host.number
+        host.start(role, path_0=f"10.98.0.{own}:7001,10.98.0.{other}:7001", arbiter="manual",
+                   heartbeat_interval="1s", heartbeat_multiplier="100")
+    for host in (primary, secondary):
+        host.wait_protected()
+        host.wait_for("heartbeat", lambda status: status["heartbeat"]["peer_alive"])
+    world.network.ip("c", "link", "set", "beat-b", "down")
+    secondary.wait_for("the silence", lambda status: not status["heartbeat"]["peer_alive"])
+    check(primary.status()["heartbeat"]["peer_alive"], "the primary's own interface has a carrier")
+    world.network.ip("c", "link", "set", "beat-b", "up")
+    secondary.wait_for("beats", lambda status: status["heartbeat"]["peer_alive"])
+
+
 def a_process_that_dies_without_a_connection_is_told_of(world):
     """By what outlives it, over the heartbeat's paths: long before these fall silent."""
     primary, secondary, oracle = start_with_beats_apart(world)
@@ -481,6 +498,7 @@ TESTS = [
     a_primary_without_a_pair_runs_alone_when_granted,
     half_a_guest_is_never_continued,
     heartbeats_cut_while_data_flows_are_an_alarm_only,
+    a_cable_that_is_pulled_is_no_silence_to_be_waited_for,
     a_process_that_dies_without_a_connection_is_told_of,
     data_cut_while_heartbeats_flow_is_never_called_protected,
 ]

@@ -320,6 +320,31 @@ static void a_stop_is_never_suspicion(void)
     }
 }
 
+static void a_path_without_carrier_is_silent_at_once(void)
+{
+    struct world w = world_with(2, false);
+    beat(&w, 0);
+    beat(&w, 1);
+    EXPECT(&w, ALIVE, BEAT);
+    step(&w, &(struct detector_event){.kind = DETECTOR_EVENT_DEAF, .path = 1});
+    event(&w, DETECTOR_EVENT_TICK);
+    EXPECT(&w, ALIVE, BEAT); /* the other path is heard */
+    beat(&w, 1);             /* the carrier is back */
+    step(&w, &(struct detector_event){.kind = DETECTOR_EVENT_DEAF, .path = 0});
+    event(&w, DETECTOR_EVENT_TICK);
+    EXPECT(&w, ALIVE, BEAT);
+    step(&w, &(struct detector_event){.kind = DETECTOR_EVENT_DEAF, .path = 1});
+    event(&w, DETECTOR_EVENT_TICK);
+    EXPECT(&w, SUSPECT, SILENCE);
+    beat(&w, 0);
+    EXPECT(&w, ALIVE, RESUMED);
+    /* Of a peer that was never heard it says nothing. */
+    struct world fresh = world_with(1, true);
+    step(&fresh, &(struct detector_event){.kind = DETECTOR_EVENT_DEAF});
+    event(&fresh, DETECTOR_EVENT_TICK);
+    CU_ASSERT_EQUAL(fresh.d.state, DETECTOR_UNHEARD);
+}
+
 static void a_new_session_forgets_the_beats_of_the_dead_process(void)
 {
     struct world w = world_in(DETECTOR_ALIVE, true);
@@ -584,6 +609,7 @@ static const struct test_case cases[] = {
     {"a new process after silence does not look like the old one",
      a_new_process_after_silence_does_not_look_like_the_old_one},
     {"a stop is never suspicion", a_stop_is_never_suspicion},
+    {"a path without carrier is silent at once", a_path_without_carrier_is_silent_at_once},
     {"a new session forgets the beats of the dead process",
      a_new_session_forgets_the_beats_of_the_dead_process},
     {"without the knob EOF needs the heartbeat to agree",
