@@ -115,6 +115,7 @@ struct config {
     nsec_t max_interval;   /* between two cuts when nothing else triggers one */
     unsigned streams;      /* connections for pages; 0: auto */
     uint64_t staging_cap;  /* bytes */
+    uint64_t resync_rate;  /* bytes of disk per second; 0: no limit */
     uint64_t outbox_cap;   /* bytes */
     uint64_t dirty_budget; /* bytes of dirty pages that trigger a cut */
     enum config_encoding encoding;

@@ -116,6 +116,10 @@ const struct config_option config_options[] = {
     {"replication", "outbox-cap", "outbox-cap", CONFIG_KIND_BYTES, AT(outbox_cap),
      .fallback = "64M", .min = MIB, .max = 64 * GIB, .placeholder = "SIZE",
      .help = "Most memory for output that is held"},
+    {"replication", "resync-rate", "resync-rate", CONFIG_KIND_BYTES, AT(resync_rate),
+     .fallback = "256M", .min = 0, .max = TIB, .placeholder = "SIZE",
+     .help = "Most bytes of disk compared per second while a secondary's images are made equal, so "
+             "that the guest keeps its disk; 0: no limit"},
     {"replication", "encoding", "encoding", CONFIG_KIND_ENUM, AT(encoding), .fallback = "auto",
      .names = encoding_names, .placeholder = "ENCODING",
      .help = "How changed pages travel: as they are (raw), as what changed in them (delta), "

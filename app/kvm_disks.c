@@ -1,5 +1,7 @@
 #include "app/kvm_disks.h"
 
+#include "disk/sync_codec.h"
+
 static int start(void *disks, void (*wake)(void *context), void *context, struct error *err)
 {
     (void)err;
@@ -9,6 +11,7 @@ static int start(void *disks, void (*wake)(void *context), void *context, struct
 
 static void stop(void *disks)
 {
+    disk_keeper_lost(disk_store_keeper(disks));
     disk_store_stop(disks);
 }
 
@@ -30,13 +33,82 @@ static int payload(void *disks, void *batch, struct iovec *parts, int max)
 
 static void release(void *disks, void *batch, enum checkpoint_disk_end end)
 {
-    (void)end; /* a link that comes later begins with a copy */
+    (void)end; /* what is not committed stays marked, and is compared when a link comes */
     disk_store_release(disks, batch);
 }
 
-static int copy(void *disks, struct iovec *parts, int max, struct error *err)
+static void own(void *disks, term_t term)
 {
-    return disk_store_copy(disks, parts, max, err);
+    disk_keeper_own(disk_store_keeper(disks), term);
+}
+
+static void outdate(void *disks, term_t term)
+{
+    disk_keeper_outdate(disk_store_keeper(disks), term);
+}
+
+/* The channel of checkpoint/ as the one that disk/ asks for. */
+
+static int channel_send(void *channel, const uint8_t *bytes, size_t size, struct error *err)
+{
+    const struct checkpoint_disk_channel *c = channel;
+    return c->ops->send(c->context, bytes, size, err);
+}
+
+static int channel_receive(void *channel, uint8_t *bytes, size_t size, struct error *err)
+{
+    const struct checkpoint_disk_channel *c = channel;
+    return c->ops->receive(c->context, bytes, size, err);
+}
+
+static int channel_drain(void *channel, struct error *err)
+{
+    const struct checkpoint_disk_channel *c = channel;
+    return c->ops->drain(c->context, err);
+}
+
+static int channel_pause(void *channel, nsec_t until, struct error *err)
+{
+    const struct checkpoint_disk_channel *c = channel;
+    return c->ops->pause(c->context, until, err);
+}
+
+static const struct sync_channel_ops channel_ops = {.send = channel_send,
+                                                    .receive = channel_receive,
+                                                    .drain = channel_drain,
+                                                    .pause = channel_pause};
+
+_Static_assert(CHECKPOINT_DISK_MESSAGE_MAX == SYNC_PAYLOAD_MAX, "what one sends the other takes");
+
+static struct sync_channel adapt(const struct checkpoint_disk_channel *channel)
+{
+    return (struct sync_channel){.ops = &channel_ops, .context = (void *)(uintptr_t)channel};
+}
+
+static int synchronise(void *disks, const struct checkpoint_disk_channel *channel,
+                       struct error *err)
+{
+    const struct sync_channel adapted = adapt(channel);
+    disk_store_settle(disks);
+    return disk_keeper_synchronise(disk_store_keeper(disks), &adapted, err);
+}
+
+static void in_step(void *disks)
+{
+    disk_keeper_in_step(disk_store_keeper(disks));
+}
+
+static int receive(void *disks, const uint8_t *bytes, size_t size,
+                   const struct checkpoint_disk_channel *channel, struct error *err)
+{
+    const struct sync_channel adapted = adapt(channel);
+    return disk_keeper_receive(disk_store_keeper(disks), bytes, size, &adapted, err);
+}
+
+static int follow(void *disks, term_t term, struct error *err)
+{
+    const int rc = disk_replica_finish(disk_store_replica(disks), err);
+    return rc < 0 ? rc : disk_keeper_follow(disk_store_keeper(disks), term, err);
 }
 
 static void watch(void *disks, void (*failed)(void *context, const struct error *why),
@@ -48,6 +120,7 @@ static void watch(void *disks, void (*failed)(void *context, const struct error 
 static void restart(void *disks)
 {
     disk_replica_restart(disk_store_replica(disks));
+    disk_keeper_restart(disk_store_keeper(disks));
 }
 
 static int stage(void *disks, const uint8_t *bytes, size_t size, struct error *err)
@@ -72,21 +145,27 @@ static int check(void *disks, struct error *err)
 
 static int finish(void *disks, struct error *err)
 {
-    return disk_replica_finish(disk_store_replica(disks), err);
+    const int rc = disk_replica_finish(disk_store_replica(disks), err);
+    return rc < 0 ? rc : disk_keeper_may_promote(disk_store_keeper(disks), err);
 }
 
 struct checkpoint_disks kvm_disks_ops(struct disk_store *store)
 {
     static const struct checkpoint_disk_ops ops = {
+        .own = own,
+        .outdate = outdate,
         .start = start,
         .stop = stop,
         .pressing = pressing,
         .take = take,
         .payload = payload,
         .release = release,
-        .copy = copy,
+        .synchronise = synchronise,
+        .in_step = in_step,
         .watch = watch,
         .restart = restart,
+        .receive = receive,
+        .follow = follow,
         .stage = stage,
         .commit = commit,
         .drop = drop,

@@ -93,8 +93,12 @@ static bool is_pair(const struct config *config)
 static int build_disks(struct node *node, struct error *err)
 {
     const struct config *c = node->config;
-    struct disk_store_config config = {
-        .count = c->disk_count, .event = node_disk_event, .context = node};
+    struct disk_store_config config = {.count = c->disk_count,
+                                       .vm = c->name,
+                                       .state_dir = c->state_dir,
+                                       .sync_rate = c->resync_rate,
+                                       .event = node_disk_event,
+                                       .context = node};
     for (unsigned i = 0; i < c->disk_count; i++)
         config.disks[i] = (struct disk_store_disk){
             .path = c->disks[i].path,
@@ -152,10 +156,7 @@ static int build_arbiter(struct node *node, struct error *err)
         [CONFIG_ARBITER_COMMAND] = "command",
         [CONFIG_ARBITER_ETCD] = "etcd",
     };
-    const char *directory = node->config->state_dir;
-    int rc = make_directory(node, "state-dir", directory, 0700, err);
-    if (rc == 0)
-        rc = term_store_open(directory, node->config->name, &node->terms, err);
+    const int rc = term_store_open(node->config->state_dir, node->config->name, &node->terms, err);
     if (rc < 0)
         return rc;
     const struct config *c = node->config;
@@ -350,6 +351,8 @@ int node_create(const struct config *config, struct node **out, struct error *er
     node->events = control_events_create(EVENTS_KEPT);
     int rc = node->events ? 0 : error_set(err, -ENOMEM, "out of memory");
     if (rc == 0)
+        rc = make_directory(node, "state-dir", config->state_dir, 0700, err);
+    if (rc == 0)
         rc = build_machine(node, err);
     if (rc == 0)
         rc = kvm_machine_open_networks(node->machine, err);
@@ -411,6 +414,12 @@ void node_destroy(struct node **node)
 static int make_primary(struct node *node, struct error *err)
 {
     int rc = node->ops.ops->output_open(node->ops.context, err);
+    if (rc < 0)
+        return rc;
+    const struct term_record record = term_store_current(node->terms);
+    struct disk_keeper *keeper = disk_store_keeper(node->disks);
+    if (keeper)
+        rc = disk_keeper_may_start(keeper, record.ownership == TERM_OWNER ? record.term : 0, err);
     if (rc < 0)
         return rc;
     const struct primary_config config = node_primary_config(node);

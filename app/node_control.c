@@ -353,6 +353,36 @@ static void fill_peer(const struct node *node, const struct snapshots *s,
     snprintf(peer->refusal, sizeof(peer->refusal), "%.*s", CONTROL_TEXT_MAX - 1, refusal.text);
 }
 
+static void fill_image(struct node *node, unsigned index, struct control_disk *to,
+                       struct control_status *out)
+{
+    struct disk_keeper *keeper = disk_store_keeper(node->disks);
+    struct disk_keeper_status from;
+    if (!keeper || !disk_keeper_snapshot(keeper, index, &from))
+        return;
+    const struct sync_progress *p = &from.progress;
+    snprintf(to->state, sizeof(to->state), "%s",
+             from.map.known ? image_state_name(from.map.lineage.state) : "new");
+    to->marked_bytes = from.map.marked << BLOCK_SHIFT;
+    if (from.map.known && !(from.map.trusted && !from.map.failed))
+        snprintf(to->trouble, sizeof(to->trouble), "%.*s", CONTROL_TEXT_MAX - 1, from.map.trouble);
+    to->sync_active = p->active;
+    snprintf(to->sync_why, sizeof(to->sync_why), "%s", p->why);
+    to->sync_done_bytes = p->bytes_done;
+    to->sync_total_bytes = p->bytes_total;
+    to->sync_differed_bytes = p->bytes_differed;
+    to->sync_sent_bytes = p->bytes_sent;
+    if (p->active && p->bytes_done && p->bytes_total > p->bytes_done)
+        to->sync_eta_ns = (uint64_t)((double)(clock_now() - p->started) / (double)p->bytes_done *
+                                     (double)(p->bytes_total - p->bytes_done));
+    if (to->trouble[0])
+        control_status_warn(out, "disk %u: %s: all of it will be compared when hosts meet", index,
+                            to->trouble);
+    if (from.map.known && from.map.lineage.state == IMAGE_OUTDATED)
+        control_status_warn(out, "disk %u: the image %s is outdated and can't be promoted", index,
+                            to->path);
+}
+
 static void fill_disks(struct node *node, struct control_status *out)
 {
     struct disk_store_stats stats;
@@ -369,6 +399,7 @@ static void fill_disks(struct node *node, struct control_status *out)
         snprintf(to->mode, sizeof(to->mode), "%s", disk_volume_mode_name(volume));
         snprintf(to->engine, sizeof(to->engine), "%s", disk_image_engine_name(image));
         to->size_bytes = disk_image_size(image);
+        fill_image(node, i, to, out);
         to->read_only = disk_image_is_read_only(image);
         to->reads = from.reads;
         to->writes = from.writes;
@@ -380,10 +411,7 @@ static void fill_disks(struct node *node, struct control_status *out)
     out->disk_log = (struct control_disk_log){.active = stats.log.on,
                                               .bytes = stats.log.used_bytes,
                                               .cap_bytes = DISK_LOG_CAP,
-                                              .waiting = stats.waiting,
-                                              .copying = stats.copying,
-                                              .copy_bytes_done = stats.copy_done,
-                                              .copy_bytes_total = stats.copy_total};
+                                              .waiting = stats.waiting};
     out->disk_replica = (struct control_disk_replica){.failed = stats.replica.failed,
                                                       .pending_bytes = stats.replica.staged_bytes +
                                                                        stats.replica.pending_bytes,

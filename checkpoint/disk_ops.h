@@ -22,8 +22,38 @@ enum checkpoint_disk_end {
     CHECKPOINT_DISK_ABORTED,   /* the link was lost; the standby may have them or not */
 };
 
+/* Messages between the two sides of a synchronisation of disks, and what else the executing side
+ * needs meanwhile. Valid for the call that it is given to. */
+struct checkpoint_disk_channel {
+    const struct checkpoint_disk_channel_ops *ops;
+    void *context;
+};
+
+#define CHECKPOINT_DISK_MESSAGE_MAX ((64u << 10) + 64) /* bytes */
+
+struct checkpoint_disk_channel_ops {
+    /* 0, or -errno: the link is of no use any more. */
+    int (*send)(void *channel, const uint8_t *payload, size_t size, struct error *err);
+
+    /* The rest is the executing side's. Waits for the next message, at most `size` bytes: how many
+     * it has, or -EPIPE when the link was lost. */
+    int (*receive)(void *channel, uint8_t *payload, size_t size, struct error *err);
+    /* Sends what take() gives. */
+    int (*drain)(void *channel, struct error *err);
+    /* Does nothing until `until` (clock_now()): 0 or -EPIPE. */
+    int (*pause)(void *channel, nsec_t until, struct error *err);
+};
+
 struct checkpoint_disk_ops {
     /* ---- the executing side ---- */
+
+    /* The guest is about to run here in `term`, or to go on without a standby: what it writes from
+     * now on is known on this host alone. Not after a hand-over by agreement. On the role's thread;
+     * doesn't wait. */
+    void (*own)(void *disks, term_t term);
+    /* A newer state exists elsewhere, under `term` at least: what is here must not be used any
+     * more. Durable when it returns. On either side's role's thread. */
+    void (*outdate)(void *disks, term_t term);
 
     /* A standby is there: from now on every write is kept for it. The first copy is read next,
      * unless the standby has the same images already (a switchover). May wait for disk I/O. `wake`
@@ -43,9 +73,13 @@ struct checkpoint_disk_ops {
     int (*payload)(void *disks, void *batch, struct iovec *parts, int max);
     void (*release)(void *disks, void *batch, enum checkpoint_disk_end end);
 
-    /* The next payload of the first copy, valid until the next call: number of parts, 0 at the end,
-     * or -errno. Whatever take() gave before was sent before it. Waits for disk I/O. */
-    int (*copy)(void *disks, struct iovec *parts, int max, struct error *err);
+    /* Makes the standby's disks equal to these, while the guest runs: when all that take() gives
+     * after this has been applied there, they are. Between two calls of drain() nothing that take()
+     * would give is sent. Waits for disk I/O and for the standby. */
+    int (*synchronise)(void *disks, const struct checkpoint_disk_channel *channel,
+                       struct error *err);
+    /* After that, the first state was acknowledged. Doesn't wait. */
+    void (*in_step)(void *disks);
 
     /* ---- the standby ---- */
 
@@ -62,6 +96,12 @@ struct checkpoint_disk_ops {
     /* All that was staged will be applied, in order, off this thread; or is forgotten. */
     void (*commit)(void *disks);
     void (*drop)(void *disks);
+    /* A message of the primary's synchronise(); waits for disk I/O. */
+    int (*receive)(void *disks, const uint8_t *payload, size_t size,
+                   const struct checkpoint_disk_channel *channel, struct error *err);
+    /* The first state after a synchronisation is whole, and its writes are committed: waits until
+     * all is applied and durable. Only after this may the state be promoted. */
+    int (*follow)(void *disks, term_t term, struct error *err);
     /* 0 while everything committed is, or can still be, applied. */
     int (*check)(void *disks, struct error *err);
     /* Promotion: waits until everything committed is applied; the guest may use the disks then. */

@@ -86,7 +86,7 @@ void engine_fail_link(struct engine *e, const struct error *why)
     pthread_mutex_unlock(&e->lock);
 }
 
-static bool interrupted_locked(const struct engine *e)
+bool engine_interrupted_locked(const struct engine *e)
 {
     return e->stop || e->link_failed || e->stats.state == ENGINE_FENCED ||
            e->handover.step == HANDOVER_TAKEN;
@@ -95,7 +95,7 @@ static bool interrupted_locked(const struct engine *e)
 bool engine_interrupted(struct engine *e)
 {
     pthread_mutex_lock(&e->lock);
-    const bool result = interrupted_locked(e);
+    const bool result = engine_interrupted_locked(e);
     pthread_mutex_unlock(&e->lock);
     return result;
 }
@@ -104,7 +104,7 @@ int engine_wait_acked(struct engine *e, epoch_t epoch)
 {
     engine_lend_turn(e);
     pthread_mutex_lock(&e->lock);
-    while (e->acked < epoch && !interrupted_locked(e))
+    while (e->acked < epoch && !engine_interrupted_locked(e))
         pthread_cond_wait(&e->changed, &e->lock);
     const int rc = e->acked >= epoch ? 0 : -EPIPE;
     pthread_mutex_unlock(&e->lock);
@@ -149,6 +149,8 @@ static int receive_one(struct engine *e, struct link *link, term_t term, struct 
     int rc = link_receive_header(link, &frame, err);
     if (rc < 0)
         return rc;
+    if (frame.type == FRAME_SYNC && frame.term == term)
+        return engine_hear_disks(e, link, &frame, err);
     if (frame.type != FRAME_CONTROL || frame.term != term)
         return error_set(err, -EPROTO, "the standby sent a %s frame of term %llu in term %llu",
                          frame_type_name(frame.type), (unsigned long long)frame.term,
@@ -249,6 +251,10 @@ static void stop_disks(struct engine *e)
     if (e->disks_started)
         e->disks.ops->stop(e->disks.context);
     e->disks_started = false;
+    pthread_mutex_lock(&e->lock);
+    engine_forget_words(e);
+    e->disks_synchronised = false;
+    pthread_mutex_unlock(&e->lock);
 }
 
 static void tell(struct engine *e, enum engine_event event, const struct error *why)
@@ -475,7 +481,7 @@ static void run_link(struct engine *e)
         engine_fail_link(e, &err);
     bool announced = false;
     pthread_mutex_lock(&e->lock);
-    while (!interrupted_locked(e)) {
+    while (!engine_interrupted_locked(e)) {
         const bool committed = e->stats.state == ENGINE_REPLICATING;
         const uint64_t seen = e->generation;
         pthread_mutex_unlock(&e->lock);
@@ -601,6 +607,7 @@ int engine_create(const struct engine_config *config, struct engine **out, struc
     e->disks = config->machine.disks;
     e->policy = config->policy;
     e->next_epoch = config->first_epoch;
+    e->last_word = &e->words;
     e->parked = true;
     e->stats.encoding = config->encoding;
     e->stats.state = config->open ? ENGINE_OPEN : ENGINE_HOLDING;

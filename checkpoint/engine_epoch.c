@@ -319,6 +319,7 @@ int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err)
 {
     pthread_mutex_lock(&e->lock);
     const struct in_flight oldest = e->flight[0];
+    bool disks_in_step = false;
     if (e->flight_count == 0 || oldest.capture->epoch != epoch || !oldest.end_sent) {
         pthread_mutex_unlock(&e->lock);
         return error_set(err, -EPROTO, "the standby acknowledged epoch %llu, which isn't due",
@@ -333,6 +334,8 @@ int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err)
         histogram_add(&e->stats.commit, clock_now() - oldest.capture->cut_at);
         e->acked_bytes = oldest.bytes;
         e->acked_took = clock_now() - oldest.on_wire;
+        disks_in_step = e->disks_synchronised;
+        e->disks_synchronised = false;
         if (!synchronisation_in_flight(e))
             engine_set_state(e, ENGINE_REPLICATING, "committed");
     }
@@ -342,6 +345,8 @@ int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err)
     if (oldest.commits)
         release(e, epoch, oldest.capture->cut_at);
     engine_end_disks(e, oldest.capture, CHECKPOINT_DISK_COMMITTED);
+    if (disks_in_step)
+        e->disks.ops->in_step(e->disks.context);
     capture_recycle(oldest.capture, e->config.slab);
 
     pthread_mutex_lock(&e->lock);

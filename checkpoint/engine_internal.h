@@ -130,6 +130,13 @@ struct engine {
     size_t flight_count;
     struct capture *idle[CAPTURES];
     size_t idle_count;
+    struct sync_word { /* messages of a disk synchronisation that nobody has read */
+        struct sync_word *next;
+        size_t size;
+        uint8_t bytes[];
+    } * words, **last_word;
+    unsigned word_count;
+    bool disks_synchronised; /* on this link, and no state was acknowledged since */
     epoch_t next_epoch;
     double drain;      /* pages a second that link and standby take; 0: not known */
     nsec_t drained_at; /* the last acknowledgement */
@@ -150,6 +157,7 @@ void engine_fail_link(struct engine *e, const struct error *why);
 void engine_fail_link_locked(struct engine *e, const struct error *why);
 /* True when the current activity should be given up: stop, fence or a failed link. */
 bool engine_interrupted(struct engine *e);
+bool engine_interrupted_locked(const struct engine *e); /* with the lock held */
 /* Sends one message on the link, if there is one, from any thread: -ENOTCONN without. */
 int engine_send_words(struct engine *e, const struct message *message, struct error *err);
 /* Waits for the acknowledgement of `epoch`: 0 or -EPIPE when interrupted. */
@@ -193,6 +201,19 @@ int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct er
 int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err);
 /* outbox_config.may_emit; the context is the engine. */
 bool engine_may_emit(void *context);
+
+/* engine_disks.c */
+/* Sends what was written to the disks since the last time, as part of `epoch`. */
+int engine_send_disk_writes(struct engine *e, epoch_t epoch, struct capture_sent *sent,
+                            struct error *err);
+/* Makes the standby's disks equal, as part of `epoch`. */
+int engine_synchronise_disks(struct engine *e, epoch_t epoch, struct capture_sent *sent,
+                             struct error *err);
+/* A message of the standby about that: 0 or -errno. Called by the receiver. */
+int engine_hear_disks(struct engine *e, struct link *link, const struct frame *frame,
+                      struct error *err);
+/* Messages nobody will read any more. */
+void engine_forget_words(struct engine *e);
 
 /* engine_handover.c */
 /* With the link up and a hand-over wanted or offered: replaces the policy's work. As

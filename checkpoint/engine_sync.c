@@ -23,41 +23,6 @@
 /* A guest that dirties faster than a round can take is throttled by half more after every stall. */
 #define SYNC_SHARE_MIN (1.0 / 128)
 
-/* Parts of a piece of the copy. */
-#define COPY_PARTS 8
-
-/* Sends what was written to the disks since the last time. */
-static int send_disk_writes(struct engine *e, epoch_t epoch, struct capture_sent *sent,
-                            struct error *err)
-{
-    void *batch = e->disks_started ? e->disks.ops->take(e->disks.context) : NULL;
-    if (!batch)
-        return 0;
-    const int rc =
-        capture_send_disks(&e->disks, batch, e->link, e->term, epoch, e->digest, sent, err);
-    e->disks.ops->release(e->disks.context, batch,
-                          rc == 0 ? CHECKPOINT_DISK_SENT : CHECKPOINT_DISK_ABORTED);
-    return rc;
-}
-
-static int send_disks(struct engine *e, epoch_t epoch, struct capture_sent *sent, struct error *err)
-{
-    for (;;) {
-        struct iovec parts[COPY_PARTS];
-        if (engine_interrupted(e))
-            return error_set(err, -EPIPE, "synchronisation interrupted");
-        int rc = send_disk_writes(e, epoch, sent, err);
-        if (rc < 0)
-            return rc;
-        const int count = e->disks.ops->copy(e->disks.context, parts, COPY_PARTS, err);
-        if (count <= 0)
-            return count;
-        rc = capture_send_disk_parts(parts, count, e->link, e->term, epoch, e->digest, sent, err);
-        if (rc < 0)
-            return rc;
-    }
-}
-
 static void account_progress(struct engine *e, uint64_t done, uint64_t more)
 {
     pthread_mutex_lock(&e->lock);
@@ -86,7 +51,7 @@ static int send_round(struct engine *e, struct capture *capture, struct capture_
         account_progress(e, capture->page_count, 0);
         capture_recycle(capture, e->config.slab);
         if (rc == 0)
-            rc = send_disk_writes(e, capture->epoch, sent, err);
+            rc = engine_send_disk_writes(e, capture->epoch, sent, err);
         engine_regain_turn(e);
         if (rc < 0)
             return rc;
@@ -133,7 +98,7 @@ int engine_synchronise(struct engine *e, bool with_disks, struct error *err)
     int rc = engine_send_begin(e, capture->epoch, MESSAGE_EPOCH_FULL, err);
     const epoch_t epoch = capture->epoch;
     if (rc == 0 && with_disks)
-        rc = send_disks(e, epoch, &sent, err);
+        rc = engine_synchronise_disks(e, epoch, &sent, err);
     engine_regain_turn(e);
     if (rc == 0)
         rc = send_rounds(e, capture, &sent, err);

@@ -241,6 +241,29 @@ static void render_synchronisation(const struct control_synchronisation *sync, F
     fputc('\n', out);
 }
 
+static void render_disk_sync(const struct control_disk *d, FILE *out)
+{
+    char done[CONTROL_AMOUNT_MAX], total[CONTROL_AMOUNT_MAX], sent[CONTROL_AMOUNT_MAX];
+    if (d->state[0]) {
+        begin_line("", out);
+        fprintf(out, "%s, %s may differ%s%s\n", d->state,
+                control_format_bytes(d->marked_bytes, done), d->trouble[0] ? ": " : "", d->trouble);
+    }
+    if (!d->sync_total_bytes && !d->sync_why[0])
+        return;
+    begin_line("", out);
+    fprintf(out, "%s %s of %s", d->sync_active ? "comparing:" : "last compared",
+            control_format_bytes(d->sync_done_bytes, done),
+            control_format_bytes(d->sync_total_bytes, total));
+    fprintf(out, ", %s differed, %s sent", control_format_bytes(d->sync_differed_bytes, done),
+            control_format_bytes(d->sync_sent_bytes, sent));
+    if (d->sync_active && d->sync_eta_ns)
+        fprintf(out, ", %s left", control_format_time(d->sync_eta_ns, total));
+    if (d->sync_why[0])
+        fprintf(out, " (%s)", d->sync_why);
+    fputc('\n', out);
+}
+
 static void render_disks(const struct control_status *s, FILE *out)
 {
     char a[CONTROL_AMOUNT_MAX], b[CONTROL_AMOUNT_MAX];
@@ -256,6 +279,7 @@ static void render_disks(const struct control_status *s, FILE *out)
             fprintf(out, ", %" PRIu64 " read and %" PRIu64 " write errors, last: %s",
                     d->read_errors, d->write_errors, d->last_error);
         fputc('\n', out);
+        render_disk_sync(d, out);
     }
     const struct control_disk_log *log = &s->disk_log;
     if (log->active) {
@@ -264,9 +288,6 @@ static void render_disks(const struct control_status *s, FILE *out)
                 control_format_bytes(log->cap_bytes, b));
         if (log->waiting)
             fprintf(out, ", %" PRIu32 " writes wait for room", log->waiting);
-        if (log->copying)
-            fprintf(out, ", first copy %s of %s", control_format_bytes(log->copy_bytes_done, a),
-                    control_format_bytes(log->copy_bytes_total, b));
         fputc('\n', out);
     }
     const struct control_disk_replica *replica = &s->disk_replica;

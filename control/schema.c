@@ -195,6 +195,16 @@ static const struct schema_field disk_fields[] = {
     PLAIN(struct control_disk, read_errors, SCHEMA_U64),
     PLAIN(struct control_disk, write_errors, SCHEMA_U64),
     STRING(struct control_disk, last_error),
+    STRING(struct control_disk, state),
+    PLAIN(struct control_disk, marked_bytes, SCHEMA_U64),
+    STRING(struct control_disk, trouble),
+    PLAIN(struct control_disk, sync_active, SCHEMA_BOOL),
+    STRING(struct control_disk, sync_why),
+    PLAIN(struct control_disk, sync_done_bytes, SCHEMA_U64),
+    PLAIN(struct control_disk, sync_total_bytes, SCHEMA_U64),
+    PLAIN(struct control_disk, sync_differed_bytes, SCHEMA_U64),
+    PLAIN(struct control_disk, sync_sent_bytes, SCHEMA_U64),
+    PLAIN(struct control_disk, sync_eta_ns, SCHEMA_U64),
 };
 static const struct schema disk_schema = SCHEMA(disk, disk_fields);
 
@@ -203,9 +213,6 @@ static const struct schema_field disk_log_fields[] = {
     PLAIN(struct control_disk_log, bytes, SCHEMA_U64),
     PLAIN(struct control_disk_log, cap_bytes, SCHEMA_U64),
     PLAIN(struct control_disk_log, waiting, SCHEMA_U32),
-    PLAIN(struct control_disk_log, copying, SCHEMA_BOOL),
-    PLAIN(struct control_disk_log, copy_bytes_done, SCHEMA_U64),
-    PLAIN(struct control_disk_log, copy_bytes_total, SCHEMA_U64),
 };
 static const struct schema disk_log_schema = SCHEMA(disk_log, disk_log_fields);
 

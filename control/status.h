@@ -199,6 +199,17 @@ struct control_disk {
     uint64_t read_errors;
     uint64_t write_errors;             /* of flushes and discards, too */
     char last_error[CONTROL_NAME_MAX]; /* of this image; empty: none */
+    /* Of a replicated disk: what this host knows about its image. */
+    char state[CONTROL_NAME_MAX]; /* "new", "owner", "follower", "syncing", "outdated"; or empty */
+    uint64_t marked_bytes;        /* may differ from the other host's copy */
+    char trouble[CONTROL_TEXT_MAX];  /* why its map is not trusted or not kept; empty: it is */
+    bool sync_active;                /* on the primary: the other host's copy is being made equal */
+    char sync_why[CONTROL_TEXT_MAX]; /* why all of it is compared, or why it can't be done */
+    uint64_t sync_done_bytes;        /* compared, of the running or last synchronisation */
+    uint64_t sync_total_bytes;
+    uint64_t sync_differed_bytes;
+    uint64_t sync_sent_bytes; /* on the wire */
+    uint64_t sync_eta_ns;     /* 0: unknown */
 };
 
 /* What the guest wrote to its disks and the standby has not committed. */
@@ -207,9 +218,6 @@ struct control_disk_log {
     uint64_t bytes;
     uint64_t cap_bytes;
     uint32_t waiting; /* requests of the guest that wait for room */
-    bool copying;     /* the first copy of the disks is being read */
-    uint64_t copy_bytes_done;
-    uint64_t copy_bytes_total;
 };
 
 /* The standby's side of the same. */

@@ -342,6 +342,8 @@ void divergence_close(struct divergence **divergence, const struct image_stamp *
         divergence_put_header(d, &last);
         pthread_mutex_unlock(&d->lock);
     }
+    if (d->blank && !d->known && !d->failed)
+        d->config.io.ops->remove(d->config.io.context);
     d->config.io.ops->close(d->config.io.context);
     block_map_free(&d->exact);
     block_map_free(&d->before);

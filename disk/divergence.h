@@ -51,7 +51,8 @@ struct divergence_io {
     void *context;
 };
 
-/* The file at `path`, created when missing; -errno with one sentence. */
+/* The file at `path`, created when missing, and locked: -EBUSY when another process uses it, -errno
+ * with one sentence. */
 int divergence_file_open(const char *path, struct divergence_io *out, struct error *err);
 
 struct divergence;
@@ -71,8 +72,9 @@ int divergence_stamp(int fd, struct image_stamp *out);
 int divergence_open(const struct divergence_config *config, struct divergence **out,
                     struct error *err);
 
-/* Closes; with `stamp`, of an image that is durable and not written any more, in an orderly way, so
- * that what happens to the image in between is noticed. */
+/* Closes, and removes what was created and never used; with `stamp`, of an image that is durable
+ * and not written any more, in an orderly way, so that what happens to the image in between is
+ * noticed. */
 void divergence_close(struct divergence **divergence, const struct image_stamp *stamp);
 
 struct divergence_status {

@@ -4,6 +4,7 @@
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -104,6 +105,8 @@ int divergence_file_open(const char *path, struct divergence_io *out, struct err
         return error_set(err, -ENOMEM, "divergence map: out of memory");
     f->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     int rc = f->fd < 0 ? -errno : 0;
+    if (rc == 0 && flock(f->fd, LOCK_EX | LOCK_NB) < 0)
+        rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
     if (rc == 0) {
         f->path = strdup(path);
         rc = f->path ? sync_directory(path) : -ENOMEM;

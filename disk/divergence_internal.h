@@ -20,6 +20,7 @@ struct divergence {
     pthread_cond_t changed;
     bool busy; /* somebody writes the file, without the lock */
     bool known;
+    bool blank; /* there was nothing in the file */
     bool trusted;
     bool failed;
     bool round;       /* `before` counts */

@@ -100,6 +100,7 @@ int divergence_load(struct divergence *d, struct error *err)
     struct headers h;
     int rc = read_headers(d, &h);
     d->trusted = true;
+    d->blank = rc == 0 && h.blank[0] && h.blank[1];
     const struct lineage *l = rc < 0 ? NULL : choose(d, &h);
     if (l && !is_ours(d, l)) {
         distrust(d, "the map is of another disk");
@@ -117,6 +118,8 @@ int divergence_load(struct divergence *d, struct error *err)
         return error_set(err, rc, "divergence map of disk %u: can't be read: %s", d->config.index,
                          strerror(-rc));
     block_map_copy(&d->file, &d->exact);
+    if (!d->known)
+        block_map_fill(&d->file); /* pages that were never written mark everything */
     d->lineage.stamp = d->config.stamp;
     d->lineage.stamp.closed = false;
     return 0;

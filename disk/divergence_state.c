@@ -70,9 +70,16 @@ int divergence_begin_generation(struct divergence *d)
     lineage_begin(&next, divergence_random());
     next.state = IMAGE_OWNER;
     next.term = d->own_term;
-    const int rc = change(d, &next);
+    const bool first = !d->known;
+    struct block_map pages;
+    int rc = change(d, &next);
     d->own_pending = d->own_pending && rc < 0;
-    return rc;
+    if (rc < 0 || !first || d->failed)
+        return rc;
+    rc = block_map_init(&pages, d->exact.count);
+    if (rc < 0)
+        return rc;
+    return divergence_rewrite(d, &pages); /* nothing is marked yet: that follows */
 }
 
 void divergence_own(struct divergence *divergence, term_t term)

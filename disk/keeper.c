@@ -16,9 +16,9 @@
 #include "disk/tracker.h"
 
 struct kept {
-    char *path; /* of the image; NULL: this disk is not replicated */
+    char *path; /* of the image */
     char *map_path;
-    struct divergence *map;
+    struct divergence *map; /* NULL: this disk is not replicated */
     struct disk_tracker *tracker;
     struct sync_source *source;
     struct sync_target *target;
@@ -29,6 +29,8 @@ struct disk_keeper {
     unsigned count;
     struct kept disks[DISK_COUNT_MAX];
     struct disk_geometry geometry;
+    void (*failed)(void *context, const struct error *why);
+    void *context;
     pthread_t thread;
     bool thread_started;
 
@@ -39,6 +41,7 @@ struct disk_keeper {
     pthread_cond_t changed;
     bool finish; /* the standby holds a complete state: rounds are to be finished */
     bool quit;
+    struct error failure; /* of an image of this standby, since it was last in step */
 };
 
 /* ---- whose images they are ---- */
@@ -47,7 +50,7 @@ static int refuse_unusable(struct disk_keeper *k, term_t owned, struct error *er
 {
     for (unsigned i = 0; i < k->count; i++) {
         struct kept *d = &k->disks[i];
-        if (!d->path)
+        if (!d->map)
             continue;
         struct lineage lineage;
         const struct pairing_side side = divergence_side(d->map, &lineage);
@@ -67,7 +70,7 @@ int disk_keeper_may_promote(struct disk_keeper *keeper, struct error *err)
 {
     for (unsigned i = 0; i < keeper->count; i++) {
         struct lineage lineage;
-        if (!keeper->disks[i].path)
+        if (!keeper->disks[i].map)
             continue;
         const struct pairing_side side = divergence_side(keeper->disks[i].map, &lineage);
         if (!side.lineage || lineage.state == IMAGE_SYNCING || lineage.state == IMAGE_OUTDATED)
@@ -82,7 +85,7 @@ int disk_keeper_may_promote(struct disk_keeper *keeper, struct error *err)
 void disk_keeper_own(struct disk_keeper *keeper, term_t term)
 {
     for (unsigned i = 0; i < keeper->count; i++)
-        if (keeper->disks[i].path)
+        if (keeper->disks[i].map)
             divergence_own(keeper->disks[i].map, term);
 }
 
@@ -90,7 +93,7 @@ void disk_keeper_outdate(struct disk_keeper *keeper, term_t term)
 {
     for (unsigned i = 0; i < keeper->count; i++) {
         struct error err = {0};
-        if (keeper->disks[i].path && divergence_outdate(keeper->disks[i].map, term, &err) < 0)
+        if (keeper->disks[i].map && divergence_outdate(keeper->disks[i].map, term, &err) < 0)
             log_error("disk", "disk %u can't be marked outdated: %s", i, err.text);
     }
 }
@@ -103,7 +106,7 @@ int disk_keeper_synchronise(struct disk_keeper *keeper, const struct sync_channe
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < keeper->count; i++) {
         struct kept *d = &keeper->disks[i];
-        if (!d->path)
+        if (!d->map)
             continue;
         rc = sync_source_run(d->source, channel, err);
         struct sync_progress p;
@@ -134,7 +137,7 @@ void disk_keeper_lost(struct disk_keeper *keeper)
     pthread_mutex_unlock(&keeper->lock);
     pthread_mutex_lock(&keeper->rounds);
     for (unsigned i = 0; i < keeper->count; i++)
-        if (keeper->disks[i].path)
+        if (keeper->disks[i].map)
             sync_source_abandon(keeper->disks[i].source);
     pthread_mutex_unlock(&keeper->rounds);
 }
@@ -144,7 +147,7 @@ static void finish_rounds(struct disk_keeper *k)
     pthread_mutex_lock(&k->rounds);
     for (unsigned i = 0; i < k->count; i++) {
         struct error err = {0};
-        if (k->disks[i].path && sync_source_finish(k->disks[i].source, &err) < 0)
+        if (k->disks[i].map && sync_source_finish(k->disks[i].source, &err) < 0)
             log_error("disk", "disk %u: %s", i, err.text);
     }
     pthread_mutex_unlock(&k->rounds);
@@ -173,34 +176,64 @@ static void *keeper_main(void *context)
 void disk_keeper_restart(struct disk_keeper *keeper)
 {
     for (unsigned i = 0; i < keeper->count; i++)
-        if (keeper->disks[i].path)
+        if (keeper->disks[i].map)
             sync_target_restart(keeper->disks[i].target);
+}
+
+static void set_failure(struct disk_keeper *k, const struct error *why)
+{
+    pthread_mutex_lock(&k->lock);
+    k->failure = *why;
+    pthread_mutex_unlock(&k->lock);
 }
 
 int disk_keeper_receive(struct disk_keeper *keeper, const uint8_t *payload, size_t size,
                         const struct sync_channel *channel, struct error *err)
 {
     struct sync_message message;
-    const int rc = sync_decode(payload, size, &keeper->geometry, &message, err);
-    return rc < 0 ? rc
-                  : sync_target_handle(keeper->disks[message.disk].target, &message, channel, err);
+    struct error why = {0};
+    int rc = sync_decode(payload, size, &keeper->geometry, &message, err);
+    if (rc < 0)
+        return rc;
+    struct sync_target *target = keeper->disks[message.disk].target;
+    rc = sync_target_handle(target, &message, channel, &why);
+    if (rc < 0 && err)
+        *err = why;
+    if (rc == 0 || !sync_target_failed(target))
+        return rc;
+    set_failure(keeper, &why);
+    if (keeper->failed)
+        keeper->failed(keeper->context, &why);
+    return rc;
 }
 
 int disk_keeper_follow(struct disk_keeper *keeper, term_t term, struct error *err)
 {
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < keeper->count; i++)
-        if (keeper->disks[i].path)
+        if (keeper->disks[i].map)
             rc = sync_target_in_step(keeper->disks[i].target, term, err);
+    if (rc == 0)
+        set_failure(keeper, &(struct error){0});
     return rc;
 }
 
 /* ---- status ---- */
 
+bool disk_keeper_failure(struct disk_keeper *keeper, char *why, size_t size)
+{
+    pthread_mutex_lock(&keeper->lock);
+    const bool failed = keeper->failure.code != 0;
+    if (failed)
+        snprintf(why, size, "%s", keeper->failure.text);
+    pthread_mutex_unlock(&keeper->lock);
+    return failed;
+}
+
 bool disk_keeper_snapshot(struct disk_keeper *keeper, unsigned index,
                           struct disk_keeper_status *out)
 {
-    if (index >= keeper->count || !keeper->disks[index].path)
+    if (index >= keeper->count || !keeper->disks[index].map)
         return false;
     divergence_snapshot(keeper->disks[index].map, &out->map);
     sync_source_snapshot(keeper->disks[index].source, &out->progress);
@@ -226,6 +259,9 @@ static int open_map(struct kept *d, const struct disk_keeper_config *config, uns
         .index = i,
         .size = disk_image_size(disk_volume_image(config->disks[i].volume)),
     };
+    map.io = config->disks[i].map;
+    if (map.io.ops)
+        return divergence_open(&map, &d->map, err);
     int rc = stamp_of(d->path, false, &map.stamp);
     if (rc < 0)
         return error_set(err, rc, "disk %u: %s can't be examined: %s", i, d->path, strerror(-rc));
@@ -233,14 +269,39 @@ static int open_map(struct kept *d, const struct disk_keeper_config *config, uns
     return rc < 0 ? rc : divergence_open(&map, &d->map, err);
 }
 
+static char *path_of_map(const char *vm, const char *state_dir, unsigned index)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s/%s.disk%u.map", state_dir, vm, index) < 0 ? NULL : path;
+}
+
+int disk_keeper_forget(const char *vm, const char *state_dir, unsigned index, struct error *err)
+{
+    char *path = path_of_map(vm, state_dir, index);
+    if (!path)
+        return error_set(err, -ENOMEM, "disk %u: out of memory", index);
+    int rc = 0;
+    if (unlink(path) == 0)
+        log_warning(
+            "disk",
+            "disk %u is not replicated any more: its map %s is removed, so that a secondary "
+            "compares all of it",
+            index, path);
+    else if (errno != ENOENT)
+        rc = error_set(err, -errno, "disk %u: its map %s can't be removed: %s", index, path,
+                       strerror(errno));
+    free(path);
+    return rc;
+}
+
 static int open_disk(struct disk_keeper *k, const struct disk_keeper_config *config, unsigned i,
                      struct error *err)
 {
     struct kept *d = &k->disks[i];
     struct disk_volume *volume = config->disks[i].volume;
-    d->path = strdup(config->disks[i].path);
-    if (!d->path ||
-        asprintf(&d->map_path, "%s/%s.disk%u.map", config->state_dir, config->vm, i) < 0)
+    d->path = strdup(config->disks[i].path ? config->disks[i].path : "");
+    d->map_path = path_of_map(config->vm, config->state_dir, i);
+    if (!d->path || !d->map_path)
         return error_set(err, -ENOMEM, "disk %u: out of memory", i);
     int rc = open_map(d, config, i, err);
     if (rc == 0)
@@ -278,6 +339,8 @@ int disk_keeper_open(const struct disk_keeper_config *config, struct disk_keeper
         return error_set(err, -ENOMEM, "disks: out of memory");
     k->count = config->count;
     k->geometry.count = config->count;
+    k->failed = config->failed;
+    k->context = config->context;
     pthread_mutex_init(&k->rounds, NULL);
     pthread_mutex_init(&k->lock, NULL);
     pthread_cond_init(&k->changed, NULL);

@@ -21,7 +21,12 @@ struct disk_keeper_config {
     struct {
         struct disk_volume *volume; /* borrowed; NULL: this disk is not replicated */
         const char *path;           /* of its image */
+        struct divergence_io map;   /* taken over, instead of a file: for tests */
     } disks[DISK_COUNT_MAX];
+    /* This standby's image can't be made equal: for events. On the receiving thread. NULL: nobody
+     * cares. */
+    void (*failed)(void *context, const struct error *why);
+    void *context;
     uint64_t rate; /* of a synchronisation, bytes of disk per second; 0: no limit */
 };
 
@@ -31,6 +36,10 @@ int disk_keeper_open(const struct disk_keeper_config *config, struct disk_keeper
                      struct error *err);
 /* After the volumes are gone. */
 void disk_keeper_close(struct disk_keeper **keeper);
+
+/* Nobody will count what is written to disk `index` from now on: removes its map, if there is one.
+ */
+int disk_keeper_forget(const char *vm, const char *state_dir, unsigned index, struct error *err);
 
 /* ---- whose images they are; any thread ---- */
 
@@ -65,6 +74,9 @@ int disk_keeper_receive(struct disk_keeper *keeper, const uint8_t *payload, size
 int disk_keeper_follow(struct disk_keeper *keeper, term_t term, struct error *err);
 
 /* ---- status; any thread ---- */
+
+/* Why this standby's images can't be made equal, since the last time they could. False: nothing. */
+bool disk_keeper_failure(struct disk_keeper *keeper, char *why, size_t size);
 
 struct disk_keeper_status {
     struct divergence_status map;

@@ -20,17 +20,9 @@ struct disk_store {
     struct disk_log *log; /* these three: NULL when nothing is replicated */
     struct disk_replicated *mode;
     struct disk_replica *replica;
+    struct disk_keeper *keeper;
 
     _Atomic unsigned local_errors;
-
-    /* the thread that copies */
-    struct copy {
-        bool begun;
-        unsigned disk;
-        uint64_t offset;
-        uint8_t *buffer; /* DISK_DATA_MAX bytes */
-        uint8_t header[DISK_RECORD_HEADER_SIZE];
-    } copy;
 
     pthread_mutex_t lock; /* protects all below, held while they are called: taken before all
                              others, and the callbacks must not come back */
@@ -38,9 +30,6 @@ struct disk_store {
     void *wake_context;
     void (*failed)(void *context, const struct error *why);
     void *failed_context;
-    bool copying;
-    uint64_t copy_done;
-    uint64_t copy_total;
 };
 
 static bool is_replicated(const struct disk_store *s, unsigned i)
@@ -122,11 +111,25 @@ static int create_replication(struct disk_store *s, struct error *err)
                                                 .context = s};
     if (rc == 0)
         rc = disk_replica_create(&replica, &s->replica, err);
-    if (rc == 0) {
-        s->copy.buffer = malloc(DISK_DATA_MAX);
-        rc = s->copy.buffer ? 0 : error_set(err, -ENOMEM, "disks: out of memory");
-    }
     return rc;
+}
+
+static int open_keeper(struct disk_store *s, struct error *err)
+{
+    struct disk_keeper_config config = {.vm = s->config.vm,
+                                        .state_dir = s->config.state_dir,
+                                        .count = s->config.count,
+                                        .failed = on_replica_failed,
+                                        .context = s,
+                                        .rate = s->config.sync_rate};
+    for (unsigned i = 0; i < s->config.count; i++) {
+        if (!is_replicated(s, i))
+            continue;
+        config.disks[i].volume = s->volumes[i];
+        config.disks[i].path = s->config.disks[i].path;
+        config.disks[i].map = s->config.disks[i].map;
+    }
+    return disk_keeper_open(&config, &s->keeper, err);
 }
 
 int disk_store_open(const struct disk_store_config *config, struct disk_store **out,
@@ -143,10 +146,14 @@ int disk_store_open(const struct disk_store_config *config, struct disk_store **
     bool replicated = false;
     for (unsigned i = 0; rc == 0 && i < config->count; i++) {
         rc = open_volume(s, i, err);
+        if (rc == 0 && config->state_dir && !config->disks[i].read_only && !is_replicated(s, i))
+            rc = disk_keeper_forget(config->vm, config->state_dir, i, err);
         replicated |= is_replicated(s, i);
     }
     if (rc == 0 && replicated)
         rc = create_replication(s, err);
+    if (rc == 0 && replicated)
+        rc = open_keeper(s, err);
     if (rc < 0)
         disk_store_close(&s);
     *out = s;
@@ -165,9 +172,9 @@ void disk_store_close(struct disk_store **store)
         disk_volume_destroy(&s->volumes[i]);
         disk_image_close(&s->config.disks[i].image); /* was never taken */
     }
+    disk_keeper_close(&s->keeper);
     disk_replicated_destroy(&s->mode);
     disk_log_destroy(&s->log);
-    free(s->copy.buffer);
     pthread_mutex_destroy(&s->lock);
     free(s);
     *store = NULL;
@@ -183,6 +190,11 @@ struct disk_volume *disk_store_volume(struct disk_store *store, unsigned index)
     return store->volumes[index];
 }
 
+struct disk_keeper *disk_store_keeper(struct disk_store *store)
+{
+    return store->keeper;
+}
+
 bool disk_store_is_replicated(const struct disk_store *store)
 {
     return store->log != NULL;
@@ -195,11 +207,11 @@ void disk_store_snapshot(struct disk_store *store, struct disk_store_stats *out)
         return;
     disk_log_snapshot(store->log, &out->log);
     disk_replica_snapshot(store->replica, &out->replica);
+    if (!out->replica.failed)
+        out->replica.failed =
+            disk_keeper_failure(store->keeper, out->replica.why, sizeof(out->replica.why));
     out->waiting = disk_replicated_waiting(store->mode);
     pthread_mutex_lock(&store->lock);
-    out->copying = store->copying;
-    out->copy_done = store->copy_done;
-    out->copy_total = store->copy_total;
     pthread_mutex_unlock(&store->lock);
 }
 
@@ -207,9 +219,6 @@ void disk_store_snapshot(struct disk_store *store, struct disk_store_stats *out)
 
 void disk_store_start(struct disk_store *store, void (*wake)(void *context), void *context)
 {
-    store->copy.begun = false;
-    store->copy.disk = 0;
-    store->copy.offset = 0;
     pthread_mutex_lock(&store->lock);
     store->wake = wake;
     store->wake_context = context;
@@ -221,7 +230,6 @@ void disk_store_stop(struct disk_store *store)
 {
     pthread_mutex_lock(&store->lock);
     store->wake = NULL;
-    store->copying = false;
     pthread_mutex_unlock(&store->lock);
     disk_log_stop(store->log);
 }
@@ -241,73 +249,9 @@ void disk_store_release(struct disk_store *store, struct disk_batch *batch)
     disk_batch_release(store->log, batch);
 }
 
-/* ---- the first copy ---- */
-
-static bool is_zero(const uint8_t *bytes, size_t size)
+void disk_store_settle(struct disk_store *store)
 {
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
-}
-
-static void account_copy(struct disk_store *s, uint64_t bytes, bool ended)
-{
-    pthread_mutex_lock(&s->lock);
-    s->copy_done += bytes;
-    s->copying = !ended;
-    pthread_mutex_unlock(&s->lock);
-}
-
-static int copy_piece(struct disk_store *s, uint64_t size, struct iovec *parts, struct error *err)
-{
-    struct copy *c = &s->copy;
-    struct disk_io io = {.op = DISK_READ, .offset = c->offset, .size = size, .data = c->buffer};
-    const int rc = disk_image_perform(disk_volume_image(s->volumes[c->disk]), &io);
-    if (rc < 0)
-        return error_set(err, rc, "disk %u: reading %llu bytes at %llu for the copy failed: %s",
-                         c->disk, (unsigned long long)size, (unsigned long long)c->offset,
-                         strerror(-rc));
-    const bool zero = is_zero(c->buffer, size);
-    const struct disk_record record = {.op = zero ? DISK_WRITE_ZEROES : DISK_WRITE,
-                                       .may_unmap = zero,
-                                       .disk = c->disk,
-                                       .offset = c->offset,
-                                       .length = size};
-    disk_record_encode(&record, c->header);
-    parts[0] = (struct iovec){c->header, sizeof(c->header)};
-    parts[1] = (struct iovec){c->buffer, size};
-    c->offset += size;
-    account_copy(s, size, false);
-    return zero ? 1 : 2;
-}
-
-static void begin_copy(struct disk_store *s)
-{
-    disk_replicated_settle(s->mode);
-    s->copy.begun = true;
-    pthread_mutex_lock(&s->lock);
-    s->copying = true;
-    s->copy_done = s->copy_total = 0;
-    for (unsigned i = 0; i < s->config.count; i++)
-        if (is_replicated(s, i))
-            s->copy_total += disk_image_size(disk_volume_image(s->volumes[i]));
-    pthread_mutex_unlock(&s->lock);
-}
-
-int disk_store_copy(struct disk_store *store, struct iovec *parts, int max, struct error *err)
-{
-    struct copy *c = &store->copy;
-    assert(max >= 2);
-    if (!c->begun)
-        begin_copy(store);
-    for (; c->disk < store->config.count; c->disk++, c->offset = 0) {
-        if (!is_replicated(store, c->disk))
-            continue;
-        const uint64_t size = disk_image_size(disk_volume_image(store->volumes[c->disk]));
-        const uint64_t left = size - c->offset;
-        if (left)
-            return copy_piece(store, left < DISK_DATA_MAX ? left : DISK_DATA_MAX, parts, err);
-    }
-    account_copy(store, 0, true);
-    return 0;
+    disk_replicated_settle(store->mode);
 }
 
 /* ---- the standby ---- */

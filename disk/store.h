@@ -7,9 +7,8 @@
  * Both halves are there on both hosts, since a standby becomes the executing side. The verbs below
  * the volumes are those of checkpoint/disk_ops.h, which app/ puts in front of them.
  *
- * The first copy (copy()) is read while the guest runs: a piece is read after everything that
- * take() gave before was sent, so that it never undoes a later write; pieces of zeroes travel as
- * marks.
+ * What a link begins with, making the images equal, and what a host remembers about its images, is
+ * the keeper's (keeper.h).
  *
  * Threads: as disk_ops.h says; the volumes are used by anybody. */
 #ifndef KEMARI_DISK_STORE_H
@@ -17,6 +16,7 @@
 
 #include <sys/uio.h>
 
+#include "disk/keeper.h"
 #include "disk/log.h"
 #include "disk/replica.h"
 #include "disk/volume.h"
@@ -33,16 +33,21 @@ struct disk_store_disk {
     bool read_only;
     enum disk_protection protection;
     struct disk_image *image; /* instead of the path: taken over in every case. For tests */
+    struct divergence_io map; /* instead of a map in the state directory: likewise */
 };
 
 enum disk_store_event {
     DISK_STORE_LOCAL_ERROR,   /* the guest was told of an error of an image */
-    DISK_STORE_REPLICA_FAILED /* what was committed can't be applied */
+    DISK_STORE_REPLICA_FAILED /* the image of this standby can't take what the primary sends */
 };
 
 struct disk_store_config {
     unsigned count;
     struct disk_store_disk disks[DISK_COUNT_MAX];
+    /* For the keeper; needed if a disk is replicated. NULL otherwise: no map is looked for. */
+    const char *vm;
+    const char *state_dir;
+    uint64_t sync_rate; /* bytes of disk per second; 0: no limit */
     /* `text` is a phrase that names the disk. Any thread, no locks held; must only take note. */
     void (*event)(void *context, enum disk_store_event event, const char *text);
     void *context;
@@ -52,9 +57,6 @@ struct disk_store_stats {
     struct disk_log_stats log;
     struct disk_replica_stats replica;
     unsigned waiting; /* requests that wait for room in the log */
-    bool copying;     /* the first copy is being read */
-    uint64_t copy_done;
-    uint64_t copy_total; /* bytes, of the running or last copy */
 };
 
 int disk_store_open(const struct disk_store_config *config, struct disk_store **out,
@@ -64,6 +66,8 @@ void disk_store_close(struct disk_store **store);
 
 unsigned disk_store_count(const struct disk_store *store);
 struct disk_volume *disk_store_volume(struct disk_store *store, unsigned index); /* borrowed */
+/* Of the replicated disks; NULL when there is none. Borrowed. */
+struct disk_keeper *disk_store_keeper(struct disk_store *store);
 /* Does any disk travel? */
 bool disk_store_is_replicated(const struct disk_store *store);
 void disk_store_snapshot(struct disk_store *store, struct disk_store_stats *out);
@@ -75,8 +79,8 @@ void disk_store_stop(struct disk_store *store);
 bool disk_store_is_pressing(struct disk_store *store);
 struct disk_batch *disk_store_take(struct disk_store *store);
 void disk_store_release(struct disk_store *store, struct disk_batch *batch);
-/* Parts of the next piece, 0 at the end, or -errno when an image can't be read. */
-int disk_store_copy(struct disk_store *store, struct iovec *parts, int max, struct error *err);
+/* Waits until every change that began before the start has ended: before images are compared. */
+void disk_store_settle(struct disk_store *store);
 
 /* ---- the standby ---- */
 

@@ -9,6 +9,7 @@
 struct sync_target {
     struct sync_target_config config;
     uint64_t disk_size;
+    bool failed;  /* the image did, in this handling */
     bool started; /* START was taken on this link: the image may be overwritten */
     uint8_t *block;
     uint8_t *message; /* SYNC_PAYLOAD_MAX, outgoing */
@@ -29,6 +30,17 @@ static int say(struct sync_target *t, struct sync_message *m, const struct sync_
 
 /* ---- the image ---- */
 
+/* Of the image: 0, or the error with its sentence. */
+static int judge(struct sync_target *t, int rc, struct error *err, const char *what, uint64_t size,
+                 uint64_t offset)
+{
+    if (rc == 0)
+        return 0;
+    t->failed = true;
+    return error_set(err, rc, "disk %u: %s %llu bytes at %llu failed: %s", index_of(t), what,
+                     (unsigned long long)size, (unsigned long long)offset, strerror(-rc));
+}
+
 static int read_block(struct sync_target *t, uint64_t block, struct error *err)
 {
     struct disk_io io = {.op = DISK_READ,
@@ -36,20 +48,15 @@ static int read_block(struct sync_target *t, uint64_t block, struct error *err)
                          .size = sync_block_size(block, t->disk_size),
                          .data = t->block};
     const int rc = disk_image_perform(disk_volume_image(t->config.volume), &io);
-    return rc == 0 ? 0
-                   : error_set(err, rc, "disk %u: reading block %llu to compare it failed: %s",
-                               index_of(t), (unsigned long long)block, strerror(-rc));
+    return judge(t, rc, err, "comparing", io.size, io.offset);
 }
 
 static int change(struct sync_target *t, struct disk_io io, struct error *err)
 {
     struct disk_request request = {.io = io};
     const int rc = disk_volume_perform(t->config.volume, &request);
-    return rc == 0 ? 0
-                   : error_set(err, rc, "disk %u: %s %llu bytes at %llu failed: %s", index_of(t),
-                               io.op == DISK_FLUSH ? "flushing" : "synchronising",
-                               (unsigned long long)io.size, (unsigned long long)io.offset,
-                               strerror(-rc));
+    return judge(t, rc, err, io.op == DISK_FLUSH ? "flushing" : "synchronising", io.size,
+                 io.offset);
 }
 
 static int flush(struct sync_target *t, struct error *err)
@@ -181,6 +188,7 @@ int sync_target_handle(struct sync_target *target, const struct sync_message *me
                        const struct sync_channel *channel, struct error *err)
 {
     const enum sync_kind kind = message->kind;
+    target->failed = false;
     if (kind == SYNC_ASK)
         return on_ask(target, channel, err);
     if (kind == SYNC_START)
@@ -201,6 +209,11 @@ int sync_target_handle(struct sync_target *target, const struct sync_message *me
     default:
         return on_flush(target, message, channel, err);
     }
+}
+
+bool sync_target_failed(const struct sync_target *target)
+{
+    return target->failed;
 }
 
 void sync_target_restart(struct sync_target *target)

@@ -29,6 +29,9 @@ struct sync_message;
 int sync_target_handle(struct sync_target *target, const struct sync_message *message,
                        const struct sync_channel *channel, struct error *err);
 
+/* True when the last message could not be carried out because of the image. */
+bool sync_target_failed(const struct sync_target *target);
+
 /* The first complete state is here, and applied: the image becomes durable and a follower's, in
  * `term`. Nothing to do if it is one already. */
 int sync_target_in_step(struct sync_target *target, term_t term, struct error *err);

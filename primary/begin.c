@@ -14,6 +14,9 @@ static bool end_refused(struct primary *p, const char *why)
         term_store_advance(p->config.terms, record.term, TERM_LOST, &err) < 0)
         log_error("primary", "can't record that term %llu is lost: %s",
                   (unsigned long long)record.term, err.text);
+    const struct checkpoint_disks *disks = &p->config.engine.machine.disks;
+    if (disks->ops)
+        disks->ops->outdate(disks->context, record.term);
     primary_note(p, true, "primary.refused", why);
     p->ended = true;
     p->end = PRIMARY_END_REFUSED;

@@ -274,12 +274,26 @@ static void act_fence(struct primary *p)
     engine_fence(p->engine);
     primary_introduce(p);
     struct error err = {0};
+    const struct checkpoint_disks *disks = &p->config.engine.machine.disks;
     pthread_mutex_lock(&p->lock);
     const term_t term = p->status.term;
     pthread_mutex_unlock(&p->lock);
     if (term_store_advance(p->config.terms, term, TERM_LOST, &err) < 0)
         log_error("primary", "can't record that term %llu is lost: %s", (unsigned long long)term,
                   err.text);
+    if (disks->ops)
+        disks->ops->outdate(disks->context, term);
+}
+
+/* What the guest writes from now on is known here alone. */
+static void own_disks(struct primary *p)
+{
+    const struct checkpoint_disks *disks = &p->config.engine.machine.disks;
+    pthread_mutex_lock(&p->lock);
+    const term_t term = p->status.term;
+    pthread_mutex_unlock(&p->lock);
+    if (disks->ops)
+        disks->ops->own(disks->context, term);
 }
 
 static void carry_out(struct primary *p, unsigned actions, enum primary_event event,
@@ -304,8 +318,10 @@ static void carry_out(struct primary *p, unsigned actions, enum primary_event ev
         ask_again_later(p, why);
     else if (actions & PRIMARY_ACT_ASK)
         act_ask(p, why);
-    if (actions & PRIMARY_ACT_OPEN)
+    if (actions & PRIMARY_ACT_OPEN) {
+        own_disks(p);
         engine_open(p->engine, NULL);
+    }
     if (actions & PRIMARY_ACT_FENCE)
         act_fence(p);
     if (actions & PRIMARY_ACT_PREPARE)
@@ -638,6 +654,8 @@ enum primary_end primary_run(struct primary *primary)
     primary_introduce(p);
     p->wait_until = wait_end(p);
     p->spoke = p->spoke || p->config.solo;
+    if (!p->inherited)
+        own_disks(p);
     engine_start_guest(p->engine);
     publish_local(p, true);
     p->porter_started = p->config.door && pthread_create(&p->porter, NULL, porter_main, p) == 0;

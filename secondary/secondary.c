@@ -275,6 +275,14 @@ static const char *event_kind_of(enum secondary_state state)
     return kinds[state];
 }
 
+/* The guest went on elsewhere, and its disks with it. */
+static void outdate_disks(struct secondary *s)
+{
+    const struct checkpoint_disks *disks = &s->config.machine.disks;
+    if (disks->ops)
+        disks->ops->outdate(disks->context, secondary_known_term(s));
+}
+
 /* The one place where the state changes. */
 void secondary_feed(struct secondary *s, enum secondary_event event, const char *why)
 {
@@ -303,6 +311,8 @@ void secondary_feed(struct secondary *s, enum secondary_event event, const char 
     pthread_mutex_unlock(&s->lock);
     if (step.state == SECONDARY_READY)
         claim_forget(s->claim);
+    if (event == SECONDARY_EVENT_SUPERSEDED || event == SECONDARY_EVENT_REFUSED)
+        outdate_disks(s);
     /* The grant is already recorded; nothing may delay what follows it. */
     carry_out(s, step.actions, why);
     publish_local(s);

@@ -219,7 +219,7 @@ static void show_link(struct standby *s, struct link *link)
 }
 
 /* Nothing that is acknowledged may be impossible to apply, as far as is known. */
-static int commit_disks(struct standby *s, struct error *err)
+static int commit_disks(struct standby *s, bool first, struct error *err)
 {
     if (!s->disks.ops)
         return 0;
@@ -228,7 +228,7 @@ static int commit_disks(struct standby *s, struct error *err)
         s->disks.ops->commit(s->disks.context);
     else
         s->disks.ops->drop(s->disks.context);
-    return rc;
+    return rc == 0 && first ? s->disks.ops->follow(s->disks.context, s->term, err) : rc;
 }
 
 static void tell_ready(struct standby *s)
@@ -257,12 +257,12 @@ static int end(struct standby *s, epoch_t epoch, const struct message_epoch_end 
         staged_epoch_recycle(&whole, s->config.slab);
         return refuse(s, epoch, MESSAGE_NACK_STATE, err);
     }
-    rc = commit_disks(s, err);
+    const bool commits = whole.kind == MESSAGE_EPOCH_INCREMENTAL;
+    rc = commit_disks(s, commits && !s->ready_told, err);
     if (rc < 0) {
         staged_epoch_recycle(&whole, s->config.slab);
         return refuse(s, epoch, MESSAGE_NACK_RESOURCES, err);
     }
-    const bool commits = whole.kind == MESSAGE_EPOCH_INCREMENTAL;
     const uint64_t pages = whole.pages;
     s->synchronised = true;
     enqueue(s, &whole);
@@ -372,6 +372,34 @@ static int receive_bulk(struct standby *s, const struct frame *frame, struct err
     return 0;
 }
 
+static int channel_send(void *context, const uint8_t *payload, size_t size, struct error *err)
+{
+    const struct standby *s = context;
+    const struct frame frame = {.type = FRAME_SYNC, .term = s->term, .epoch = s->last_begun};
+    const struct iovec part = {(void *)(uintptr_t)payload, size};
+    return link_send(s->link, &frame, &part, 1, err);
+}
+
+/* Of the synchronisation of disks, which is a part of the full synchronisation of the guest. */
+static int receive_sync(struct standby *s, const struct frame *frame, struct error *err)
+{
+    static const struct checkpoint_disk_channel_ops ops = {.send = channel_send};
+    const struct checkpoint_disk_channel channel = {.ops = &ops, .context = s};
+    uint8_t payload[CHECKPOINT_DISK_MESSAGE_MAX];
+    const bool due =
+        s->disks.ops && stage_is_filling(s->stage) && stage_kind(s->stage) == MESSAGE_EPOCH_FULL;
+    if (!due || frame->size > sizeof(payload))
+        return error_set(err, -EPROTO, "the primary sent %u bytes about disks, which are not due",
+                         frame->size);
+    const int rc = link_receive_payload(s->link, payload, frame->size, err);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&s->lock);
+    s->stats.bytes += frame->size;
+    pthread_mutex_unlock(&s->lock);
+    return s->disks.ops->receive(s->disks.context, payload, frame->size, &channel, err);
+}
+
 /* 0, negative when the link is of no use any more, 1 when it is not ours to read any more. */
 static int receive_one(struct standby *s, struct ending *ending, struct error *err)
 {
@@ -386,8 +414,14 @@ static int receive_one(struct standby *s, struct ending *ending, struct error *e
     if (frame.term != s->term)
         return error_set(err, -EPROTO, "the primary sent term %llu in term %llu",
                          (unsigned long long)frame.term, (unsigned long long)s->term);
-    return frame.type == FRAME_CONTROL ? receive_control(s, &frame, ending, err)
-                                       : receive_bulk(s, &frame, err);
+    switch (frame.type) {
+    case FRAME_CONTROL:
+        return receive_control(s, &frame, ending, err);
+    case FRAME_SYNC:
+        return receive_sync(s, &frame, err);
+    default:
+        return receive_bulk(s, &frame, err);
+    }
 }
 
 static void *receiver_main(void *context)

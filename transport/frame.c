@@ -23,7 +23,7 @@ static uint32_t limit_of(enum frame_type type)
 
 int frame_validate(const struct frame *frame, struct error *err)
 {
-    if (frame->type < FRAME_CONTROL || frame->type > FRAME_DISK)
+    if (frame->type < FRAME_CONTROL || frame->type > FRAME_SYNC)
         return error_set(err, -EINVAL, "frame of unknown type %u", (unsigned)frame->type);
     if (frame->flags)
         return error_set(err, -EINVAL, "%s frame with unknown flags 0x%" PRIx32,
@@ -122,6 +122,8 @@ const char *frame_type_name(enum frame_type type)
         return "state";
     case FRAME_DISK:
         return "disk";
+    case FRAME_SYNC:
+        return "sync";
     }
     return "?";
 }

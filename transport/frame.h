@@ -43,6 +43,7 @@ enum frame_type {
     FRAME_PAGES = 2,   /* a batch of pages */
     FRAME_STATE = 3,   /* a part of the encoded section set */
     FRAME_DISK = 4,    /* disk writes */
+    FRAME_SYNC = 5,    /* a message of a disk's synchronisation; in both directions */
 };
 
 struct frame {

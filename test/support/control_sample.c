@@ -82,13 +82,13 @@ static void fill_disks(struct control_status *s)
     TEXT(s->disks[0].mode, "replicated");
     TEXT(s->disks[0].engine, "io_uring");
     TEXT(s->disks[0].last_error, "flushing failed: Input/output error");
-    s->disk_log = (struct control_disk_log){.active = true,
-                                            .bytes = 3 << 20,
-                                            .cap_bytes = 32 << 20,
-                                            .waiting = 1,
-                                            .copying = true,
-                                            .copy_bytes_done = UINT64_C(5) << 30,
-                                            .copy_bytes_total = UINT64_C(10) << 30};
+    TEXT(s->disks[0].state, "owner");
+    s->disks[0].marked_bytes = 4 << 20;
+    s->disks[0].sync_done_bytes = s->disks[0].sync_total_bytes = 12 << 20;
+    s->disks[0].sync_differed_bytes = 10 << 20;
+    s->disks[0].sync_sent_bytes = 11 << 20;
+    s->disk_log = (struct control_disk_log){
+        .active = true, .bytes = 3 << 20, .cap_bytes = 32 << 20, .waiting = 1};
 }
 
 void control_sample_protected(struct control_status *s)

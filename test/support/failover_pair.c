@@ -12,6 +12,7 @@
 #include "app/kvm_machine.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "test/support/memory_map.h"
 #include "test/support/runner.h"
 #include "transport/inproc.h"
 #include "transport/session.h"
@@ -23,6 +24,7 @@
 
 struct side {
     struct memory_disk *disk;
+    struct memory_map *map; /* of the disk */
     struct disk_store *store;
     struct kvm_machine *machine;
     struct slab *slab;
@@ -142,9 +144,13 @@ static void create_disk(const struct failover_pair *p, struct side *side)
     side->disk = calloc(1, sizeof(*side->disk));
     CU_ASSERT_PTR_NOT_NULL_FATAL(side->disk);
     memory_disk_init(side->disk, p->config.disk_size);
-    const struct disk_store_config config = {
-        .count = 1,
-        .disks = {{.image = memory_disk_image(side->disk), .protection = DISK_REPLICATED}}};
+    side->map = calloc(1, sizeof(*side->map));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(side->map);
+    const struct disk_store_config config = {.count = 1,
+                                             .vm = "guest",
+                                             .disks = {{.image = memory_disk_image(side->disk),
+                                                        .map = memory_map_io(side->map),
+                                                        .protection = DISK_REPLICATED}}};
     struct error err = {0};
     require(disk_store_open(&config, &side->store, &err), &err);
 }
@@ -183,6 +189,8 @@ static void side_destroy(struct side *side)
     if (side->disk)
         memory_disk_free(side->disk);
     free(side->disk);
+    free(side->map);
+    side->map = NULL;
     side->disk = NULL;
 }
 

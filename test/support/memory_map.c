@@ -42,7 +42,7 @@ static void map_close(void *io)
     (void)io;
 }
 
-struct divergence *memory_map_open(struct memory_map *map, unsigned index, uint64_t disk_size)
+struct divergence_io memory_map_io(struct memory_map *map)
 {
     static const struct divergence_io_ops ops = {.read = map_read,
                                                  .write = map_write,
@@ -50,8 +50,13 @@ struct divergence *memory_map_open(struct memory_map *map, unsigned index, uint6
                                                  .reserve = map_reserve,
                                                  .remove = map_remove,
                                                  .close = map_close};
+    return (struct divergence_io){.ops = &ops, .context = map};
+}
+
+struct divergence *memory_map_open(struct memory_map *map, unsigned index, uint64_t disk_size)
+{
     const struct divergence_config config = {
-        .vm = "web", .index = index, .size = disk_size, .io = {.ops = &ops, .context = map}};
+        .vm = "web", .index = index, .size = disk_size, .io = memory_map_io(map)};
     struct divergence *d;
     if (divergence_open(&config, &d, NULL) < 0)
         abort();

@@ -11,6 +11,8 @@ struct memory_map {
     unsigned syncs;
 };
 
+struct divergence_io memory_map_io(struct memory_map *map);
+
 /* Aborts when it can't be opened. */
 struct divergence *memory_map_open(struct memory_map *map, unsigned index, uint64_t disk_size);
 

@@ -291,6 +291,25 @@ static void the_source_keeps_all_marks_until_the_round_ends(void)
     divergence_close(&s, NULL);
 }
 
+static void a_standby_that_wrote_nothing_has_nothing_marked_after_a_crash(void)
+{
+    static struct fake fp;
+    static struct fake fs;
+    fp = fs = (struct fake){0};
+    struct divergence *p = open_map(&fp);
+    struct divergence *s = open_map(&fs);
+    pair_up(p, s);
+    divergence_close(&p, NULL);
+    divergence_close(&s, NULL);
+    p = open_map(&fp);
+    s = open_map(&fs);
+    CU_ASSERT_EQUAL(status_of(p).marked, 0);
+    CU_ASSERT_EQUAL(status_of(s).marked, 0);
+    CU_ASSERT_EQUAL(meet(p, s), PAIRING_MARKED);
+    divergence_close(&p, NULL);
+    divergence_close(&s, NULL);
+}
+
 static void an_older_copy_of_a_map_is_recognised(void)
 {
     static struct fake fp;
@@ -651,6 +670,8 @@ static const struct test_case cases[] = {
     {"a pair counts from a common point", a_pair_counts_from_a_common_point},
     {"the source keeps all marks until the round ends",
      the_source_keeps_all_marks_until_the_round_ends},
+    {"a standby that wrote nothing has nothing marked after a crash",
+     a_standby_that_wrote_nothing_has_nothing_marked_after_a_crash},
     {"an older copy of a map is recognised", an_older_copy_of_a_map_is_recognised},
     {"a changed or replaced image is noticed", a_changed_or_replaced_image_is_noticed},
     {"the map of another disk tells nothing", the_map_of_another_disk_tells_nothing},
