@@ -31,6 +31,7 @@
 enum config_role { CONFIG_ROLE_PRIMARY, CONFIG_ROLE_SECONDARY };
 enum config_machine { CONFIG_MACHINE_KVM };
 enum config_serial { CONFIG_SERIAL_HELD, CONFIG_SERIAL_FREE };
+enum config_on_panic { CONFIG_ON_PANIC_RESTART, CONFIG_ON_PANIC_STOP, CONFIG_ON_PANIC_IGNORE };
 enum config_encoding {
     CONFIG_ENCODING_AUTO,
     CONFIG_ENCODING_RAW,
@@ -100,6 +101,7 @@ struct config {
     char *console_log; /* file to append to, "stdout", or NULL: nowhere */
     bool virtio_console;
     bool rng;
+    enum config_on_panic on_panic;
     unsigned net_count;
     struct config_net nets[CONFIG_NETS_MAX];
     unsigned disk_count;

@@ -13,6 +13,7 @@ static const char *const role_names[] = {"primary", "secondary", NULL};
 static const char *const log_names[] = {"error", "warning", "info", "debug", NULL};
 static const char *const machine_names[] = {"kvm", NULL};
 static const char *const serial_names[] = {"held", "free", NULL};
+static const char *const on_panic_names[] = {"restart", "stop", "ignore", NULL};
 static const char *const encoding_names[] = {"auto", "raw", "delta", "lz4", "smallest", NULL};
 static const char *const policy_names[] = {"pipelined", "kemari", "interval", NULL};
 static const char *const arbiter_names[] = {"none", "manual", "command", "etcd", NULL};
@@ -67,6 +68,12 @@ const struct config_option config_options[] = {
      .fallback = "yes", .placeholder = "yes|no", .help = "Give the guest a virtio console"},
     {"machine", "rng", "rng", CONFIG_KIND_BOOL, AT(rng), .fallback = "yes", .placeholder = "yes|no",
      .help = "Give the guest a virtio entropy device"},
+    {"machine", "on-panic", "on-panic", CONFIG_KIND_ENUM, AT(on_panic), .fallback = "restart",
+     .names = on_panic_names, .placeholder = "WHAT",
+     .help =
+         "What to do when the guest reports through pvpanic that its kernel has panicked: reset "
+         "it in place (restart), end it as if it had switched itself off (stop), or let it be "
+         "(ignore). A guest with a crash kernel of its own is always left to that"},
     {"machine", "net", "net", CONFIG_KIND_NET, AT(nets), .instances = CONFIG_NETS_MAX,
      COUNT(net_count), .placeholder = "TAP[,mac=MAC]",
      .help = "Network card number N on an existing tap device; without a MAC, one derived from the "

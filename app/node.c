@@ -107,6 +107,16 @@ static int build_disks(struct node *node, struct error *err)
     return disk_store_open(&config, &node->disks, err);
 }
 
+static enum machine_panic_policy on_panic_of(const struct config *config)
+{
+    static const enum machine_panic_policy policies[] = {
+        [CONFIG_ON_PANIC_RESTART] = MACHINE_PANIC_RESTART,
+        [CONFIG_ON_PANIC_STOP] = MACHINE_PANIC_STOP,
+        [CONFIG_ON_PANIC_IGNORE] = MACHINE_PANIC_IGNORE,
+    };
+    return policies[config->on_panic];
+}
+
 static int build_machine(struct node *node, struct error *err)
 {
     const struct config *c = node->config;
@@ -120,7 +130,8 @@ static int build_machine(struct node *node, struct error *err)
                     .vcpus = c->vcpus,
                     .net_count = c->net_count,
                     .virtio_console = c->virtio_console,
-                    .rng = c->rng},
+                    .rng = c->rng,
+                    .on_panic = on_panic_of(c)},
         /* A standby's memory is resident before it is needed. */
         .memory = {.size = c->memory,
                    .huge_pages = c->huge_pages,

@@ -23,6 +23,7 @@ struct snapshots {
     struct secondary_takeover takeover;
     nsec_t running_at;
     bool guest_off;
+    uint64_t panics;
 };
 
 static struct snapshots *take_snapshots(struct node *node)
@@ -46,6 +47,7 @@ static struct snapshots *take_snapshots(struct node *node)
     s->takeover = node->takeover;
     s->running_at = node->running_at;
     s->guest_off = node->guest_off;
+    s->panics = node->panics;
     pthread_mutex_unlock(&node->lock);
     if (node->heartbeat)
         heartbeat_snapshot(node->heartbeat, &s->heartbeat);
@@ -474,6 +476,7 @@ static void on_status(void *context, struct control_status *out)
         .vcpus = node->config->vcpus,
         .memory_bytes = node->config->memory,
         .console_free = node->config->serial == CONFIG_SERIAL_FREE,
+        .panics = s->panics,
     };
     fill_replication(node, s, out);
     fill_synchronisation(node, s, out);

@@ -80,7 +80,9 @@ struct node {
         enum detector_reason suspected; /* DETECTOR_REASON_START: it is not */
         term_t owner;                   /* the highest term that it said to own */
     } news;
-    bool guest_off; /* before the role could be told */
+    uint64_t panics;   /* that the guest reported on this host */
+    bool guest_off;    /* before the role could be told */
+    bool guest_failed; /* likewise: it went off because it can't go on */
     bool stopping;
     const char *stop_why;
     control_token_t stop_token;

@@ -85,6 +85,21 @@ struct secondary_config node_secondary_config(struct node *node)
 
 /* ---- the machine and the heartbeat ---- */
 
+static void note_panic(struct node *node, bool crash_kernel)
+{
+    static const char *const texts[] = {
+        [CONFIG_ON_PANIC_RESTART] = "the guest's kernel panicked: it is reset",
+        [CONFIG_ON_PANIC_STOP] = "the guest's kernel panicked: it is stopped",
+        [CONFIG_ON_PANIC_IGNORE] = "the guest's kernel panicked: it is left alone",
+    };
+    pthread_mutex_lock(&node->lock);
+    node->panics++;
+    pthread_mutex_unlock(&node->lock);
+    node_note(node, true, crash_kernel ? "guest.crash-loaded" : "guest.panicked",
+              crash_kernel ? "the guest's kernel panicked: its own crash kernel goes on"
+                           : texts[node->config->on_panic]);
+}
+
 void node_machine_event(void *context, enum machine_event event, const char *detail)
 {
     struct node *node = context;
@@ -92,9 +107,14 @@ void node_machine_event(void *context, enum machine_event event, const char *det
         node_note(node, false, "guest.reset", detail ? detail : "the guest rebooted");
         return;
     }
+    if (event == MACHINE_EVENT_PANICKED || event == MACHINE_EVENT_CRASH_LOADED) {
+        note_panic(node, event == MACHINE_EVENT_CRASH_LOADED);
+        return;
+    }
     const bool failed = event == MACHINE_EVENT_FAILED;
     pthread_mutex_lock(&node->lock);
     node->guest_off = true;
+    node->guest_failed = failed;
     if (node->primary)
         primary_guest_ended(node->primary, failed,
                             detail   ? detail
@@ -269,6 +289,7 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
     node->running_at = clock_now();
     const bool stop = node->stopping;
     const bool off = node->guest_off;
+    const bool failed = node->guest_failed;
     pthread_mutex_unlock(&node->lock);
     if (config.solo) {
         node->announcements = 0;
@@ -278,7 +299,10 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
     log_takeover(node, takeover);
     secondary_destroy(&secondary);
     if (off)
-        primary_guest_ended(primary, false, "the guest switched itself off");
+        primary_guest_ended(primary, failed,
+                            failed
+                                ? "the guest had failed before this host took over"
+                                : "the guest had switched itself off before this host took over");
     if (stop)
         primary_stop(primary, node->stop_why);
     return GO_ON_AS_PRIMARY;

@@ -88,10 +88,13 @@ static void render_guest(const struct control_guest *guest, FILE *out)
 {
     char memory[CONTROL_AMOUNT_MAX];
     begin_line("guest", out);
-    fprintf(out, "%s, %" PRIu32 " vCPU%s, %s%s\n", control_guest_state_names[guest->state],
+    fprintf(out, "%s, %" PRIu32 " vCPU%s, %s%s", control_guest_state_names[guest->state],
             guest->vcpus, guest->vcpus == 1 ? "" : "s",
             control_format_bytes(guest->memory_bytes, memory),
             guest->console_free ? ", console runs free" : "");
+    if (guest->panics)
+        fprintf(out, ", panicked %" PRIu64 " time%s", guest->panics, guest->panics == 1 ? "" : "s");
+    fputc('\n', out);
 }
 
 static void render_peer(const struct control_peer *peer, FILE *out)

@@ -74,6 +74,7 @@ static const struct schema_field guest_fields[] = {
     PLAIN(struct control_guest, vcpus, SCHEMA_U32),
     PLAIN(struct control_guest, memory_bytes, SCHEMA_U64),
     PLAIN(struct control_guest, console_free, SCHEMA_BOOL),
+    PLAIN(struct control_guest, panics, SCHEMA_U64),
 };
 static const struct schema guest_schema = SCHEMA(guest, guest_fields);
 

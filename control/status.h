@@ -82,6 +82,7 @@ struct control_guest {
     uint32_t vcpus;
     uint64_t memory_bytes;
     bool console_free; /* the console is not held: what it shows may never have happened (§5) */
+    uint64_t panics;   /* that the guest reported on this host since the daemon's start */
 };
 
 struct control_distribution {

@@ -1,6 +1,7 @@
 /* What an operating system can't find out by itself: the PCI host bridge with its windows, the
- * serial port, and how to switch off. Processors are in the MADT, which is built at run time.
- * Addresses: pci.h (window), serial.h (port), acpi.h (sleep type). */
+ * serial port, how to switch off and how to report a panic. Processors are in the MADT, which is built at run time.
+ * Addresses: pci.h (window), serial.h (port), acpi.h (sleep type),
+ * pvpanic.h (port). */
 DefinitionBlock ("dsdt.aml", "DSDT", 2, "KEMARI", "KEMARIVM", 1)
 {
     Name (\_S5, Package () { 5, 0, 0, 0 })
@@ -32,6 +33,17 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "KEMARI", "KEMARIVM", 1)
             {
                 IO (Decode16, 0x03f8, 0x03f8, 1, 8)
                 IRQNoFlags () { 4 }
+            })
+        }
+
+        Device (PVPN)
+        {
+            Name (_HID, "QEMU0001")
+            Name (_UID, 0)
+            Name (_STA, 0x0f)
+            Name (_CRS, ResourceTemplate ()
+            {
+                IO (Decode16, 0x0505, 0x0505, 1, 1)
             })
         }
     }

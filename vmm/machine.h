@@ -7,7 +7,8 @@
  *                                                                   RUNNING
  *
  * A reset by the guest is carried out inside (devices reset, kernel loaded again) and only
- * reported; power-off and a broken vCPU leave the machine PARKED for good and are reported.
+ * reported, and so is one by the panic policy; power-off and a broken vCPU leave the machine PARKED
+ * for good and are reported.
  *
  * Threads: every function below is called by one controlling thread at a time (whoever runs the
  * epochs), except where stated. One thread per vCPU and one I/O thread live inside. */
@@ -32,9 +33,19 @@ struct machine;
 enum machine_console { MACHINE_CONSOLE_SERIAL, MACHINE_CONSOLE_VIRTIO };
 
 enum machine_event {
-    MACHINE_EVENT_RESET,     /* the guest rebooted; it runs on by itself */
-    MACHINE_EVENT_POWER_OFF, /* the guest switched itself off */
-    MACHINE_EVENT_FAILED,    /* a vCPU can't go on; `detail` says why */
+    MACHINE_EVENT_RESET,        /* the guest rebooted; it runs on by itself */
+    MACHINE_EVENT_POWER_OFF,    /* the guest switched itself off */
+    MACHINE_EVENT_FAILED,       /* a vCPU can't go on; `detail` says why */
+    MACHINE_EVENT_PANICKED,     /* the guest's kernel says so; what follows is the policy's */
+    MACHINE_EVENT_CRASH_LOADED, /* likewise, and the guest's own crash kernel goes on */
+    MACHINE_EVENT_COUNT
+};
+
+/* What becomes of a guest that reports a panic (vmm/pvpanic.h). */
+enum machine_panic_policy {
+    MACHINE_PANIC_RESTART, /* reset in place */
+    MACHINE_PANIC_STOP,    /* as if it had switched itself off */
+    MACHINE_PANIC_IGNORE,  /* it is on its own */
 };
 
 /* What the guest says to the outside. Called under the device lock on any machine thread; must
@@ -73,6 +84,7 @@ struct machine_config {
     struct blk_backend disks[MACHINE_DISKS_MAX];
     bool virtio_console;
     bool rng;
+    enum machine_panic_policy on_panic;
     const struct machine_output_ops *output;
     void *output_context;
 };
@@ -104,8 +116,8 @@ int machine_check(struct machine *machine, const struct section_set *set, struct
 
 /* Takes over the state; PARKED only, guest memory has been filled before. `elapsed` is how long ago
  * (host monotonic time, ns, >= 0) the state was taken: the guest's clocks are moved forward by it
- * and never go backwards. On error (a bug after a successful check, or the kernel refused) the
- * machine must be destroyed. */
+ * and never go backwards. A state of a guest that had ended is reported as its end. On error (a bug
+ * after a successful check, or the kernel refused) the machine must be destroyed. */
 int machine_load(struct machine *machine, const struct section_set *set, nsec_t elapsed,
                  struct error *err);
 

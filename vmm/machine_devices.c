@@ -6,6 +6,7 @@
 
 #include "vmm/machine_internal.h"
 #include "vmm/power.h"
+#include "vmm/pvpanic.h"
 #include "vmm/serial.h"
 #include "vmm/virtio_devices.h"
 
@@ -45,6 +46,14 @@ static int create_platform(struct machine *m, struct error *err)
         rc = power_create(&m->env, m->ports, &d, err);
         m->power = keep(m, rc, &d);
     }
+    if (rc == 0) {
+        const struct pvpanic_options panic = {.policy = m->config.on_panic,
+                                              .power = m->power,
+                                              .output = m->config.output,
+                                              .output_context = m->config.output_context};
+        rc = pvpanic_create(m->ports, &panic, &d, err);
+        keep(m, rc, &d);
+    }
     if (rc == 0)
         rc = pci_host_create(&m->env, m->ports, m->mmio, &m->pci, err);
     if (rc == 0) {
@@ -75,9 +84,8 @@ static int create_disks(struct machine *m, struct error *err)
 {
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < m->config.disk_count; i++) {
-        const struct virtio_blk_options disk = {.index = i,
-                                                .slot = (uint8_t)(SLOT_DISK + i),
-                                                .backend = m->config.disks[i]};
+        const struct virtio_blk_options disk = {
+            .index = i, .slot = (uint8_t)(SLOT_DISK + i), .backend = m->config.disks[i]};
         struct device d;
         rc = virtio_blk_create(&m->env, m->pci, &disk, &d, err);
         keep(m, rc, &d);

@@ -54,6 +54,10 @@ static void put_cpu(struct text *t, const struct machine *m)
 
 static void put_devices(struct text *t, const struct machine *m)
 {
+    static const char *const on_panic[] = {[MACHINE_PANIC_RESTART] = "restart",
+                                           [MACHINE_PANIC_STOP] = "stop",
+                                           [MACHINE_PANIC_IGNORE] = "ignore"};
+    put(t, "on-panic=%s\n", on_panic[m->config.on_panic]);
     for (size_t i = 0; i < m->device_count; i++)
         put(t, "device.%zu=%s.%u\n", i, m->devices[i].ops->name, m->devices[i].instance);
     for (unsigned i = 0; i < m->config.net_count; i++) {

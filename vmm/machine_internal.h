@@ -60,6 +60,7 @@ struct machine {
 
     /* owned by the controlling thread */
     bool running;                                 /* between machine_resume() and machine_park() */
+    bool loaded;                                  /* by machine_load(), and not resumed since */
     struct vcpu_state scratch[MACHINE_VCPUS_MAX]; /* of save and load; no allocation in the pause */
     int results[MACHINE_VCPUS_MAX];               /* of what each vCPU's thread was asked to do */
     struct error errors[MACHINE_VCPUS_MAX];
@@ -75,6 +76,11 @@ extern const struct vcpu_ops machine_vcpu_ops;
 /* Puts vCPUs, interrupt controllers and PIT back to power-on and the kernel into memory. PARKED, or
  * inside a transition. Devices are reset by the caller. */
 int machine_power_on(struct machine *machine, struct error *err);
+
+/* The loaded state is of a guest that had ended: it stays parked, and the end is reported here,
+ * too.
+ */
+void machine_end_for_good(struct machine *machine, enum machine_end how);
 
 /* Creates every device of the configuration (machine_devices.c). What exists after an error is
  * destroyed by machine_destroy_devices(), which may be called in any case. */

@@ -121,6 +121,15 @@ static void end(struct machine *m, enum machine_end how, const char *detail)
            detail);
 }
 
+void machine_end_for_good(struct machine *m, enum machine_end how)
+{
+    end(m, how,
+        how == MACHINE_END_POWER_OFF
+            ? "the guest had switched itself off before this host took over"
+            : "the guest had failed before this host took over");
+    run_stop(m->run); /* a reason to stop that nobody takes away */
+}
+
 /* What a vCPU ran into comes before what a device was asked for. */
 static void attend_locked(struct machine *m, enum vcpu_event event, const char *detail)
 {
@@ -129,6 +138,8 @@ static void attend_locked(struct machine *m, enum vcpu_event event, const char *
         end(m, MACHINE_END_FAILED, detail);
     else if (event == VCPU_EVENT_POWER_OFF || request == POWER_REQUEST_OFF)
         end(m, MACHINE_END_POWER_OFF, NULL);
+    else if (request == POWER_REQUEST_STOP)
+        end(m, MACHINE_END_POWER_OFF, "the guest panicked and is stopped (on-panic = stop)");
     else if (event == VCPU_EVENT_RESET || request == POWER_REQUEST_RESET)
         reset(m);
 }
@@ -163,10 +174,24 @@ void machine_park(struct machine *m)
     m->running = false;
 }
 
+/* The state may be of the moment between a guest's request and what was done about it; the vCPU
+ * that made it need not come out of the guest again. */
+static void attend_loaded(struct machine *m)
+{
+    m->loaded = false;
+    if (m->ended != MACHINE_END_NONE)
+        return;
+    attend_locked(m, VCPU_EVENT_NONE, NULL);
+    if (m->ended != MACHINE_END_NONE)
+        run_stop(m->run);
+}
+
 void machine_resume(struct machine *m)
 {
     assert(!m->running);
     m->running = true;
+    if (m->loaded)
+        attend_loaded(m);
     resume_devices(m);
     device_lock_release(m->lock);
     run_resume(m->run);

@@ -267,9 +267,10 @@ int machine_load(struct machine *m, const struct section_set *set, nsec_t elapse
     rc = load_vm(m, set, taken, err);
     if (rc == 0)
         rc = load_vcpus(m, err);
-    if (rc == 0 && section.ended != MACHINE_END_NONE) {
-        m->ended = section.ended;
-        run_stop(m->run); /* a reason to stop that nobody takes away */
-    }
-    return rc;
+    if (rc < 0)
+        return rc;
+    m->loaded = true;
+    if (section.ended != MACHINE_END_NONE)
+        machine_end_for_good(m, section.ended);
+    return 0;
 }

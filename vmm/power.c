@@ -36,7 +36,7 @@ static const struct state_field fields[] = {
     STATE_UINT(struct power, enable, STATE_ANY16),
     STATE_UINT(struct power, control, STATE_ANY16),
     STATE_UINT(struct power, reset_control, STATE_ANY8),
-    STATE_UINT(struct power, request, POWER_REQUEST_NONE, POWER_REQUEST_OFF),
+    STATE_UINT(struct power, request, POWER_REQUEST_NONE, POWER_REQUEST_STOP),
 };
 
 static const struct state_table table = {"power", 1, fields, ARRAY_SIZE(fields), NULL};
@@ -122,6 +122,11 @@ void power_write_reset(const struct device *power, uint8_t value)
     if (value & ~p->reset_control & RESET_CPU)
         p->request = POWER_REQUEST_RESET;
     p->reset_control = value;
+}
+
+void power_ask(const struct device *power, enum power_request request)
+{
+    ((struct power *)power->context)->request = (uint8_t)request;
 }
 
 bool power_has_request(const struct device *power)

@@ -6,7 +6,12 @@
 #include "vmm/bus.h"
 #include "vmm/device.h"
 
-enum power_request { POWER_REQUEST_NONE, POWER_REQUEST_RESET, POWER_REQUEST_OFF };
+enum power_request {
+    POWER_REQUEST_NONE,
+    POWER_REQUEST_RESET,
+    POWER_REQUEST_OFF,
+    POWER_REQUEST_STOP, /* not by the guest's will: it panicked */
+};
 
 int power_create(const struct device_env *env, struct bus *ports, struct device *out,
                  struct error *err);
@@ -15,6 +20,9 @@ int power_create(const struct device_env *env, struct bus *ports, struct device 
  * claimed on the bus; chipsets tell the two apart by the size, too. */
 uint8_t power_read_reset(const struct device *power);
 void power_write_reset(const struct device *power, uint8_t value);
+
+/* Asks for it on the guest's behalf. Device lock. */
+void power_ask(const struct device *power, enum power_request request);
 
 /* What the guest asked for last, and forgets it. */
 enum power_request power_take_request(const struct device *power);

@@ -4,6 +4,8 @@
  *   r  resets through port 0xcf9
  *   k  resets through the keyboard controller
  *   t  resets by a triple fault
+ *   c  says through pvpanic that it has panicked, and stands still
+ *   l  likewise, and that its crash kernel goes on, which it does
  *
  * After a reset it says "ready boot" again. Any other byte is answered by "input=C". */
 #include "test/guest/lib/cpu.h"
@@ -16,6 +18,9 @@
 #define RESET_FULL      0x06
 #define KEYBOARD_STATUS 0x64
 #define KEYBOARD_RESET  0xfe
+#define PVPANIC         0x505
+#define PANICKED        0x01
+#define CRASH_LOADED    0x02
 
 static uint64_t triple_fault(uint64_t unused)
 {
@@ -44,6 +49,14 @@ static void obey(int c)
     case 't':
         supervisor_call(triple_fault, 0);
         break;
+    case 'c':
+        port_out8(PVPANIC, PANICKED);
+        for (;;)
+            __asm__ volatile("pause");
+    case 'l':
+        port_out8(PVPANIC, CRASH_LOADED);
+        serial_print("crash kernel\n");
+        return;
     default:
         serial_print("input=%s\n", text);
         return;

@@ -63,7 +63,7 @@ static void on_console(void *context, enum machine_console which, const uint8_t 
 static void on_event(void *context, enum machine_event event, const char *detail)
 {
     struct runner *r = context;
-    static const char *const names[] = {"reset", "power-off", "failed"};
+    static const char *const names[] = {"reset", "power-off", "failed", "panicked", "crash-loaded"};
     fprintf(stderr, "boot-linux: event %s%s%s\n", names[event], detail ? ": " : "",
             detail ? detail : "");
     pthread_mutex_lock(&r->lock);

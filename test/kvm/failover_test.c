@@ -79,9 +79,11 @@ static void page_writers_survive_every_step(void)
 {
     const struct failover_pair_config configs[] = {
         {"pagewriter", "pages=200 static=100 rate=300 report=3", MEMORY, 1, false, pipelined, 0, 0,
+         0, 0},
+        {"pagewriter", "pages=200 vcpus=2 rate=300 report=3", MEMORY, 2, false, pipelined, 0, 0, 0,
          0},
-        {"pagewriter", "pages=200 vcpus=2 rate=300 report=3", MEMORY, 2, false, pipelined, 0, 0, 0},
-        {"pagewriter", "pages=200 vcpus=4 rate=100 report=3", MEMORY, 4, false, pipelined, 0, 0, 0},
+        {"pagewriter", "pages=200 vcpus=4 rate=100 report=3", MEMORY, 4, false, pipelined, 0, 0, 0,
+         0},
     };
     for (size_t i = 0; i < ARRAY_SIZE(configs); i++)
         survive_every_step(&configs[i], "round=");
@@ -90,8 +92,8 @@ static void page_writers_survive_every_step(void)
 static void timers_survive_every_step(void)
 {
     const struct failover_pair_config configs[] = {
-        {"timer", "hz=300 report=5", MEMORY, 1, false, pipelined, 0, 0, 0},
-        {"timer", "hz=100 vcpus=4 report=5", MEMORY, 4, false, pipelined, 0, 0, 0},
+        {"timer", "hz=300 report=5", MEMORY, 1, false, pipelined, 0, 0, 0, 0},
+        {"timer", "hz=100 vcpus=4 report=5", MEMORY, 4, false, pipelined, 0, 0, 0, 0},
     };
     for (size_t i = 0; i < ARRAY_SIZE(configs); i++)
         survive_every_step(&configs[i], "tick ");
@@ -100,8 +102,8 @@ static void timers_survive_every_step(void)
 static void registers_survive_every_step(void)
 {
     const struct failover_pair_config configs[] = {
-        {"state", "report=20", MEMORY, 1, false, pipelined, 0, 0, 0},
-        {"state", "vcpus=2 report=20", MEMORY, 2, false, pipelined, 0, 0, 0},
+        {"state", "report=20", MEMORY, 1, false, pipelined, 0, 0, 0, 0},
+        {"state", "vcpus=2 report=20", MEMORY, 2, false, pipelined, 0, 0, 0, 0},
     };
     for (size_t i = 0; i < ARRAY_SIZE(configs); i++)
         survive_every_step(&configs[i], "round=");
@@ -150,7 +152,7 @@ static void a_conversation_survives_every_step(void)
     static const char *const arguments[] = {"dirty=20 fill=1", "dirty=5 wait=hlt tick=2000"};
     for (size_t a = 0; a < ARRAY_SIZE(arguments); a++) {
         const struct failover_pair_config config = {
-            "echo", arguments[a], MEMORY, 1, true, pipelined, 0, 0, 0};
+            "echo", arguments[a], MEMORY, 1, true, pipelined, 0, 0, 0, 0};
         struct failover_pair *pair = failover_pair_create(&config);
         struct echo_client client = {0};
         for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
@@ -168,7 +170,8 @@ static void a_conversation_survives_every_step(void)
 static void a_conversation_survives_random_deaths_under_any_policy(void)
 {
     static const char *const arguments = "dirty=50 fill=1";
-    struct failover_pair_config config = {"echo", arguments, MEMORY, 1, true, pipelined, 0, 0, 0};
+    struct failover_pair_config config = {"echo",    arguments, MEMORY, 1, true,
+                                          pipelined, 0,         0,      0, 0};
     const unsigned start = seed;
     for (int kind = POLICY_PIPELINED; kind <= POLICY_INTERVAL; kind++) {
         config.policy.kind = (enum policy_kind)kind;

@@ -1,5 +1,5 @@
-/* What a guest does to its own life while it is protected: each kind of reset, with the primary
- * killed right after it, and later. */
+/* What a guest does to its own life while it is protected: each kind of reset, a panic, a
+ * power-off, with the primary killed right after it, and later. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -79,6 +79,7 @@ static void a_reset_is_committed_like_anything_else(void)
     survive_resets('r', false);
     survive_resets('k', false);
     survive_resets('t', false);
+    survive_resets('c', false);
 }
 
 static void a_death_right_after_a_reset_loses_nothing(void)
@@ -86,6 +87,58 @@ static void a_death_right_after_a_reset_loses_nothing(void)
     survive_resets('r', true);
     survive_resets('k', true);
     survive_resets('t', true);
+    survive_resets('c', true);
+}
+
+/* What is committed is that the guest is off: whoever takes over must find it so, and say so. */
+static void stay_off(char order, enum machine_panic_policy on_panic, unsigned panics)
+{
+    struct failover_pair_config mortal = config;
+    mortal.on_panic = on_panic;
+    struct failover_pair *pair = failover_pair_create(&mortal);
+    struct world *world = failover_pair_world(pair);
+    size_t seen = 0;
+    failover_pair_protect(pair, NULL);
+    expect_answers(pair, &seen);
+    failover_pair_type(pair, order);
+    CU_ASSERT_TRUE_FATAL(world_wait_event(world, MACHINE_EVENT_POWER_OFF, 1, WAIT_MS));
+    CU_ASSERT_TRUE(world_wait_event(world, MACHINE_EVENT_PANICKED, panics, 0));
+    failover_pair_settle(pair);
+    const size_t said = world_console_size(world);
+    fail_over(pair);
+    CU_ASSERT_TRUE(world_wait_event(world, MACHINE_EVENT_POWER_OFF, 2, WAIT_MS));
+    failover_pair_type(pair, 'x');
+    CU_ASSERT_FALSE(world_wait_event(world, MACHINE_EVENT_RESET, 1, 100));
+    CU_ASSERT_EQUAL(world_console_size(world), said);
+    failover_pair_destroy(&pair);
+}
+
+static void a_guest_that_is_off_stays_off(void)
+{
+    stay_off('p', MACHINE_PANIC_RESTART, 0);
+}
+
+static void a_panic_can_be_the_end(void)
+{
+    stay_off('c', MACHINE_PANIC_STOP, 1);
+}
+
+/* A crash kernel is left to its work whatever the policy. */
+static void a_crash_kernel_goes_on(void)
+{
+    struct failover_pair *pair = failover_pair_create(&config);
+    struct world *world = failover_pair_world(pair);
+    size_t seen = 0;
+    failover_pair_protect(pair, NULL);
+    expect_answers(pair, &seen);
+    failover_pair_type(pair, 'l');
+    CU_ASSERT_TRUE_FATAL(world_wait_event(world, MACHINE_EVENT_CRASH_LOADED, 1, WAIT_MS));
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "crash kernel", &seen, WAIT_MS));
+    fail_over(pair);
+    expect_answers(pair, &seen);
+    CU_ASSERT_FALSE(world_wait_event(world, MACHINE_EVENT_RESET, 1, 0));
+    CU_ASSERT_FALSE(world_wait_event(world, MACHINE_EVENT_PANICKED, 1, 0));
+    failover_pair_destroy(&pair);
 }
 
 /* Nothing to say, and a longest interval that never passes here: no epoch is cut, the guest stays
@@ -119,6 +172,9 @@ static void a_silent_guest_costs_no_epochs(void)
 static const struct test_case cases[] = {
     {"a reset is committed like anything else", a_reset_is_committed_like_anything_else},
     {"a death right after a reset loses nothing", a_death_right_after_a_reset_loses_nothing},
+    {"a guest that is off stays off", a_guest_that_is_off_stays_off},
+    {"a panic can be the end", a_panic_can_be_the_end},
+    {"a crash kernel goes on", a_crash_kernel_goes_on},
     {"a silent guest costs no epochs", a_silent_guest_costs_no_epochs},
 };
 

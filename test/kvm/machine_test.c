@@ -68,7 +68,7 @@ static const uint8_t leaving[] = {0x66, 0xba, 0x04, 0x06, 0x66, 0xb8,
 struct outside {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    unsigned events[3];
+    unsigned events[MACHINE_EVENT_COUNT];
     char detail[256];
 };
 

@@ -111,7 +111,7 @@ void control_sample_protected(struct control_status *s)
     s->peer.refused = 2;
     s->peer.streams = 4;
     TEXT(s->peer.refusal, "the peer does not hold this pair's secret");
-    s->guest = (struct control_guest){CONTROL_GUEST_RUNNING, 2, 512 << 20, false};
+    s->guest = (struct control_guest){CONTROL_GUEST_RUNNING, 2, 512 << 20, false, 3};
     fill_replication(&s->replication);
     s->outbox = (struct control_outbox){300, 2, 64 << 20};
     fill_heartbeat(&s->heartbeat);

@@ -164,6 +164,7 @@ static void side_create(struct failover_pair *p, struct side *side)
         .machine = {.boot = {.kernel = kernel, .command_line = p->config.arguments},
                     .vcpus = p->config.vcpus,
                     .net_count = p->config.network,
+                    .on_panic = p->config.on_panic,
                     .nets = {{.mac = {0x52, 0x54, 0x00, 0x4b, 0x45, 0x01}}}},
         .memory = {.size = p->config.memory},
         .disks = side->store,
@@ -322,7 +323,8 @@ void failover_pair_settle(struct failover_pair *pair)
     CU_ASSERT_EQUAL_FATAL(engine_flush(pair->engine, clock_now() + PROTECTED_MAX), 0);
     const struct checkpoint_disks disks = kvm_machine_ops(pair->standby_side.machine).disks;
     struct error err = {0};
-    require(disks.ops->finish(disks.context, &err), &err);
+    if (disks.ops)
+        require(disks.ops->finish(disks.context, &err), &err);
 }
 
 struct memory_disk *failover_pair_disk(struct failover_pair *pair)

@@ -19,6 +19,7 @@
 #include "test/support/memory_disk.h"
 #include "test/support/protocol_fault.h"
 #include "test/support/world.h"
+#include "vmm/machine.h"
 
 struct failover_pair;
 
@@ -32,6 +33,7 @@ struct failover_pair_config {
     uint64_t disk_size;      /* bytes of a replicated disk, in memory, on each side; 0: none */
     size_t staging;          /* bytes on each side; 0: SLAB_SIZE_MIN */
     unsigned frame_delay_ms; /* a slow link: every frame of the primary takes so long */
+    enum machine_panic_policy on_panic;
 };
 
 struct failover_pair *failover_pair_create(const struct failover_pair_config *config);

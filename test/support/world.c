@@ -36,7 +36,7 @@ struct world {
     size_t console_size;
     struct frame *frames; /* ring */
     size_t frames_first, frames_count;
-    unsigned events[MACHINE_EVENT_FAILED + 1];
+    unsigned events[MACHINE_EVENT_COUNT];
 };
 
 static void require(bool condition, const char *what)

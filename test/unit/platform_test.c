@@ -9,6 +9,7 @@
 #include "vmm/acpi.h"
 #include "vmm/cpuid.h"
 #include "vmm/power.h"
+#include "vmm/pvpanic.h"
 #include "vmm/serial.h"
 
 /* A port bus with one device on it, and what the device says. */
@@ -240,6 +241,47 @@ static void a_rising_edge_or_the_keyboard_controller_resets(void)
     board_fini(&b);
 }
 
+/* A panic device that asks the power device, both on one bus. */
+static unsigned panics, crashes;
+
+static void on_guest_event(void *context, enum machine_event event, const char *detail)
+{
+    (void)context;
+    (void)detail;
+    panics += event == MACHINE_EVENT_PANICKED;
+    crashes += event == MACHINE_EVENT_CRASH_LOADED;
+}
+
+static void a_panic_asks_for_what_the_policy_says(void)
+{
+    static const struct machine_output_ops ops = {.event = on_guest_event};
+    static const enum power_request requests[] = {
+        [MACHINE_PANIC_RESTART] = POWER_REQUEST_RESET,
+        [MACHINE_PANIC_STOP] = POWER_REQUEST_STOP,
+        [MACHINE_PANIC_IGNORE] = POWER_REQUEST_NONE,
+    };
+    for (unsigned policy = 0; policy < ARRAY_SIZE(requests); policy++) {
+        struct board b;
+        board_with_power(&b);
+        const struct pvpanic_options options = {
+            .policy = (enum machine_panic_policy)policy, .power = &b.device, .output = &ops};
+        struct device d;
+        CU_ASSERT_EQUAL_FATAL(pvpanic_create(b.ports, &options, &d, NULL), 0);
+        panics = crashes = 0;
+        CU_ASSERT_EQUAL(in8(&b, PVPANIC_PORT), PVPANIC_PANICKED | PVPANIC_CRASH_LOADED);
+        out8(&b, PVPANIC_PORT, 0);
+        out8(&b, PVPANIC_PORT, 0xfc); /* bits that were not offered */
+        CU_ASSERT(panics == 0 && crashes == 0 && !power_has_request(&b.device));
+        out8(&b, PVPANIC_PORT, PVPANIC_CRASH_LOADED);
+        CU_ASSERT(panics == 0 && crashes == 1 && !power_has_request(&b.device));
+        out8(&b, PVPANIC_PORT, PVPANIC_PANICKED);
+        CU_ASSERT(panics == 1 && crashes == 1);
+        CU_ASSERT_EQUAL(power_take_request(&b.device), requests[policy]);
+        d.ops->destroy(d.context);
+        board_fini(&b);
+    }
+}
+
 static uint32_t get32(const uint8_t *p)
 {
     struct wire_reader r = {.bytes = p, .size = 4};
@@ -399,6 +441,7 @@ static void a_full_cpuid_table_is_not_overrun(void)
 }
 
 static const struct test_case cases[] = {
+    {"a panic asks for what the policy says", a_panic_asks_for_what_the_policy_says},
     {"a byte written comes out at once", a_byte_written_comes_out_at_once},
     {"the divisor hides behind its bit", the_divisor_hides_behind_its_bit},
     {"received bytes interrupt until they are read", received_bytes_interrupt_until_they_are_read},
