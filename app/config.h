@@ -28,7 +28,8 @@
 #define CONFIG_SECRET_MIN   16  /* bytes of a secret file */
 #define CONFIG_SECRET_MAX   4096
 
-enum config_role { CONFIG_ROLE_PRIMARY, CONFIG_ROLE_SECONDARY };
+/* AUTO: whichever the term record and the arbiter leave to this host. */
+enum config_role { CONFIG_ROLE_PRIMARY, CONFIG_ROLE_SECONDARY, CONFIG_ROLE_AUTO };
 enum config_machine { CONFIG_MACHINE_KVM };
 enum config_serial { CONFIG_SERIAL_HELD, CONFIG_SERIAL_FREE };
 enum config_on_panic { CONFIG_ON_PANIC_RESTART, CONFIG_ON_PANIC_STOP, CONFIG_ON_PANIC_IGNORE };

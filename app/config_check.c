@@ -202,8 +202,12 @@ static int check_devices(const struct check *check)
 static int check_pair(const struct check *check)
 {
     const struct config *config = check->config;
+    /* Without a memory outside both hosts, each would begin a guest. */
+    if (config->role == CONFIG_ROLE_AUTO && config->arbiter != CONFIG_ARBITER_ETCD)
+        return FAIL(check, role, 0, -EINVAL,
+                    "auto needs an arbiter that remembers who owns the guest, that is etcd");
     if (!config->listen.text && !config->peer.text) {
-        if (config->role == CONFIG_ROLE_SECONDARY)
+        if (config->role != CONFIG_ROLE_PRIMARY)
             return FAIL(check, peer, 0, -EINVAL,
                         "this option is needed, a secondary must know its primary");
         if (config->path_count)

@@ -9,7 +9,7 @@
 #define GIB ((uint64_t)1 << 30)
 #define TIB ((uint64_t)1 << 40)
 
-static const char *const role_names[] = {"primary", "secondary", NULL};
+static const char *const role_names[] = {"primary", "secondary", "auto", NULL};
 static const char *const log_names[] = {"error", "warning", "info", "debug", NULL};
 static const char *const machine_names[] = {"kvm", NULL};
 static const char *const serial_names[] = {"held", "free", NULL};
@@ -28,7 +28,9 @@ const struct config_option config_options[] = {
     {"vm", "name", "name", CONFIG_KIND_STRING, AT(name), .required = true, .placeholder = "NAME",
      .help = "Name of the virtual machine, equal on both hosts: letters, digits, - and _"},
     {"vm", "role", "role", CONFIG_KIND_ENUM, AT(role), .required = true, .names = role_names,
-     .placeholder = "ROLE", .help = "Which of the two this host is when the daemon starts"},
+     .placeholder = "ROLE",
+     .help = "Which of the two this host is when the daemon starts; auto, with arbiter etcd: the "
+             "primary if the arbiter says that no other host owns the guest, else the secondary"},
     {"vm", "state-dir", "state-dir", CONFIG_KIND_STRING, AT(state_dir), .placeholder = "DIR",
      .fallback_text = "/var/lib/kemari/NAME",
      .help = "Directory of what must outlive the daemon, such as the term"},

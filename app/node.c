@@ -135,7 +135,7 @@ static int build_machine(struct node *node, struct error *err)
         /* A standby's memory is resident before it is needed. */
         .memory = {.size = c->memory,
                    .huge_pages = c->huge_pages,
-                   .prefault = c->role == CONFIG_ROLE_SECONDARY},
+                   .prefault = c->role != CONFIG_ROLE_PRIMARY},
         .disks = node->disks,
         .open_network = open_network,
         .console_fd = node->console_fd,
@@ -367,7 +367,7 @@ int node_create(const struct config *config, struct node **out, struct error *er
         rc = build_machine(node, err);
     if (rc == 0)
         rc = kvm_machine_open_networks(node->machine, err);
-    if (rc == 0 && config->role == CONFIG_ROLE_PRIMARY)
+    if (rc == 0 && config->role != CONFIG_ROLE_SECONDARY)
         rc = kvm_machine_boot(node->machine, err);
     if (rc == 0)
         rc = build_door(node, err);
@@ -444,10 +444,19 @@ static int make_secondary(struct node *node, struct error *err)
     return secondary_create(&config, &node->secondary, err);
 }
 
+/* Whether to ask for the guest. A record that says that it is elsewhere is believed unasked; one
+ * that says it is here may be of a term that is over, and a primary asks before it begins. */
+static bool begins_as_primary(const struct node *node)
+{
+    if (node->config->role != CONFIG_ROLE_AUTO)
+        return node->config->role == CONFIG_ROLE_PRIMARY;
+    const struct term_record record = term_store_current(node->terms);
+    return !record.term || record.ownership == TERM_OWNER;
+}
+
 int node_run(struct node *node, struct error *err)
 {
-    int rc = node->config->role == CONFIG_ROLE_PRIMARY ? make_primary(node, err)
-                                                       : make_secondary(node, err);
+    int rc = begins_as_primary(node) ? make_primary(node, err) : make_secondary(node, err);
     if (rc == 0 && node->heartbeat) {
         const struct heartbeat_local local = {.role = node->primary ? PACKET_ROLE_PRIMARY
                                                                     : PACKET_ROLE_SECONDARY};

@@ -111,8 +111,10 @@ void node_stop_role(struct node *node, const char *why); /* a literal */
 void node_switchover(void *context, control_token_t token);
 void node_switchover_failed(void *context, const char *why);
 void node_switchover_done(void *context, nsec_t pause, term_t term);
-/* After PRIMARY_END_HANDED: the primary is gone, node->secondary follows. Role's thread. */
-int node_become_secondary(struct node *node, struct error *err);
+/* After PRIMARY_END_HANDED, and after PRIMARY_END_REFUSED with role auto: the primary is gone,
+ * node->secondary follows. Role's thread. */
+int node_follow_heir(struct node *node, struct error *err);
+int node_follow_owner(struct node *node, struct error *err);
 
 /* node_dump.c */
 void node_dump(void *context, control_token_t token, const char *name); /* context is the node */

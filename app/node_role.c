@@ -213,7 +213,7 @@ void node_stop_role(struct node *node, const char *why)
 }
 
 /* What a role led to: 0, negative, or one of these. */
-enum { GO_ON_AS_SECONDARY = 1, GO_ON_AS_PRIMARY };
+enum { GO_ON_AS_HANDED = 1, GO_ON_AS_REFUSED, GO_ON_AS_PRIMARY };
 
 static int run_primary(struct node *node, struct error *err)
 {
@@ -222,13 +222,15 @@ static int run_primary(struct node *node, struct error *err)
     case PRIMARY_END_FAILED:
         return error_set(err, -EIO, "the guest can't go on: see the log");
     case PRIMARY_END_REFUSED:
+        if (node->config->role == CONFIG_ROLE_AUTO)
+            return GO_ON_AS_REFUSED;
         primary_snapshot(node->primary, &status);
         return error_set(err, -EPERM,
                          "another host owns the guest (%.200s): start this one with role = "
                          "secondary",
                          status.claim.answered ? status.claim.text : "its heartbeat says so");
     case PRIMARY_END_HANDED:
-        return GO_ON_AS_SECONDARY;
+        return GO_ON_AS_HANDED;
     case PRIMARY_END_STOPPED:
         break;
     }
@@ -329,7 +331,8 @@ void *node_role_main(void *context)
     int rc;
     do {
         rc = node->primary ? run_primary(node, &err) : run_secondary(node, &err);
-        if (rc == GO_ON_AS_SECONDARY && node_become_secondary(node, &err) < 0)
+        if ((rc == GO_ON_AS_HANDED && node_follow_heir(node, &err) < 0) ||
+            (rc == GO_ON_AS_REFUSED && node_follow_owner(node, &err) < 0))
             rc = err.code;
     } while (rc > 0);
     pthread_mutex_lock(&node->lock);

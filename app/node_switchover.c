@@ -1,4 +1,5 @@
-/* Planned switchover: the operator's order, and the change of roles inside one process. */
+/* Planned switchover: the operator's order; and a primary that becomes a secondary in the same
+ * process. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -64,13 +65,10 @@ void node_switchover_done(void *context, nsec_t pause, term_t term)
     tell(node, "this", pause, term, node->takeover.epoch);
 }
 
-int node_become_secondary(struct node *node, struct error *err)
+/* The primary goes; what it left is the caller's. */
+static void end_primary(struct node *node)
 {
-    struct primary_handed handed;
     struct primary *primary = node->primary;
-    int rc = primary_take_handed(primary, &handed, err);
-    if (rc < 0)
-        return rc;
     node->ops.ops->output_close(node->ops.context);
     pthread_mutex_lock(&node->lock);
     node->primary = NULL;
@@ -78,17 +76,13 @@ int node_become_secondary(struct node *node, struct error *err)
     node->guest_off = false;
     pthread_mutex_unlock(&node->lock);
     primary_destroy(&primary);
-    struct secondary_config config = node_secondary_config(node);
-    config.heritage = (struct secondary_heritage){.link = handed.engine.link,
-                                                  .state = handed.engine.state,
-                                                  .epoch = handed.engine.epoch,
-                                                  .policy = handed.engine.policy,
-                                                  .term = handed.term,
-                                                  .life = handed.life,
-                                                  .staging_cap = handed.engine.staging_cap,
-                                                  .capabilities = handed.engine.capabilities};
+}
+
+static int begin_secondary(struct node *node, const struct secondary_config *config,
+                           struct error *err)
+{
     struct secondary *secondary = NULL;
-    rc = secondary_create(&config, &secondary, err);
+    const int rc = secondary_create(config, &secondary, err);
     if (rc < 0)
         return rc;
     pthread_mutex_lock(&node->lock);
@@ -102,6 +96,39 @@ int node_become_secondary(struct node *node, struct error *err)
     if (node->stopping)
         secondary_stop(secondary, node->stop_why);
     pthread_mutex_unlock(&node->lock);
-    tell(node, "the other", handed.engine.pause, handed.term, handed.engine.epoch);
     return 0;
+}
+
+int node_follow_heir(struct node *node, struct error *err)
+{
+    struct primary_handed handed;
+    int rc = primary_take_handed(node->primary, &handed, err);
+    if (rc < 0)
+        return rc;
+    end_primary(node);
+    struct secondary_config config = node_secondary_config(node);
+    config.heritage = (struct secondary_heritage){.link = handed.engine.link,
+                                                  .state = handed.engine.state,
+                                                  .epoch = handed.engine.epoch,
+                                                  .policy = handed.engine.policy,
+                                                  .term = handed.term,
+                                                  .life = handed.life,
+                                                  .staging_cap = handed.engine.staging_cap,
+                                                  .capabilities = handed.engine.capabilities};
+    rc = begin_secondary(node, &config, err);
+    if (rc == 0)
+        tell(node, "the other", handed.engine.pause, handed.term, handed.engine.epoch);
+    return rc;
+}
+
+/* Its guest has never run. */
+int node_follow_owner(struct node *node, struct error *err)
+{
+    end_primary(node);
+    const struct secondary_config config = node_secondary_config(node);
+    const int rc = begin_secondary(node, &config, err);
+    if (rc == 0)
+        node_note(node, false, "role.secondary",
+                  "another host owns the guest: this one is its secondary");
+    return rc;
 }

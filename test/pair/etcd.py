@@ -5,6 +5,7 @@ A pair whose arbiter is a real etcd on the network between the hosts: terms are 
 refused there, and its absence stops nothing but is told.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -210,7 +211,114 @@ def of_two_primaries_one_owns_the_guest(world):
         oracle.verify()
 
 
+def start_either(host):
+    """With a disk, so that its role is changed, too."""
+    image = host.folder / "disk"
+    image.touch()
+    os.truncate(image, 1 << 20)
+    host.start("auto", **ARBITER, disk_0=image)
+
+
+def one_role_each(world):
+    """Both daemons, started in the same way: (primary, secondary) when they have found that out."""
+    hosts = list(world.hosts.values())
+    for host in hosts:
+        start_either(host)
+    for host in hosts:
+        host.wait_protected()
+    hosts.sort(key=lambda host: host.status()["role"])
+    roles = [host.status()["role"] for host in hosts]
+    check(roles == ["primary", "secondary"], f"roles {roles}")
+    return hosts
+
+
+def equal_hosts_share_the_roles_and_a_returned_one_is_the_secondary(world):
+    """Role auto, as a supervisor starts it again and again: an owner that died follows the one that
+    has taken over, in the process that was about to begin, and can take over from it."""
+    with Etcd(world) as etcd:
+        primary, secondary = one_role_each(world)
+        check(etcd.key().startswith("term 1 owner "), f"the key says {etcd.key()}")
+        oracle = Oracle(world).start()
+        oracle.wait_answers(3)
+        for term in (2, 3, 4):
+            primary.kill()
+            status = secondary.wait_for_state("alone")
+            check(status["term"] == term, f"term {status['term']}")
+            frames = world.network.emitted(primary.side)
+            start_either(primary)
+            primary.wait_protected()
+            secondary.wait_protected()
+            check(primary.status()["role"] == "secondary", "a second primary")
+            check(primary.has_event("role.secondary"), "it does not say that it yielded")
+            check(world.network.emitted(primary.side) == frames, "the second guest said something")
+            oracle.wait_answers(3)
+            primary, secondary = secondary, primary
+        # Who left as the secondary is that again, whoever comes first.
+        oracle.verify()
+        secondary.order("stop")
+        check(secondary.wait_exit() == 0, "an orderly end")
+        primary.wait_for_state("alone")
+        start_either(secondary)
+        secondary.wait_protected()
+        check(not secondary.has_event("role.secondary"), "it asked for a guest that it never owned")
+        oracle.wait_answers(3)
+        oracle.verify()
+
+
+def equal_hosts_start_again_after_all_was_off(world):
+    with Etcd(world) as etcd:
+        owner, other = one_role_each(world)
+        owner.order("stop")
+        check(owner.wait_exit() == 0 and other.wait_exit() == 0, "an orderly end of both")
+        start_either(other)
+        other.wait_for_state("connecting")
+        start_either(owner)
+        for host in (owner, other):
+            host.wait_protected()
+        check(owner.status()["role"] == "primary", "it does not know that it owned the guest")
+        check(etcd.key().startswith("term 1 owner "), f"the key says {etcd.key()}")
+        oracle = Oracle(world).start()
+        oracle.wait_answers(3)
+        # One that was stopped for good is a secondary as soon as it is started again.
+        other.order("failover", "--yes")
+        owner.wait_for_state("stopped")
+        owner.order("stop")
+        check(owner.wait_exit() == 0, "a fenced host ends in an orderly way")
+        start_either(owner)
+        owner.wait_protected()
+        other.wait_protected()
+        check(not owner.has_event("role.secondary"), "it asked for a guest that it had lost")
+        oracle.wait_answers(3)
+        oracle.verify()
+
+
+def a_standby_that_was_left_behind_never_takes_over(world):
+    """It holds a complete guest, of a term that is over, and nobody else is left: what clients have
+    seen since is more than it knows."""
+    with Etcd(world) as etcd:
+        primary, secondary, oracle = start(world)
+        world.network.set_wire("data", False, "b")
+        primary.wait_for_state("alone")
+        check(etcd.key().startswith("term 2 owner "), f"the key says {etcd.key()}")
+        secondary.wait_for("asking", arbiter_is("asking"))
+        oracle.wait_answers(3)
+        primary.kill()
+        world.network.set_wire("data", True, "b")
+        status = secondary.wait_for(
+            "what it held is given up",
+            lambda s: s["state"] == "connecting" and s["arbiter"]["state"] != "asking")
+        check(not status["takeover"]["happened"], "it took over")
+        code, said = secondary.ctl("failover", "--yes")
+        check(code == 1 and "no complete state" in said, f"failover: {code}, {said}")
+        check(etcd.key().startswith("term 2 owner "), f"the key says {etcd.key()}")
+        check(world.network.emitted(secondary.side) == 0, "it said something")
+        oracle.verify()
+
+
 TESTS = [
+    a_standby_that_was_left_behind_never_takes_over,
+    equal_hosts_share_the_roles_and_a_returned_one_is_the_secondary,
+    equal_hosts_start_again_after_all_was_off,
     of_two_primaries_one_owns_the_guest,
     a_switchover_has_its_term_from_etcd,
     the_next_term_is_won_at_etcd,

@@ -54,7 +54,7 @@ def wrong_configurations(world):
     code, said = run_daemon(world, world.hosts["a"], [
         str(world.build / "app" / "kemarid"), "--config", str(world.folder / "a.ini")])
     check(code == 2 and re.fullmatch(
-        r'kemarid: \S*/a\.ini:3: role: "both" is not one of: primary, secondary\n', said), said)
+        r'kemarid: \S*/a\.ini:3: role: "both" is not one of: primary, secondary, auto\n', said), said)
 
 
 def a_file_that_is_no_kernel(world):
