@@ -300,11 +300,12 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
     }
     log_takeover(node, takeover);
     secondary_destroy(&secondary);
-    if (off)
-        primary_guest_ended(primary, failed,
-                            failed
-                                ? "the guest had failed before this host took over"
-                                : "the guest had switched itself off before this host took over");
+    if (off) {
+        const char *end = failed ? "the guest had failed before this host took over"
+                                 : "the guest had switched itself off before this host took over";
+        log_info("app", "%s", end);
+        primary_guest_ended(primary, failed, end);
+    }
     if (stop)
         primary_stop(primary, node->stop_why);
     return GO_ON_AS_PRIMARY;

@@ -14,6 +14,7 @@
 #include "test/support/guest_harness.h"
 #include "test/support/runner.h"
 #include "vmm/machine.h"
+#include "vmm/power.h"
 
 #define MEMORY       ((uint64_t)16 << 20)
 #define CODE_ADDRESS 0x200000u
@@ -311,6 +312,59 @@ static void a_guest_that_switched_itself_off_stays_off_elsewhere(void)
     tear_down(&b);
 }
 
+/* The state of a guest that counts, as if it had asked the power device for `request` right before:
+ * what it does afterwards reaches no device that could remind of it. */
+static void load_request(struct setup *b, enum power_request request)
+{
+    struct setup a = set_up(counting, sizeof(counting), 1);
+    struct section_set *set = section_set_create(), *changed = section_set_create();
+    start(&a);
+    CU_ASSERT_TRUE(counts(&a));
+    machine_park(a.machine);
+    CU_ASSERT_EQUAL(machine_save(a.machine, set, NULL), 0);
+    for (size_t i = 0; i < section_set_count(set); i++) {
+        const struct section *s = section_set_at(set, i);
+        uint8_t *data = section_set_add(changed, s->name, s->instance, s->version, s->size);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(data);
+        memcpy(data, section_set_data(set, s), s->size);
+        if (strcmp(s->name, "power") == 0)
+            data[s->size - 1] = (uint8_t)request;
+    }
+    *b = set_up(NULL, 0, 1);
+    struct error err = {0};
+    CU_ASSERT_EQUAL(machine_boot(b->machine, &err), 0);
+    CU_ASSERT_EQUAL(machine_check(b->machine, changed, &err), 0);
+    CU_ASSERT_EQUAL(machine_load(b->machine, changed, 0, &err), 0);
+    machine_resume(b->machine);
+    section_set_destroy(&set);
+    section_set_destroy(&changed);
+    tear_down(&a);
+}
+
+static void what_a_guest_asked_for_before_a_checkpoint_is_done_after_it(void)
+{
+    struct setup b;
+    load_request(&b, POWER_REQUEST_RESET);
+    CU_ASSERT_TRUE(wait_event(MACHINE_EVENT_RESET));
+    CU_ASSERT_TRUE(counts(&b));
+    machine_park(b.machine);
+    machine_resume(b.machine);
+    CU_ASSERT_TRUE(counts(&b));
+    CU_ASSERT_EQUAL(outside.events[MACHINE_EVENT_RESET], 1);
+    tear_down(&b);
+    static const enum power_request ends[] = {POWER_REQUEST_OFF, POWER_REQUEST_STOP};
+    for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+        load_request(&b, ends[i]);
+        CU_ASSERT_TRUE(wait_event(MACHINE_EVENT_POWER_OFF));
+        machine_park(b.machine);
+        const uint64_t counted = counter(&b);
+        machine_resume(b.machine);
+        machine_park(b.machine);
+        CU_ASSERT_EQUAL(counter(&b), counted);
+        tear_down(&b);
+    }
+}
+
 static void a_guest_that_resets_all_the_time_can_be_parked(void)
 {
     struct setup s = set_up(crashing, sizeof(crashing), 2);
@@ -503,6 +557,8 @@ static void tampered_state_hurts_the_guest_only(void)
 }
 
 static const struct test_case cases[] = {
+    {"what a guest asked for before a checkpoint is done after it",
+     what_a_guest_asked_for_before_a_checkpoint_is_done_after_it},
     {"nothing is left behind by machines", nothing_is_left_behind_by_machines},
     {"a wrong configuration is refused by name", a_wrong_configuration_is_refused_by_name},
     {"a file that is no kernel is refused at boot", a_file_that_is_no_kernel_is_refused_at_boot},
