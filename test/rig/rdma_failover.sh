@@ -11,6 +11,7 @@ scripts=$here/../../scripts
 # shellcheck source=../../scripts/lib.sh
 . "$scripts/lib.sh"
 build=$1
+UNLIKE_HOSTS=75
 
 if [ -z "${KEMARI_RIG-}" ]; then
     mapfile -t image < <("$scripts/guest-image" --with redis)
@@ -18,8 +19,15 @@ if [ -z "${KEMARI_RIG-}" ]; then
     shared=$(mktemp -d)
     trap 'rm -rf "$shared"' EXIT
     "$build/app/kemarictl" keygen secret "$shared/secret" >/dev/null
-    "$scripts/rig" --two --memory 2048 --timeout 280 -- "$0" "$build" "${image[@]}" "$shared/secret"
-    exit
+    # Two emulated hosts may measure their clocks further apart than a guest's TSC can be moved
+    # without scaling, which emulation lacks: then these are no hosts for a pair, and others are made.
+    for _ in 1 2 3 4; do
+        status=0
+        "$scripts/rig" --two --memory 2048 --timeout 280 -- \
+            "$0" "$build" "${image[@]}" "$shared/secret" || status=$?
+        [ "$status" = "$UNLIKE_HOSTS" ] || exit "$status"
+    done
+    die "no two emulated hosts with clocks alike"
 fi
 kernel=$2 initrd=$3 secret=$4
 
@@ -40,6 +48,7 @@ wait_for() {
     local deadline=$((SECONDS + $1)) what=$2
     shift 2
     until "$@" >/dev/null 2>&1; do
+        ! grep -q "TSC runs at .* can't be scaled" "$work/kemarid.log" || exit "$UNLIKE_HOSTS"
         [ "$SECONDS" -lt "$deadline" ] || fail "waited too long for $what"
         sleep 0.2
     done
