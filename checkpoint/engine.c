@@ -506,11 +506,12 @@ static void run_link(struct engine *e)
         close_link(e, receiver_runs);
 }
 
-/* Without a link: carry out commands, keep a guest whose outbox is full parked, sleep. */
-static void idle_step(struct engine *e)
+/* Without a link: carry out commands, keep a guest whose outbox is full parked, sleep. `seen` is
+ * the generation in which there was neither a link nor a reason to stop: what came since is no
+ * reason to sleep. */
+static void idle_step(struct engine *e, uint64_t seen)
 {
     pthread_mutex_lock(&e->lock);
-    const uint64_t seen = e->generation;
     const bool stay_parked = e->stats.state == ENGINE_FENCED || e->halted;
     const bool paused = e->paused;
     const bool open = e->want_open && e->stats.state == ENGINE_HOLDING;
@@ -544,11 +545,12 @@ static void *engine_main(void *context)
     pthread_mutex_lock(&e->lock);
     while (!e->stop) {
         const bool link = e->offered && e->stats.state != ENGINE_FENCED;
+        const uint64_t seen = e->generation;
         pthread_mutex_unlock(&e->lock);
         if (link)
             run_link(e);
         else
-            idle_step(e);
+            idle_step(e, seen);
         pthread_mutex_lock(&e->lock);
     }
     pthread_mutex_unlock(&e->lock);
