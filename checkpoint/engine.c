@@ -428,9 +428,10 @@ static nsec_t replicate_step(struct engine *e, struct error *err)
     adopt_policy(e);
     struct policy_input input = policy_input(e, now, disks_press);
     const bool halted = e->halted;
+    const bool handed = e->handover.step != HANDOVER_NONE; /* since the look above */
     pthread_mutex_unlock(&e->lock);
     if (halted)
-        engine_park_guest(e);
+        engine_park_halted(e, handed);
     struct policy policy = e->current;
     policy.dirty_budget = e->pace.budget;
     if (input.in_flight && lacks_room(e))
@@ -513,6 +514,7 @@ static void idle_step(struct engine *e, uint64_t seen)
 {
     pthread_mutex_lock(&e->lock);
     const bool stay_parked = e->stats.state == ENGINE_FENCED || e->halted;
+    const bool handing = e->handover.step != HANDOVER_NONE;
     const bool paused = e->paused;
     const bool open = e->want_open && e->stats.state == ENGINE_HOLDING;
     e->want_open = false;
@@ -524,7 +526,7 @@ static void idle_step(struct engine *e, uint64_t seen)
     start_guest_if_wanted(e);
     engine_settle_handover(e);
     if (stay_parked)
-        engine_park_guest(e);
+        engine_park_halted(e, handing);
     else
         engine_pace(e, paused || outbox_is_full(e->outbox));
     pthread_mutex_lock(&e->lock);

@@ -109,10 +109,18 @@ bool engine_take_back(struct engine *engine)
     return ours;
 }
 
+void engine_park_halted(struct engine *e, bool handing)
+{
+    if (handing && !e->handover.stopped)
+        e->handover.stopped = clock_now();
+    engine_park_guest(e);
+}
+
 void engine_settle_handover(struct engine *e)
 {
     pthread_mutex_lock(&e->lock);
-    const bool over = e->handover.stopped && e->handover.step == HANDOVER_NONE;
+    const bool over =
+        e->handover.stopped && e->handover.step == HANDOVER_NONE && e->stats.state != ENGINE_FENCED;
     pthread_mutex_unlock(&e->lock);
     if (!over)
         return;

@@ -222,6 +222,9 @@ nsec_t engine_handover_step(struct engine *e, struct error *err);
 /* A step of the standby: 0, -EPROTO, or 1 when the link is not ours to read any more. */
 int engine_handle_switchover(struct engine *e, const struct message_switchover *step,
                              struct error *err);
+/* Parks a guest that is halted. `handing`: a hand-over was under way when that was seen, and when
+ * it comes to nothing engine_settle_handover() lets the guest go again, however early it ended. */
+void engine_park_halted(struct engine *e, bool handing);
 /* Carries out engine_take_back(): without a hand-over nothing happens. */
 void engine_settle_handover(struct engine *e);
 /* Instead of a synchronisation: see engine_protect_taken(). */

@@ -100,6 +100,17 @@ uint64_t fake_machine_steps(struct fake_machine *machine)
     return machine->steps;
 }
 
+bool fake_machine_wait_parked(struct fake_machine *m)
+{
+    const struct timespec until = {.tv_sec = time(NULL) + 60};
+    int rc = 0;
+    pthread_mutex_lock(&m->lock);
+    while (!m->parked && rc == 0)
+        rc = pthread_cond_timedwait(&m->changed, &m->lock, &until);
+    pthread_mutex_unlock(&m->lock);
+    return rc == 0;
+}
+
 bool fake_machine_memory_is_right(struct fake_machine *machine, uint64_t steps)
 {
     const uint64_t pages = gmem_page_count(machine->memory);

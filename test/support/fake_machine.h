@@ -31,6 +31,8 @@ void fake_machine_destroy(struct fake_machine **machine);
 struct checkpoint_machine fake_machine_ops(struct fake_machine *machine);
 
 uint64_t fake_machine_steps(struct fake_machine *machine);
+/* Until somebody has parked it; false after a minute. */
+bool fake_machine_wait_parked(struct fake_machine *machine);
 /* Parked only: does memory hold exactly what `steps` steps leave? */
 bool fake_machine_memory_is_right(struct fake_machine *machine, uint64_t steps);
 /* From now on, check() of any state fails, as if it came from another version. */

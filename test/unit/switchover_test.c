@@ -293,6 +293,27 @@ static void a_hand_over_is_called_off(void)
     pair_end(&p);
 }
 
+/* The engine hears of the hand-over when its link is gone already: nothing is offered, and the
+ * guest, parked for it, has to go on when it is called off. */
+static void a_hand_over_without_a_link_is_called_off(void)
+{
+    struct link *ends[2];
+    struct pair p;
+    CU_ASSERT_EQUAL_FATAL(inproc_pair("switchover", ends, NULL), 0);
+    pair_start(&p, ends);
+    struct host *from = &p.hosts[0];
+    engine_drop_link(from->engine, "the test");
+    CU_ASSERT_TRUE_FATAL(wait_for(&p, &from->events[ENGINE_EVENT_LINK_LOST], 1));
+    CU_ASSERT_EQUAL(engine_open(from->engine, NULL), 0);
+    CU_ASSERT_TRUE(wait_seen(&p, seen(&p) + 10));
+    engine_hand_over(from->engine, 2);
+    CU_ASSERT_TRUE(fake_machine_wait_parked(from->machine));
+    CU_ASSERT_TRUE(engine_take_back(from->engine));
+    CU_ASSERT_TRUE(wait_seen(&p, seen(&p) + 10));
+    CU_ASSERT_EQUAL(p.takes, 0);
+    pair_end(&p);
+}
+
 struct fault {
     const char *name;
     enum fault_kind kind;
@@ -431,6 +452,7 @@ static const struct test_case cases[] = {
     {"an old primary can take the guest back at once",
      an_old_primary_can_take_the_guest_back_at_once},
     {"a hand-over is called off", a_hand_over_is_called_off},
+    {"a hand-over without a link is called off", a_hand_over_without_a_link_is_called_off},
     {"TAKE is lost, and the guest goes on where it was",
      take_is_lost_and_the_guest_goes_on_where_it_was},
     {"TAKEN is lost, and either goes on", taken_is_lost_and_either_goes_on},
