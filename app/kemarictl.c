@@ -1,6 +1,9 @@
+/* kemarictl: the operator's tool. See docs/man/kemarictl.1. */
 #include "control/kemarictl.h"
+
+#include "app/verbs.h"
 
 int main(int argc, char **argv)
 {
-    return kemarictl_run(argc, argv, stdout, stderr);
+    return kemarictl_run(app_verbs, argc, argv, stdout, stderr);
 }

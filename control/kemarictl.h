@@ -13,8 +13,10 @@ enum kemarictl_exit {
     KEMARICTL_PROTOCOL = 4,  /* somebody does, and says what we don't understand */
 };
 
-/* Runs one command line; prints to `out` and `err`. Returns an enum kemarictl_exit. Not thread safe
- * (getopt). */
-int kemarictl_run(int argc, char **argv, FILE *out, FILE *err);
+struct verb;
+
+/* Runs one command line; prints to `out` and `err`. `more` are verbs beside those of this folder,
+ * up to a NULL; may be NULL. Returns an enum kemarictl_exit. */
+int kemarictl_run(const struct verb *const *more, int argc, char **argv, FILE *out, FILE *err);
 
 #endif

@@ -44,21 +44,16 @@ static void print_options(unsigned takes, FILE *out)
     }
 }
 
-void kemarictl_print_help(const struct invocation *inv, const struct verb *verbs, size_t verb_count)
+void kemarictl_print_help(const struct invocation *inv, const struct verb *const *verbs,
+                          size_t verb_count)
 {
     const struct verb *verb = inv->verb;
     FILE *out = inv->out;
     if (verb) {
-        const bool options_taken =
-            verb->takes & ~(unsigned)(TAKES_FILE | TAKES_POLICY | TAKES_KEYGEN);
-        fprintf(out, "usage: kemarictl [-s SOCKET | -m NAME] %s%s%s\n\n%s\n", verb->name,
-                options_taken ? " [OPTION]..." : "",
-                verb->takes & TAKES_FILE     ? " FILE"
-                : verb->takes & TAKES_POLICY ? " get | set KEY=VALUE..."
-                : verb->takes & TAKES_KEYGEN ? " secret FILE | certificates DIRECTORY HOST..."
-                                             : "",
-                verb->help);
-        if (options_taken) {
+        fprintf(out, "usage: kemarictl [-s SOCKET | -m NAME] %s%s%s%s\n\n%s\n", verb->name,
+                verb->takes ? " [OPTION]..." : "", verb->words ? " " : "",
+                verb->words ? verb->words : "", verb->help);
+        if (verb->takes) {
             fputs("\nOptions:\n", out);
             print_options(verb->takes, out);
         }
@@ -67,7 +62,7 @@ void kemarictl_print_help(const struct invocation *inv, const struct verb *verbs
               "Talks to a kemarid on this host.\n\nVerbs:\n",
               out);
         for (size_t i = 0; i < verb_count; i++)
-            fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].help);
+            fprintf(out, "  %-10s %s\n", verbs[i]->name, verbs[i]->help);
     }
     fputs("\nGlobal options:\n", out);
     print_options(0, out);
@@ -151,28 +146,23 @@ static bool parse_option(struct invocation *inv, int argc, char **argv, int *ind
            usage_error(inv, "the value is not a number", option->name);
 }
 
-static bool parse_verb(struct invocation *inv, const struct verb *verbs, size_t verb_count,
+static bool parse_verb(struct invocation *inv, const struct verb *const *verbs, size_t verb_count,
                        const char *word)
 {
-    if (inv->verb && inv->verb->takes & TAKES_FILE && !inv->file) {
-        inv->file = word;
-        return true;
-    }
-    if (inv->verb && inv->verb->takes & (TAKES_POLICY | TAKES_KEYGEN) &&
-        inv->word_count < INVOCATION_WORDS_MAX) {
+    if (inv->verb && inv->verb->words && inv->word_count < INVOCATION_WORDS_MAX) {
         inv->words[inv->word_count++] = word;
         return true;
     }
     if (inv->verb)
         return usage_error(inv, "one verb is enough", word);
     for (size_t i = 0; i < verb_count && !inv->verb; i++)
-        if (strcmp(verbs[i].name, word) == 0)
-            inv->verb = &verbs[i];
+        if (strcmp(verbs[i]->name, word) == 0)
+            inv->verb = verbs[i];
     return inv->verb || usage_error(inv, "there is no such verb", word);
 }
 
-bool kemarictl_parse(struct invocation *inv, const struct verb *verbs, size_t verb_count, int argc,
-                     char **argv)
+bool kemarictl_parse(struct invocation *inv, const struct verb *const *verbs, size_t verb_count,
+                     int argc, char **argv)
 {
     unsigned given = 0;
     for (int i = 1; i < argc; i++) {
@@ -189,8 +179,6 @@ bool kemarictl_parse(struct invocation *inv, const struct verb *verbs, size_t ve
     for (size_t i = 0; i < ARRAY_SIZE(options); i++)
         if (options[i].takes & given & ~inv->verb->takes)
             return usage_error(inv, "this verb does not take the option", options[i].name);
-    if (inv->verb->takes & TAKES_FILE && !inv->file)
-        return usage_error(inv, "the file is missing", inv->verb->name);
     if (inv->socket && inv->machine)
         return usage_error(inv, "only one of the two can be meant", "--socket and --machine");
     return true;

@@ -18,9 +18,6 @@ enum {
     TAKES_FOLLOW = 1 << 3,
     TAKES_SINCE = 1 << 4,
     TAKES_TERM = 1 << 5,
-    TAKES_FILE = 1 << 6,   /* a word, not an option */
-    TAKES_POLICY = 1 << 7, /* words: get, or set KEY=VALUE... */
-    TAKES_KEYGEN = 1 << 8, /* words: secret FILE, or certificates DIRECTORY HOST... */
 };
 
 #define INVOCATION_WORDS_MAX 16
@@ -40,7 +37,6 @@ struct invocation {
     bool follow;
     uint64_t since;
     uint64_t term;
-    const char *file;
     const char *words[INVOCATION_WORDS_MAX]; /* behind the verb */
     unsigned word_count;
     FILE *out;
@@ -48,20 +44,23 @@ struct invocation {
     bool colour;
 };
 
+/* One row of the table; constant. */
 struct verb {
     const char *name;
-    unsigned takes;
+    unsigned takes;    /* TAKES_ bits */
+    const char *words; /* what may stand behind it, for --help; NULL: nothing may */
+    /* Does it: prints to the invocation's streams, judges its words. */
     enum kemarictl_exit (*run)(struct invocation *invocation);
-    const char *help;
+    const char *help; /* one paragraph */
 };
 
 /* Fills in what argv says. False, after a sentence on inv->err, when it makes no sense. With --help
  * given nothing else is needed. */
-bool kemarictl_parse(struct invocation *inv, const struct verb *verbs, size_t verb_count, int argc,
-                     char **argv);
+bool kemarictl_parse(struct invocation *inv, const struct verb *const *verbs, size_t verb_count,
+                     int argc, char **argv);
 
 /* Help of inv->verb, or of all when there is none, to inv->out. */
-void kemarictl_print_help(const struct invocation *inv, const struct verb *verbs,
+void kemarictl_print_help(const struct invocation *inv, const struct verb *const *verbs,
                           size_t verb_count);
 
 #endif

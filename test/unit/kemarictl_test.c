@@ -12,14 +12,12 @@
 
 #include "base/fd.h"
 #include "control/json.h"
-#include "control/kemarictl.h"
 #include "control/render.h"
 #include "control/schema.h"
 #include "test/support/control_fixture.h"
 #include "test/support/control_sample.h"
+#include "test/support/kemarictl_words.h"
 #include "test/support/runner.h"
-
-#define ARGS_MAX 16
 
 static char *read_whole(const char *path)
 {
@@ -47,40 +45,6 @@ static void expect_golden(const char *name, const char *text)
     if (strcmp(text, golden) != 0)
         printf("\n--- %s, wanted:\n%s--- got:\n%s", name, golden, text);
     free(golden);
-}
-
-/* Runs "kemarictl WORDS..."; *out and *err are to be freed. */
-static int run(const char *words, char **out, char **err)
-{
-    char copy[512];
-    snprintf(copy, sizeof(copy), "%s", words);
-    char *argv[ARGS_MAX] = {(char *)"kemarictl"};
-    int argc = 1;
-    char *rest = copy;
-    for (char *word; (word = strsep(&rest, " ")) != NULL && argc < ARGS_MAX;)
-        if (*word)
-            argv[argc++] = word;
-    size_t out_size, err_size;
-    FILE *out_stream = open_memstream(out, &out_size);
-    FILE *err_stream = open_memstream(err, &err_size);
-    const int status = kemarictl_run(argc, argv, out_stream, err_stream);
-    fclose(out_stream);
-    fclose(err_stream);
-    return status;
-}
-
-static void expect(const char *words, int status, const char *wanted_out, const char *wanted_err)
-{
-    char *out, *err;
-    const int got = run(words, &out, &err);
-    CU_ASSERT_EQUAL(got, status);
-    if (wanted_out)
-        CU_ASSERT_STRING_EQUAL(out, wanted_out);
-    CU_ASSERT_STRING_EQUAL(err, wanted_err);
-    if (got != status || strcmp(err, wanted_err) != 0)
-        printf("\n  kemarictl %s: %d\n%s%s", words, got, out, err);
-    free(out);
-    free(err);
 }
 
 static char *rendered(const struct control_status *status, bool colour)
@@ -249,35 +213,41 @@ static void every_key_of_the_json_is_documented(void)
 
 static void a_wrong_command_line_exits_with_2(void)
 {
-    expect("", 2, "", "kemarictl: no verb: what is to be done? (try --help)\n");
-    expect("dance", 2, "", "kemarictl: dance: there is no such verb (try --help)\n");
-    expect("status stop", 2, "", "kemarictl: stop: one verb is enough (try --help)\n");
-    expect("status --colour", 2, "", "kemarictl: --colour: there is no such option (try --help)\n");
-    expect("stop --json", 2, "",
-           "kemarictl: --json: this verb does not take the option (try --help)\n");
-    expect("status -s", 2, "", "kemarictl: -s: the value is missing (try --help)\n");
-    expect("status --json=1", 2, "",
-           "kemarictl: --json: this option takes no value (try --help)\n");
-    expect("events --since x", 2, "",
-           "kemarictl: --since: the value is not a number (try --help)\n");
-    expect("grant --term -1", 2, "", "kemarictl: --term: the value is not a number (try --help)\n");
+    kemarictl_expect("", 2, "", "kemarictl: no verb: what is to be done? (try --help)\n");
+    kemarictl_expect("dance", 2, "", "kemarictl: dance: there is no such verb (try --help)\n");
+    kemarictl_expect("status stop", 2, "", "kemarictl: stop: one verb is enough (try --help)\n");
+    kemarictl_expect("status --colour", 2, "",
+                     "kemarictl: --colour: there is no such option (try --help)\n");
+    kemarictl_expect("stop --json", 2, "",
+                     "kemarictl: --json: this verb does not take the option (try --help)\n");
+    kemarictl_expect("status -s", 2, "", "kemarictl: -s: the value is missing (try --help)\n");
+    kemarictl_expect("status --json=1", 2, "",
+                     "kemarictl: --json: this option takes no value (try --help)\n");
+    kemarictl_expect("events --since x", 2, "",
+                     "kemarictl: --since: the value is not a number (try --help)\n");
+    kemarictl_expect("grant --term -1", 2, "",
+                     "kemarictl: --term: the value is not a number (try --help)\n");
     static const char *const nonsense[] = {"policy", "policy get now", "policy set",
                                            "policy put window=2", "policy set window=2 --json"};
     for (size_t i = 0; i < ARRAY_SIZE(nonsense); i++)
-        expect(nonsense[i], 2, "",
-               "kemarictl: policy: say \"get\", or \"set KEY=VALUE...\" (try --help)\n");
-    expect("policy set window", 2, "", "kemarictl: policy: \"window\" is not KEY=VALUE\n");
-    expect("policy set =2", 2, "", "kemarictl: policy: \"=2\" is not KEY=VALUE\n");
+        kemarictl_expect(nonsense[i], 2, "",
+                         "kemarictl: policy: say \"get\", or \"set KEY=VALUE...\" (try --help)\n");
+    kemarictl_expect("policy set window", 2, "",
+                     "kemarictl: policy: \"window\" is not KEY=VALUE\n");
+    kemarictl_expect("policy set =2", 2, "", "kemarictl: policy: \"=2\" is not KEY=VALUE\n");
     static const char *const senseless[] = {"keygen", "keygen secret", "keygen secret a b",
                                             "keygen certificates /tmp", "keygen riddle x"};
     for (size_t i = 0; i < ARRAY_SIZE(senseless); i++)
-        expect(senseless[i], 2, "",
-               "kemarictl: keygen: say \"secret FILE\", or \"certificates DIRECTORY HOST...\" (try "
-               "--help)\n");
-    expect("keygen certificates /tmp a/b", 2, "",
-           "kemarictl: \"a/b\" is neither a DNS name nor a numeric address of a host\n");
-    expect("status -s a -m b", 2, "",
-           "kemarictl: --socket and --machine: only one of the two can be meant (try --help)\n");
+        kemarictl_expect(
+            senseless[i], 2, "",
+            "kemarictl: keygen: say \"secret FILE\", or \"certificates DIRECTORY HOST...\" (try "
+            "--help)\n");
+    kemarictl_expect("keygen certificates /tmp a/b", 2, "",
+                     "kemarictl: \"a/b\" is neither a DNS name nor a numeric address of a host\n");
+    kemarictl_expect("dump", 2, "", "kemarictl: dump: say \"FILE\" (try --help)\n");
+    kemarictl_expect(
+        "status -s a -m b", 2, "",
+        "kemarictl: --socket and --machine: only one of the two can be meant (try --help)\n");
 }
 
 static void keygen_makes_what_is_not_there_and_overwrites_nothing(void)
@@ -287,22 +257,22 @@ static void keygen_makes_what_is_not_there_and_overwrites_nothing(void)
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
     snprintf(words, sizeof(words), "keygen secret %s/secret", folder);
     snprintf(said, sizeof(said), "secret: %s/secret (the same file on both hosts)\n", folder);
-    expect(words, 0, said, "");
+    kemarictl_expect(words, 0, said, "");
     snprintf(said, sizeof(said), "kemarictl: %s/secret exists and is not overwritten\n", folder);
-    expect(words, 1, "", said);
+    kemarictl_expect(words, 1, "", said);
     snprintf(words, sizeof(words), "keygen certificates %s 192.0.2.1", folder);
     snprintf(said, sizeof(said),
              "authority: %s/ca.pem, ca.key (keep it off the hosts)\n"
              "host: %s/192.0.2.1.pem, 192.0.2.1.key\n",
              folder, folder);
-    expect(words, 0, said, "");
+    kemarictl_expect(words, 0, said, "");
     snprintf(said, sizeof(said), "kemarictl: %s/192.0.2.1.key exists and is not overwritten\n",
              folder);
-    expect(words, 1, "", said);
+    kemarictl_expect(words, 1, "", said);
     /* The authority that is there makes further certificates. */
     snprintf(words, sizeof(words), "keygen certificates %s b.example", folder);
     snprintf(said, sizeof(said), "host: %s/b.example.pem, b.example.key\n", folder);
-    expect(words, 0, said, "");
+    kemarictl_expect(words, 0, said, "");
     static const char *const made[] = {"secret",        "ca.pem",        "ca.key",
                                        "192.0.2.1.pem", "192.0.2.1.key", "b.example.pem",
                                        "b.example.key"};
@@ -314,18 +284,18 @@ static void keygen_makes_what_is_not_there_and_overwrites_nothing(void)
         CU_ASSERT_EQUAL(unlink(words), 0);
     }
     CU_ASSERT_EQUAL(rmdir(folder), 0);
-    expect("keygen secret /gone/secret", 1, "",
-           "kemarictl: /gone/secret: No such file or directory\n");
+    kemarictl_expect("keygen secret /gone/secret", 1, "",
+                     "kemarictl: /gone/secret: No such file or directory\n");
 }
 
 static void help_is_everywhere(void)
 {
-    static const char *const verbs[] = {"status",  "failover", "stop",       "events",
-                                        "grant",   "deny",     "dump",       "list",
-                                        "version", "policy",   "switchover", "keygen"};
+    static const char *const verbs[] = {"status",     "failover", "stop",  "events",  "grant",
+                                        "deny",       "dump",     "list",  "version", "policy",
+                                        "switchover", "keygen",   "config"};
     char *out, *err;
     char *manual = read_whole(SOURCE_DIR "/docs/man/kemarictl.1");
-    CU_ASSERT_EQUAL(run("--help", &out, &err), 0);
+    CU_ASSERT_EQUAL(kemarictl_run_words("--help", &out, &err), 0);
     for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
         char words[32], usage[64];
         snprintf(usage, sizeof(usage), "\n  %-10s ", verbs[i]);
@@ -334,7 +304,7 @@ static void help_is_everywhere(void)
         CU_ASSERT_PTR_NOT_NULL(strstr(manual, usage));
         char *verb_out, *verb_err;
         snprintf(words, sizeof(words), "%s -h", verbs[i]);
-        CU_ASSERT_EQUAL(run(words, &verb_out, &verb_err), 0);
+        CU_ASSERT_EQUAL(kemarictl_run_words(words, &verb_out, &verb_err), 0);
         snprintf(usage, sizeof(usage), "usage: kemarictl [-s SOCKET | -m NAME] %s", verbs[i]);
         CU_ASSERT_EQUAL(strncmp(verb_out, usage, strlen(usage)), 0);
         free(verb_out);
@@ -347,10 +317,12 @@ static void help_is_everywhere(void)
 
 static void no_daemon_exits_with_3(void)
 {
-    expect("status -s /nowhere/x.sock", 3, "", "kemarictl: no kemarid serves /nowhere/x.sock\n");
-    expect("-r /nowhere status", 3, "",
-           "kemarictl: no kemarid runs here: /nowhere has no socket\n");
-    expect("-r /nowhere -m db stop", 3, "", "kemarictl: no kemarid serves /nowhere/db.sock\n");
+    kemarictl_expect("status -s /nowhere/x.sock", 3, "",
+                     "kemarictl: no kemarid serves /nowhere/x.sock\n");
+    kemarictl_expect("-r /nowhere status", 3, "",
+                     "kemarictl: no kemarid runs here: /nowhere has no socket\n");
+    kemarictl_expect("-r /nowhere -m db stop", 3, "",
+                     "kemarictl: no kemarid serves /nowhere/db.sock\n");
 }
 
 static void verbs_do_what_the_daemon_says(void)
@@ -360,34 +332,35 @@ static void verbs_do_what_the_daemon_says(void)
     control_fixture_start(&f, (gid_t)-1);
     setenv("KEMARI_RUN_DIR", f.directory, 1);
     /* The only machine there is. */
-    CU_ASSERT_EQUAL(run("status", &out, &err), 0);
+    CU_ASSERT_EQUAL(kemarictl_run_words("status", &out, &err), 0);
     CU_ASSERT_EQUAL(strncmp(out, "web: PROTECTED\n", 15), 0);
     free(out);
     free(err);
-    CU_ASSERT_EQUAL(run("--json status -m web", &out, &err), 0);
+    CU_ASSERT_EQUAL(kemarictl_run_words("--json status -m web", &out, &err), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(out, "\n  \"protected\": true,\n"));
     free(out);
     free(err);
-    expect("grant", 0, "term 7 is granted\n", "");
-    expect("grant --term=6", 1, "", "kemarictl: refused: the question is about term 7\n");
-    expect("deny", 1, "", "kemarictl: refused: nothing is asked\n");
-    expect("policy get", 0, "policy=interval\ninterval=25ms\n", "");
-    expect("policy --json get", 0, "{\n  \"policy\": \"interval\",\n  \"interval\": \"25ms\"\n}\n",
-           "");
-    expect("policy set window=3", 0, "1: window is 3\n", "");
-    expect("policy set window=3 policy=kemari", 1, "", "kemarictl: refused: 2: window is 3\n");
+    kemarictl_expect("grant", 0, "term 7 is granted\n", "");
+    kemarictl_expect("grant --term=6", 1, "", "kemarictl: refused: the question is about term 7\n");
+    kemarictl_expect("deny", 1, "", "kemarictl: refused: nothing is asked\n");
+    kemarictl_expect("policy get", 0, "policy=interval\ninterval=25ms\n", "");
+    kemarictl_expect("policy --json get", 0,
+                     "{\n  \"policy\": \"interval\",\n  \"interval\": \"25ms\"\n}\n", "");
+    kemarictl_expect("policy set window=3", 0, "1: window is 3\n", "");
+    kemarictl_expect("policy set window=3 policy=kemari", 1, "",
+                     "kemarictl: refused: 2: window is 3\n");
     snprintf(words, sizeof(words),
              "kemarictl " KEMARI_VERSION "\nkemarid " KEMARI_VERSION ", machine web, process %d\n",
              (int)getpid());
-    expect("version -m web", 0, words, "");
-    expect("version", 0, "kemarictl " KEMARI_VERSION "\n", "");
-    CU_ASSERT_EQUAL(run("list", &out, &err), 0);
+    kemarictl_expect("version -m web", 0, words, "");
+    kemarictl_expect("version", 0, "kemarictl " KEMARI_VERSION "\n", "");
+    CU_ASSERT_EQUAL(kemarictl_run_words("list", &out, &err), 0);
     CU_ASSERT_PTR_NOT_NULL(
         strstr(out, "\nweb              primary    replicating    running  yes\n"));
     free(out);
     free(err);
     snprintf(words, sizeof(words), "stop -s %s", f.path);
-    expect(words, 0, "the guest is stopped\n", "");
+    kemarictl_expect(words, 0, "the guest is stopped\n", "");
     control_fixture_stop(&f);
     unsetenv("KEMARI_RUN_DIR");
 }
@@ -407,11 +380,12 @@ static void failover_needs_a_yes(void)
     char words[128];
     control_fixture_start(&f, (gid_t)-1);
     snprintf(words, sizeof(words), "-s %s failover", f.path);
-    expect(words, 2, "",
-           "kemarictl: failover asks for confirmation; without a terminal it needs --yes\n");
+    kemarictl_expect(
+        words, 2, "",
+        "kemarictl: failover asks for confirmation; without a terminal it needs --yes\n");
     CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, complete_failover, &f), 0);
     snprintf(words, sizeof(words), "-s %s failover --yes", f.path);
-    expect(words, 1, "", "kemarictl: refused: the secondary is not in step\n");
+    kemarictl_expect(words, 1, "", "kemarictl: refused: the secondary is not in step\n");
     pthread_join(thread, NULL);
     control_fixture_stop(&f);
 }
@@ -424,13 +398,13 @@ static void events_are_lines_and_say_what_is_gone(void)
     for (int i = 1; i <= FIXTURE_EVENTS + 5; i++)
         control_events_note(f.events, CONTROL_INFO, "test.kind", "number %d", i);
     snprintf(words, sizeof(words), "-s %s events", f.path);
-    CU_ASSERT_EQUAL(run(words, &out, &err), 0);
+    CU_ASSERT_EQUAL(kemarictl_run_words(words, &out, &err), 0);
     CU_ASSERT_STRING_EQUAL(err, "kemarictl: 5 events before this one are no longer kept\n");
     CU_ASSERT_PTR_NOT_NULL(strstr(out, " info    test.kind            number 6\n"));
     free(out);
     free(err);
     snprintf(words, sizeof(words), "-s %s events --json --since %d", f.path, FIXTURE_EVENTS + 4);
-    CU_ASSERT_EQUAL(run(words, &out, &err), 0);
+    CU_ASSERT_EQUAL(kemarictl_run_words(words, &out, &err), 0);
     CU_ASSERT_EQUAL(strncmp(out, "{\"id\":69,", 9), 0);
     CU_ASSERT_PTR_EQUAL(strchr(out, '\n'), out + strlen(out) - 1);
     free(out);
@@ -470,7 +444,7 @@ static void expect_of_impostor(const void *bytes, size_t size, int status, const
     CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, answer_nonsense, &impostor), 0);
     char words[160];
     snprintf(words, sizeof(words), "status -s %s", address.sun_path);
-    expect(words, status, "", sentence);
+    kemarictl_expect(words, status, "", sentence);
     pthread_join(thread, NULL);
     fd_close(&impostor.listener);
     unlink(address.sun_path);

@@ -1,0 +1,77 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "control/kemarictl_call.h"
+#include "control/render.h"
+#include "control/verbs.h"
+
+/* One row; a socket whose daemon is dead or mute is shown as such. */
+static void list_one(struct invocation *inv, const char *machine)
+{
+    static const struct control_request request = {.verb = CONTROL_VERB_STATUS};
+    char *path = kemarictl_socket_of(inv->run_dir, machine);
+    struct control_client *client = NULL;
+    struct control_reply *reply = kemarictl_make_reply();
+    struct error err = {0};
+    int rc = path ? control_client_connect(path, &client, &err) : -ENOMEM;
+    if (rc == 0)
+        rc = control_client_call(client, &request, KEMARICTL_QUICK, reply, &err);
+    if (rc < 0)
+        fprintf(inv->err, "kemarictl: %s: %s\n", machine, err.text);
+    else if (reply->kind != CONTROL_REPLY_STATUS)
+        fprintf(inv->err, "kemarictl: %s: %s\n", machine, reply->text);
+    else if (inv->json)
+        kemarictl_print_status(inv, &reply->status);
+    else
+        control_render_row(&reply->status, inv->colour, inv->out);
+    free(reply);
+    free(path);
+    control_client_close(&client);
+}
+
+static enum kemarictl_exit run_list(struct invocation *inv)
+{
+    struct kemarictl_machines list;
+    kemarictl_find_machines(inv->run_dir, &list);
+    if (!inv->json)
+        control_render_row(NULL, inv->colour, inv->out);
+    inv->watch = true; /* one line per machine */
+    for (unsigned i = 0; i < list.count; i++)
+        list_one(inv, list.names[i]);
+    kemarictl_free_machines(&list);
+    return KEMARICTL_OK;
+}
+
+static enum kemarictl_exit run_version(struct invocation *inv)
+{
+    static const struct control_request request = {.verb = CONTROL_VERB_PING};
+    fprintf(inv->out, "kemarictl %s\n", KEMARI_VERSION);
+    if (!inv->socket && !inv->machine)
+        return KEMARICTL_OK;
+    struct control_client *client = NULL;
+    enum kemarictl_exit status = kemarictl_open(inv, &client);
+    if (status != KEMARICTL_OK)
+        return status;
+    struct control_reply *reply = kemarictl_make_reply();
+    status = kemarictl_call(inv, client, &request, CONTROL_REPLY_PONG, reply);
+    if (status == KEMARICTL_OK)
+        fprintf(inv->out, "kemarid %s, machine %s, process %" PRIu32 "\n", reply->daemon_version,
+                reply->vm, reply->pid);
+    free(reply);
+    control_client_close(&client);
+    return status;
+}
+
+const struct verb verb_list = {
+    .name = "list",
+    .takes = TAKES_JSON,
+    .run = run_list,
+    .help = "Shows all machines of this host, one per line.",
+};
+
+const struct verb verb_version = {
+    .name = "version",
+    .run = run_version,
+    .help = "Shows the version of kemarictl, and with -m or -s of the daemon.",
+};
