@@ -1,4 +1,4 @@
-/* What the operator sees and may ask for. Main thread. */
+/* What the operator sees and may ask for. Main thread, but for node_describe(). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,53 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "app/node_internal.h"
+#include "app/node_snapshots.h"
 #include "base/clock.h"
-
-/* Snapshots are large (histograms): taken into one allocation, not onto the stack. */
-struct snapshots {
-    struct primary_status primary;
-    struct secondary_status secondary;
-    struct engine_stats engine;
-    struct outbox_stats outbox;
-    struct standby_stats standby;
-    struct heartbeat_status heartbeat;
-    bool is_primary;
-    bool is_secondary;
-    bool took_over;
-    struct secondary_takeover takeover;
-    nsec_t running_at;
-    bool guest_off;
-    uint64_t panics;
-};
-
-static struct snapshots *take_snapshots(struct node *node)
-{
-    struct snapshots *s = calloc(1, sizeof(*s));
-    if (!s)
-        abort();
-    pthread_mutex_lock(&node->lock);
-    s->is_primary = node->primary != NULL;
-    s->is_secondary = node->secondary != NULL;
-    if (node->primary) {
-        primary_snapshot(node->primary, &s->primary);
-        engine_snapshot(primary_engine(node->primary), &s->engine);
-        outbox_snapshot(engine_outbox(primary_engine(node->primary)), &s->outbox);
-    }
-    if (node->secondary) {
-        secondary_snapshot(node->secondary, &s->secondary);
-        secondary_standby_stats(node->secondary, &s->standby);
-    }
-    s->took_over = node->took_over;
-    s->takeover = node->takeover;
-    s->running_at = node->running_at;
-    s->guest_off = node->guest_off;
-    s->panics = node->panics;
-    pthread_mutex_unlock(&node->lock);
-    if (node->heartbeat)
-        heartbeat_snapshot(node->heartbeat, &s->heartbeat);
-    return s;
-}
 
 /* ---- the rates ---- */
 
@@ -72,26 +27,27 @@ static void note_refusals(struct node *node)
 
 void node_sample(struct node *node)
 {
-    struct snapshots *s = take_snapshots(node);
-    struct sample *last = &node->sample;
+    struct snapshots *s = snapshots_take(node);
     const nsec_t now = clock_now();
     const uint64_t epochs = s->is_primary ? s->engine.epochs_committed : s->standby.epochs;
     const uint64_t dirty = s->is_primary ? s->engine.dirty_total : s->standby.pages;
     const uint64_t sync = s->is_primary ? s->engine.sync_done_pages : s->standby.sync_pages;
+    struct sample *last = &node->sample;
     const double seconds = (double)(now - last->at) / 1e9;
-    if (last->at && seconds > 0) {
-        last->epochs_per_second =
-            epochs >= last->epochs ? (double)(epochs - last->epochs) / seconds : 0;
-        last->dirty_per_second = dirty >= last->dirty ? (double)(dirty - last->dirty) / seconds : 0;
-        last->sync_per_second =
-            sync >= last->sync_pages ? (double)(sync - last->sync_pages) / seconds : 0;
-    }
+    pthread_mutex_lock(&node->lock);
+    if (last->at && seconds > 0)
+        node->rates = (struct node_rates){
+            .epochs = epochs >= last->epochs ? (double)(epochs - last->epochs) / seconds : 0,
+            .dirty = dirty >= last->dirty ? (double)(dirty - last->dirty) / seconds : 0,
+            .sync = sync >= last->sync_pages ? (double)(sync - last->sync_pages) / seconds : 0,
+        };
+    pthread_mutex_unlock(&node->lock);
     note_refusals(node);
     last->at = now;
     last->epochs = epochs;
     last->dirty = dirty;
     last->sync_pages = sync;
-    free(s);
+    snapshots_free(&s);
 }
 
 /* ---- status ---- */
@@ -227,8 +183,8 @@ static void fill_replication(const struct node *node, const struct snapshots *s,
     snprintf(r->policy, sizeof(r->policy), "%s", policy_kind_name(policy->kind));
     r->staging_cap_bytes =
         policy->staging_cap < configured.staging_cap ? policy->staging_cap : configured.staging_cap;
-    r->epochs_per_second = node->sample.epochs_per_second;
-    r->dirty_pages_per_second = node->sample.dirty_per_second;
+    r->epochs_per_second = s->rates.epochs;
+    r->dirty_pages_per_second = s->rates.dirty;
     r->staging_bytes =
         (slab_chunk_count(node->slab) - slab_free_count(node->slab)) * SLAB_CHUNK_SIZE;
     r->window = policy->window;
@@ -271,7 +227,7 @@ static void fill_synchronisation(const struct node *node, const struct snapshots
     sync->bytes_total = total << PAGE_SHIFT;
     if (!sync->active)
         return;
-    sync->bytes_per_second = node->sample.sync_per_second * (double)PAGE_SIZE;
+    sync->bytes_per_second = s->rates.sync * (double)PAGE_SIZE;
     if (sync->bytes_per_second > 0 && total > done)
         sync->eta_ns = (uint64_t)((double)(sync->bytes_total - sync->bytes_done) /
                                   sync->bytes_per_second * 1e9);
@@ -450,10 +406,8 @@ static void fill_takeover(const struct snapshots *s, struct control_status *out)
     to->suspect_wall_ns = SEC(wall.tv_sec) + wall.tv_nsec - (clock_now() - t->suspected);
 }
 
-static void on_status(void *context, struct control_status *out)
+void node_describe(struct node *node, const struct snapshots *s, struct control_status *out)
 {
-    struct node *node = context;
-    struct snapshots *s = take_snapshots(node);
     snprintf(out->vm, sizeof(out->vm), "%s", node->config->name);
     snprintf(out->daemon_version, sizeof(out->daemon_version), "%s", KEMARI_VERSION);
     out->pid = (uint32_t)getpid();
@@ -491,7 +445,13 @@ static void on_status(void *context, struct control_status *out)
     if (dropped)
         control_status_warn(out, "%llu frames were refused by the tap interface",
                             (unsigned long long)dropped);
-    free(s);
+}
+
+static void on_status(void *context, struct control_status *out)
+{
+    struct snapshots *s = snapshots_take(context);
+    node_describe(context, s, out);
+    snapshots_free(&s);
 }
 
 /* ---- orders ---- */

@@ -55,9 +55,6 @@ struct node {
         uint64_t epochs;
         uint64_t dirty;
         uint64_t sync_pages;
-        double epochs_per_second;
-        double dirty_per_second;
-        double sync_per_second;
         uint64_t refused; /* connections, as last told in an event */
     } sample;
 
@@ -80,6 +77,11 @@ struct node {
         enum detector_reason suspected; /* DETECTOR_REASON_START: it is not */
         term_t owner;                   /* the highest term that it said to own */
     } news;
+    struct node_rates { /* per second, of the last one or so */
+        double epochs;
+        double dirty; /* pages */
+        double sync;  /* pages */
+    } rates;
     uint64_t panics;   /* that the guest reported on this host */
     bool guest_off;    /* before the role could be told */
     bool guest_failed; /* likewise: it went off because it can't go on */
