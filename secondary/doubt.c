@@ -22,6 +22,7 @@ void secondary_weigh_suspicion(struct secondary *s, const struct letter *letter)
     }
     s->recheck_at = INT64_MAX;
     s->suspected_at = letter->at;
+    s->by_order = false;
     snprintf(s->takeover.cause, sizeof(s->takeover.cause), "%s", letter->text);
     s->takeover.last_sign = stats.last_frame;
     secondary_feed(s, SECONDARY_EVENT_SUSPECT, letter->text);

@@ -15,6 +15,9 @@
 /* After a disk of this host has failed, a new synchronisation is tried as often as this. */
 #define UNFIT_REST SEC(10)
 
+/* How long a living primary may take to stop when an operator moves the guest away from it. */
+#define ORDERED_PATIENCE SEC(1)
+
 /* Acknowledgements are a few bytes: a primary that doesn't take them for so long is gone. */
 #define SEND_TIMEOUT_MS 1000
 
@@ -213,6 +216,16 @@ static void end_with(struct secondary *s, enum secondary_end end)
     s->end = end;
 }
 
+/* When a primary whose link is still up counts as silent. One that was left by order lives, as far
+ * as anybody knows, and is given the time that a busy host may take. */
+static nsec_t silent_from(struct secondary *s)
+{
+    struct standby_stats stats;
+    standby_snapshot(s->standby, &stats);
+    return s->by_order ? clock_now() + ORDERED_PATIENCE
+                       : stats.last_frame + s->config.detection_time;
+}
+
 /* Every step can be repeated; none is undone. From the grant on nobody else may continue the guest,
  * so a failure here is the end of it: loud, and kept for post-mortem (DESIGN §6). */
 static void act_promote(struct secondary *s)
@@ -223,7 +236,7 @@ static void act_promote(struct secondary *s)
     t->suspected = s->suspected_at;
     t->granted = clock_now();
     if (!t->link)
-        standby_supersede(s->standby);
+        standby_supersede(s->standby, silent_from(s));
     int rc = standby_promote(s->standby, &steps, &s->failure);
     if (rc == 0) {
         t->epoch = steps.epoch;
@@ -478,6 +491,7 @@ static void handle(struct secondary *s, const struct letter *letter)
         break;
     case LETTER_FSM:
         if (letter->event == SECONDARY_EVENT_FAILOVER) {
+            s->by_order = true;
             s->suspected_at = letter->at;
             s->takeover.last_sign = letter->at;
             snprintf(s->takeover.cause, sizeof(s->takeover.cause), "%s", letter->text);

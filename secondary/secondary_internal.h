@@ -65,6 +65,7 @@ struct secondary {
     nsec_t recheck_at;     /* when a doubted suspicion is looked at again; INT64_MAX: none */
     char doubt[ERROR_TEXT_MAX];
     nsec_t suspected_at;
+    bool by_order;         /* not a suspicion: an operator wants the guest here */
     uint64_t life;         /* of the guest that is, or was, followed */
     uint64_t staging_cap;  /* of the primary */
     uint64_t capabilities; /* of both */

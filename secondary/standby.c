@@ -439,6 +439,7 @@ static void *receiver_main(void *context)
     s->stats.following = false;
     /* Half a synchronisation is no state at all; the next link begins with a new one. */
     s->stats.synchronising = false;
+    pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
     s->config.event(s->config.context,
                     ending.goodbye  ? STANDBY_EVENT_GOODBYE
@@ -462,7 +463,11 @@ int standby_create(const struct standby_config *config, struct standby **out, st
     s->memory = s->ops->memory(s->machine);
     pthread_mutex_init(&s->telling, NULL);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->changed, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
     s->disks = config->machine.disks;
     int rc = stage_create(s->memory, config->slab, settle, s, &s->disks, &s->stage, err);
     if (rc == 0 && pthread_create(&s->applier, NULL, applier_main, s) != 0)
@@ -600,9 +605,15 @@ void standby_say_goodbye(struct standby *standby, const char *text)
     last_words(standby, MESSAGE_GOODBYE_STOP, text);
 }
 
-void standby_supersede(struct standby *standby)
+void standby_supersede(struct standby *standby, nsec_t until)
 {
+    const struct timespec deadline = clock_to_timespec(until);
+    int rc = 0;
     last_words(standby, MESSAGE_GOODBYE_SUPERSEDED, "the standby was granted the guest");
+    pthread_mutex_lock(&standby->lock);
+    while (standby->stats.following && rc == 0)
+        rc = pthread_cond_timedwait(&standby->changed, &standby->lock, &deadline);
+    pthread_mutex_unlock(&standby->lock);
 }
 
 bool standby_keep(struct standby *standby)

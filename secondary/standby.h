@@ -97,10 +97,15 @@ int standby_send_switchover(struct standby *standby, const struct message_switch
  * Idempotent. */
 void standby_unfollow(struct standby *standby);
 
-/* Last words on a live link: that this side ends in an orderly way, or that it owns the guest now.
- */
+/* Last words on a live link: that this side ends in an orderly way. */
 void standby_say_goodbye(struct standby *standby, const char *text);
-void standby_supersede(struct standby *standby);
+
+/* P1, before this side speaks: a primary that lives may still be letting out what was acknowledged
+ * a moment ago. It is told on the link, if there is one, that the guest is ours, and closes the
+ * link once all of that has left; this waits for it, until `until` (monotonic) at most: a primary
+ * that is silent so long says nothing any more, see heartbeat_trusted_since(). The owner's thread.
+ */
+void standby_supersede(struct standby *standby, nsec_t until);
 
 /* Before a grant is used: from now on what is held stays. A full synchronisation that begins is
  * refused (its link ends), so that the grant is never spent on a memory that is being overwritten.
