@@ -7,6 +7,8 @@
 #ifndef KEMARI_DIRTYLOG_DIRTYLOG_H
 #define KEMARI_DIRTYLOG_DIRTYLOG_H
 
+#include <sys/types.h>
+
 #include "base/error.h"
 #include "dirtylog/dirty_set.h"
 #include "gmem/gmem.h"
@@ -30,6 +32,14 @@ struct dirtylog_ops {
  * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2). `vm_fd` and `memory` are borrowed; the slots were registered
  * with KVM under the ids that gmem gives them. */
 int dirtylog_kvm_create(int vm_fd, struct gmem *memory, struct dirtylog **out, struct error *err);
+
+/* What process `pid` writes to its shared mappings of `memory`'s file, when the tracker library was
+ * loaded into it (dirtylog/tracker.h): a guest that runs in another process. Linux 6.7; -ENOTSUP or
+ * -EPERM with the reason when it can't be tracked. `memory` is borrowed. */
+int dirtylog_pagemap_create(pid_t pid, struct gmem *memory, struct dirtylog **out,
+                            struct error *err);
+/* Whether this kernel can do that: 0, or -ENOTSUP with the reason. */
+int dirtylog_pagemap_probe(struct error *err);
 
 /* For other sources and for tests. Takes over `context`. */
 int dirtylog_create(const struct dirtylog_ops *ops, void *context, struct gmem *memory,
