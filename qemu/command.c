@@ -1,0 +1,219 @@
+#include "qemu/command.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What the operator may say. */
+static const struct option {
+    const char *name;
+    bool has_value;
+} allowed[] = {
+    {"machine", true},   {"M", true},         {"accel", true},          {"cpu", true},
+    {"device", true},    {"global", true},    {"rtc", true},            {"bios", true},
+    {"L", true},         {"uuid", true},      {"smbios", true},         {"acpitable", true},
+    {"name", true},      {"boot", true},      {"object", true},         {"overcommit", true},
+    {"sandbox", true},   {"fw_cfg", true},    {"enable-kvm", false},    {"nodefaults", false},
+    {"no-hpet", false},  {"no-acpi", false},  {"no-user-config", false},
+};
+
+/* What has a place of its own, and which. */
+static const struct {
+    const char *name, *instead;
+} elsewhere[] = {
+    {"m", "memory"},        {"smp", "vcpus"},       {"kernel", "kernel"},   {"initrd", "initrd"},
+    {"append", "cmdline"},  {"netdev", "net.N"},    {"nic", "net.N"},       {"net", "net.N"},
+    {"drive", "disk.N"},    {"blockdev", "disk.N"}, {"hda", "disk.N"},      {"cdrom", "disk.N"},
+    {"serial", "console-log"},
+};
+
+/* Devices with state or output that a checkpoint can't have. */
+static const char *const refused_devices[] = {
+    "vfio",        "vhost",       "usb-host", "usb-redir",  "ivshmem",    "virtio-balloon",
+    "virtio-mem",  "virtio-pmem", "nvdimm",   "pc-dimm",    "virtio-gpu", "virtio-vga",
+    "pci-testdev", "virtio-iommu", "qxl",     "VGA",        "cirrus",     "vmware-svga",
+    "bochs",       "secondary-vga", "ati-vga",
+};
+
+static bool begins_with(const char *text, const char *start)
+{
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
+static const struct option *find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
+        if (strcmp(name, allowed[i].name) == 0)
+            return &allowed[i];
+    return NULL;
+}
+
+static int check_value(const char *name, const char *value, struct error *err)
+{
+    if (strcmp(name, "device") == 0)
+        for (size_t i = 0; i < ARRAY_SIZE(refused_devices); i++)
+            if (begins_with(value, refused_devices[i]) ||
+                (begins_with(value, "driver=") && begins_with(value + 7, refused_devices[i])))
+                return error_set(err, -EINVAL,
+                                 "-device %.100s: a checkpoint can't have this device's state",
+                                 value);
+    if (strcmp(name, "object") == 0 && !begins_with(value, "rng-") &&
+        !begins_with(value, "qom-type=rng-"))
+        return error_set(err, -EINVAL, "-object %.100s: only rng objects can be protected", value);
+    if ((strcmp(name, "machine") == 0 || strcmp(name, "M") == 0) &&
+        (strstr(value, "memory-") || strstr(value, "pflash") || strstr(value, "dumpdtb") ||
+         strstr(value, "confidential")))
+        return error_set(err, -EINVAL,
+                         "-%s %.100s: memory, its encryption and flash can't be chosen here", name,
+                         value);
+    return 0;
+}
+
+static int refuse(const char *word, const char *name, struct error *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(elsewhere); i++)
+        if (strcmp(name, elsewhere[i].name) == 0)
+            return error_set(err, -EINVAL, "%.100s: say it by the option %s", word,
+                             elsewhere[i].instead);
+    return error_set(err, -EINVAL, "%.100s: not known to be safe in a protected machine", word);
+}
+
+int qemu_command_check(const struct qemu_command *command, struct error *err)
+{
+    const char *const *words = command->words;
+    if (!words || !words[0])
+        return error_set(err, -EINVAL, "no command of QEMU is given");
+    for (size_t i = 1; words[i]; i++) {
+        if (words[i][0] != '-')
+            return error_set(err, -EINVAL, "%.100s: not an option of QEMU", words[i]);
+        /* QEMU takes two dashes for one. */
+        const char *name = words[i] + 1 + (words[i][1] == '-');
+        const struct option *option = find(name);
+        if (!option)
+            return refuse(words[i], name, err);
+        if (!option->has_value)
+            continue;
+        if (!words[i + 1])
+            return error_set(err, -EINVAL, "%s: the value is missing", words[i]);
+        const int rc = check_value(name, words[++i], err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* ---- the whole line ---- */
+
+struct list {
+    char **items;
+    size_t count, capacity;
+    bool failed;
+};
+
+static void __attribute__((format(printf, 2, 3))) add(struct list *list, const char *format, ...)
+{
+    if (list->count + 2 > list->capacity && !list->failed) {
+        const size_t capacity = list->capacity ? 2 * list->capacity : 64;
+        char **items = realloc(list->items, capacity * sizeof(*items));
+        list->failed = !items;
+        list->items = items ? items : list->items;
+        list->capacity = items ? capacity : list->capacity;
+    }
+    if (list->failed)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    char *text = NULL;
+    if (vasprintf(&text, format, arguments) < 0)
+        list->failed = true;
+    else
+        list->items[list->count++] = text;
+    va_end(arguments);
+    list->items[list->count] = NULL;
+}
+
+static void add_monitor(struct list *list, const char *name, int fd)
+{
+    add(list, "-chardev");
+    add(list, "socket,id=%s,fd=%d", name, fd);
+    add(list, "-mon");
+    add(list, "chardev=%s,mode=control", name);
+}
+
+static void add_networks(struct list *list, const struct qemu_command *command)
+{
+    for (unsigned i = 0; i < command->net_count; i++) {
+        const uint8_t *mac = command->macs[i];
+        add(list, "-netdev");
+        add(list, "dgram,id=net%u,local.type=fd,local.str=%u", i, QEMU_FD_NET + i);
+        add(list, "-device");
+        add(list, "%s,netdev=net%u,id=card%u,mac=%02x:%02x:%02x:%02x:%02x:%02x",
+            command->net_device, i, i, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+    }
+}
+
+static void add_boot(struct list *list, const struct qemu_command *command)
+{
+    const struct {
+        const char *option, *value;
+    } words[] = {{"-kernel", command->kernel},
+                 {"-initrd", command->initrd},
+                 {"-append", command->command_line}};
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+        if (words[i].value) {
+            add(list, "%s", words[i].option);
+            add(list, "%s", words[i].value);
+        }
+}
+
+char **qemu_command_arguments(const struct qemu_command *command, bool incoming)
+{
+    struct list list = {0};
+    for (size_t i = 0; command->words[i]; i++)
+        add(&list, "%s", command->words[i]);
+    const unsigned long long memory = command->memory;
+    /* -S: the guest runs when it is told to, on either side. */
+    static const char *const fixed[] = {"-nodefaults", "-no-user-config", "-display", "none", "-S",
+                                        "-no-shutdown"};
+    for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+        add(&list, "%s", fixed[i]);
+    add(&list, "-m");
+    add(&list, "%lluK", memory >> 10);
+    add(&list, "-smp");
+    add(&list, "%u", command->vcpus);
+    add(&list, "-object");
+    add(&list, "memory-backend-file,id=" QEMU_MEMORY ",share=on,size=%llu,mem-path=/proc/self/fd/%d",
+        memory, QEMU_FD_MEMORY);
+    add(&list, "-machine");
+    add(&list, "memory-backend=" QEMU_MEMORY);
+    add(&list, "-action");
+    add(&list, "panic=%s", command->keep_on_panic ? "none" : "pause");
+    add_monitor(&list, "control", QEMU_FD_CONTROL);
+    add_monitor(&list, "events", QEMU_FD_EVENTS);
+    add(&list, "-chardev");
+    add(&list, "socket,id=console,fd=%d", QEMU_FD_SERIAL);
+    add(&list, "-serial");
+    add(&list, "chardev:console");
+    add_boot(&list, command);
+    add_networks(&list, command);
+    /* What xen-save-devices-state writes has no configuration section. */
+    add(&list, "-global");
+    add(&list, "migration.send-configuration=off");
+    if (incoming) {
+        add(&list, "-incoming");
+        add(&list, "defer");
+    }
+    if (list.failed)
+        qemu_command_free(&list.items);
+    return list.items;
+}
+
+void qemu_command_free(char ***arguments)
+{
+    for (size_t i = 0; *arguments && (*arguments)[i]; i++)
+        free((*arguments)[i]);
+    free(*arguments);
+    *arguments = NULL;
+}

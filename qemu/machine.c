@@ -1,0 +1,324 @@
+#include "qemu/machine.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/thread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/prompt.h"
+#include "qemu/internal.h"
+#include "qemu/stream.h"
+
+#define RUN_SECTION "qemu.run"
+#define RUN_VERSION 1
+
+/* A QEMU that has just loaded a state may refuse to run it for a moment. */
+#define CONT_RETRY_US 500
+
+enum run_state { RUN_STATE_RUNNING, RUN_STATE_OFF, RUN_STATE_COUNT };
+
+/* P2, P3: without its process the guest can't be said to be in any state, and nothing may be
+ * acknowledged or let out any more. Its owner usually ends this process. */
+static void lost(struct qemu_machine *m, const struct error *err)
+{
+    log_error("qemu", "%s", err->text);
+    m->config.output->event(m->config.context, QEMU_EVENT_LOST, err->text);
+    abort();
+}
+
+/* ---- life ---- */
+
+static void *thread_main(void *context)
+{
+    struct qemu_machine *m = context;
+    prompt_thread("qemu");
+    event_base_loop(m->base, EVLOOP_NO_EXIT_ON_EMPTY);
+    return NULL;
+}
+
+int qemu_machine_create(const struct qemu_machine_config *config, struct qemu_machine **out,
+                        struct error *err)
+{
+    *out = NULL;
+    evthread_use_pthreads();
+    int rc = qemu_command_check(&config->command, err);
+    if (rc < 0)
+        return rc;
+    struct qemu_machine *m = calloc(1, sizeof(*m));
+    if (!m)
+        return error_set(err, -ENOMEM, "QEMU: out of memory");
+    m->config = *config;
+    m->config.command.memory = gmem_size(config->memory);
+    m->config.command.keep_on_panic = config->on_panic != QEMU_PANIC_STOP;
+    m->parked = true;
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_mutex_init(&m->drain_lock, NULL);
+    pthread_cond_init(&m->started, NULL);
+    m->base = event_base_new();
+    m->buffer = malloc(STREAM_MAX);
+    if (!m->base || !m->buffer)
+        rc = error_set(err, -ENOMEM, "QEMU: out of memory");
+    else if (pthread_create(&m->thread, NULL, thread_main, m) != 0)
+        rc = error_set(err, -EAGAIN, "QEMU: can't start a thread");
+    m->thread_started = rc == 0;
+    if (rc == 0)
+        rc = session_open(m, config->standby, err);
+    if (rc == 0)
+        rc = identity_make(m, err);
+    if (rc < 0)
+        qemu_machine_destroy(&m);
+    *out = m;
+    return rc;
+}
+
+void qemu_machine_destroy(struct qemu_machine **machine)
+{
+    struct qemu_machine *m = *machine;
+    if (!m)
+        return;
+    for (unsigned i = 0; i < QEMU_NETS_MAX; i++)
+        if (m->attached[i].event)
+            event_free(m->attached[i].event);
+    session_close(m);
+    if (m->thread_started) {
+        event_base_loopbreak(m->base);
+        pthread_join(m->thread, NULL);
+    }
+    if (m->base)
+        event_base_free(m->base);
+    pthread_cond_destroy(&m->started);
+    pthread_mutex_destroy(&m->drain_lock);
+    pthread_mutex_destroy(&m->lock);
+    free(m->buffer);
+    free(m);
+    *machine = NULL;
+}
+
+pid_t qemu_machine_process(const struct qemu_machine *machine)
+{
+    return machine->session.pid;
+}
+
+const char *qemu_machine_identity(const struct qemu_machine *machine)
+{
+    return machine->identity;
+}
+
+/* ---- running ---- */
+
+static int ask_state(struct qemu_machine *m, struct error *err)
+{
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", QEMU_FD_SAVED);
+    /* Not "live": a stopped guest's disks would be given up. */
+    const int rc = qmp_send(m->session.control, "xen-save-devices-state",
+                            json_pack("{s:s, s:b}", "filename", path, "live", 0), err);
+    m->saving = rc == 0;
+    return rc;
+}
+
+void qemu_machine_park(struct qemu_machine *machine)
+{
+    struct error err = {0};
+    pthread_mutex_lock(&machine->lock);
+    assert(!machine->parked);
+    int rc = qmp_send(machine->session.control, "stop", NULL, &err);
+    if (rc == 0)
+        rc = ask_state(machine, &err);
+    if (rc == 0)
+        rc = qmp_receive(machine->session.control, NULL, QEMU_ANSWER_TIMEOUT, &err);
+    machine->parked = true;
+    pthread_mutex_unlock(&machine->lock);
+    if (rc < 0)
+        lost(machine, &err);
+    /* What it has said so far belongs to this epoch. */
+    session_drain(machine);
+}
+
+static int take_answer(struct qemu_machine *m, struct error *err)
+{
+    m->saving = false;
+    const int rc = qmp_receive(m->session.control, NULL, QEMU_ANSWER_TIMEOUT, err);
+    return rc < 0 ? error_prefix(err, "xen-save-devices-state") : 0;
+}
+
+/* A guest that is off stays stopped. */
+static int run_on(struct qemu_machine *m, struct error *err)
+{
+    const nsec_t deadline = clock_now() + QEMU_ANSWER_TIMEOUT;
+    int rc = 0;
+    while (!m->session.off) {
+        rc = qmp_call(m->session.control, "cont", NULL, NULL, QEMU_ANSWER_TIMEOUT, err);
+        if (rc != -EIO || clock_now() >= deadline)
+            break;
+        usleep(CONT_RETRY_US);
+    }
+    return rc;
+}
+
+void qemu_machine_resume(struct qemu_machine *machine)
+{
+    struct error err = {0};
+    int rc = 0;
+    if (machine->saving) {
+        rc = take_answer(machine, &err);
+        if (rc == -EIO)
+            rc = 0;
+    }
+    pthread_mutex_lock(&machine->lock);
+    assert(machine->parked);
+    if (rc == 0)
+        rc = run_on(machine, &err);
+    machine->parked = false;
+    machine->executing = true;
+    if (rc == 0)
+        session_reset_if_wanted(machine);
+    pthread_mutex_unlock(&machine->lock);
+    if (rc < 0)
+        lost(machine, &err);
+}
+
+/* ---- state ---- */
+
+static int read_state(struct qemu_machine *m, size_t *size, struct error *err)
+{
+    struct stat st;
+    if (fstat(m->session.saved_fd, &st) < 0 || st.st_size > STREAM_MAX)
+        return error_set(err, -EFBIG, "state of QEMU: more than %u bytes", STREAM_MAX);
+    *size = (size_t)st.st_size;
+    if (pread(m->session.saved_fd, m->buffer, *size, 0) != st.st_size)
+        return error_set(err, -EIO, "state of QEMU: it can't be read back");
+    return stream_check(m->buffer, *size, err);
+}
+
+int qemu_machine_save(struct qemu_machine *machine, struct section_set *set, struct error *err)
+{
+    size_t size = 0;
+    int rc = machine->saving ? 0 : ask_state(machine, err);
+    if (rc == 0)
+        rc = take_answer(machine, err);
+    if (rc == 0)
+        rc = read_state(machine, &size, err);
+    if (rc < 0)
+        return rc;
+    uint8_t *run = section_set_add(set, RUN_SECTION, 0, RUN_VERSION, 1);
+    if (!run)
+        return error_set(err, -ENOSPC, "state of QEMU: no room for its sections");
+    *run = machine->session.off ? RUN_STATE_OFF : RUN_STATE_RUNNING;
+    return stream_to_sections(machine->buffer, size, set, err);
+}
+
+static int decode(struct qemu_machine *m, const struct section_set *set, size_t *size,
+                  enum run_state *run, struct error *err)
+{
+    const struct section *s = section_set_find(set, RUN_SECTION, 0);
+    if (!s || s->version != RUN_VERSION || s->size != 1 ||
+        *section_set_data(set, s) >= RUN_STATE_COUNT)
+        return error_set(err, -EBADMSG, "state of QEMU: section %s is missing or wrong",
+                         RUN_SECTION);
+    *run = *section_set_data(set, s);
+    const int total = stream_from_sections(set, m->buffer, err);
+    if (total < 0)
+        return total;
+    *size = (size_t)total;
+    return stream_check(m->buffer, *size, err);
+}
+
+/* A process that can take a state. */
+static int wait_ready(struct qemu_machine *m, struct error *err)
+{
+    const struct qemu_session *s = &m->session;
+    if (m->open && s->incoming && !s->loaded && session_is_alive(s))
+        return 0;
+    session_close(m);
+    pthread_mutex_lock(&m->lock);
+    m->executing = false;
+    m->reset_wanted = false;
+    pthread_mutex_unlock(&m->lock);
+    return session_open(m, true, err);
+}
+
+int qemu_machine_check(struct qemu_machine *machine, const struct section_set *set,
+                       struct error *err)
+{
+    size_t size;
+    enum run_state run;
+    const int rc = decode(machine, set, &size, &run, err);
+    return rc < 0 ? rc : wait_ready(machine, err);
+}
+
+static int load_stream(struct qemu_machine *m, size_t size, struct error *err)
+{
+    struct qemu_session *s = &m->session;
+    char uri[16];
+    snprintf(uri, sizeof(uri), "fd:%d", QEMU_FD_INCOMING);
+    if (pwrite(s->incoming_fd, m->buffer, size, 0) != (ssize_t)size)
+        return error_set(err, -EIO, "state of QEMU: no room to hand it over");
+    s->loaded = true;
+    s->load_ended = false;
+    int rc = qmp_call(s->control, "migrate-incoming", json_pack("{s:s}", "uri", uri), NULL,
+                      QEMU_ANSWER_TIMEOUT, err);
+    if (rc == 0)
+        rc = qmp_wait_event(s->control, &s->load_ended, QEMU_ANSWER_TIMEOUT, err);
+    if (rc == 0 && s->load_failed)
+        rc = error_set(err, -EIO, "QEMU can't load the state: its own message is above");
+    return rc;
+}
+
+int qemu_machine_load(struct qemu_machine *machine, const struct section_set *set,
+                      struct error *err)
+{
+    size_t size = 0;
+    enum run_state run = RUN_STATE_RUNNING;
+    int rc = decode(machine, set, &size, &run, err);
+    if (rc == 0)
+        rc = wait_ready(machine, err);
+    if (rc == 0)
+        rc = load_stream(machine, size, err);
+    if (rc < 0)
+        return rc;
+    machine->session.off = run == RUN_STATE_OFF;
+    if (machine->session.off)
+        machine->config.output->event(machine->config.context, QEMU_EVENT_POWER_OFF, NULL);
+    return 0;
+}
+
+/* ---- frames for the guest ---- */
+
+static void on_frames(evutil_socket_t fd, short what, void *context)
+{
+    const struct qemu_attachment *attachment = context;
+    const int *out = &attachment->machine->session.net_fds[attachment->index];
+    uint8_t frame[QEMU_FRAME_MAX];
+    ssize_t size;
+    (void)what;
+    /* A full queue drops a frame, as any network does. */
+    while ((size = read(fd, frame, sizeof(frame))) > 0)
+        if (size > QEMU_FRAME_HEADER)
+            (void)!send(*out, frame + QEMU_FRAME_HEADER, (size_t)size - QEMU_FRAME_HEADER,
+                        MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+int qemu_machine_net_attach(struct qemu_machine *machine, unsigned index, int fd,
+                            struct error *err)
+{
+    assert(index < machine->config.command.net_count);
+    struct qemu_attachment *a = &machine->attached[index];
+    if (a->event)
+        event_free(a->event);
+    *a = (struct qemu_attachment){.machine = machine, .index = index};
+    if (fd < 0)
+        return 0;
+    a->event = event_new(machine->base, fd, EV_READ | EV_PERSIST, on_frames, a);
+    if (!a->event || event_add(a->event, NULL) < 0)
+        return error_set(err, -ENOMEM, "network %u: out of memory", index);
+    return 0;
+}

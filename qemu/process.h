@@ -1,0 +1,28 @@
+/* A QEMU process: started, watched, ended.
+ *
+ * It dies with the thread that started it (PR_SET_PDEATHSIG), and so with this process, however
+ * that ends: start it on a thread that lives as long as the machine. */
+#ifndef KEMARI_QEMU_PROCESS_H
+#define KEMARI_QEMU_PROCESS_H
+
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "qemu/command.h"
+
+struct process_config {
+    char *const *arguments;         /* ends with NULL; the program is looked for in PATH */
+    const char *const *environment; /* "NAME=value" to add, ends with NULL */
+    int fds[QEMU_FD_END];           /* what the process has at these numbers; -1: nothing */
+};
+
+/* `*pid_fd` becomes readable when the process has ended. */
+int process_start(const struct process_config *config, pid_t *pid, int *pid_fd, struct error *err);
+
+/* Kills it, waits, and resets both. */
+void process_end(pid_t *pid, int *pid_fd);
+
+/* What became of a process that has ended by itself: a phrase in `out`. Reaps it. */
+void process_describe_end(pid_t *pid, int *pid_fd, char *out, size_t size);
+
+#endif

@@ -1,0 +1,33 @@
+/* QEMU's stream of device states, as `xen-save-devices-state` writes it, as sections of ours.
+ *
+ *   "QEVM", u32 3, then per device: 0x04, u32 id, name, ..., 0x7e, u32 id; then 0x00. Big-endian.
+ *
+ * What a device wrote has no length in it, so only QEMU itself can read the stream. It is cut
+ * behind what looks like the end of a device's part, so that a part that didn't change is the same
+ * section with the same bytes as in the epoch before, and costs nothing on the wire. A cut in the
+ * wrong place costs bytes, no more: the sections together are the stream.
+ *
+ * Pure functions. */
+#ifndef KEMARI_QEMU_STREAM_H
+#define KEMARI_QEMU_STREAM_H
+
+#include "base/error.h"
+#include "base/section.h"
+#include "base/types.h"
+
+#define STREAM_SECTION "qemu.state"
+#define STREAM_VERSION 1
+#define STREAM_MAX     (8u << 20) /* bytes */
+
+/* Checks the ends of a stream: -EBADMSG. */
+int stream_check(const uint8_t *bytes, size_t size, struct error *err);
+
+/* Appends a checked stream to the set. -ENOSPC when the set has no room. */
+int stream_to_sections(const uint8_t *bytes, size_t size, struct section_set *set,
+                       struct error *err);
+
+/* The size of the stream in a set, whose sections are complete and in order, or -EBADMSG. With
+ * `out`, of that many bytes, it is put together there. */
+int stream_from_sections(const struct section_set *set, uint8_t *out, struct error *err);
+
+#endif
