@@ -23,8 +23,10 @@
 struct pair {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    uint64_t seen;      /* highest step that became visible */
-    bool backwards;     /* a visible step was not above the one before */
+    uint64_t seen;  /* highest step that became visible */
+    bool backwards; /* a visible step was not above the one before */
+    bool gated;     /* what leaves is stuck on its way out, until the gate opens */
+    unsigned stuck;
     unsigned events[8]; /* engine's and standby's, counted */
     unsigned standby_events[8];
     _Atomic nsec_t trusted_since;
@@ -41,7 +43,10 @@ static void note_visible(void *context, uint64_t step)
     pthread_mutex_lock(&p->lock);
     p->backwards = p->backwards || step <= p->seen;
     p->seen = step;
+    p->stuck += p->gated;
     pthread_cond_broadcast(&p->changed);
+    while (p->gated)
+        pthread_cond_wait(&p->changed, &p->lock);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -422,6 +427,51 @@ static void flushing_leaves_nothing_unsaid(void)
     pair_end(&p);
 }
 
+static void set_gate(struct pair *p, bool gated)
+{
+    pthread_mutex_lock(&p->lock);
+    p->gated = gated;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void *open_gate(void *context)
+{
+    set_gate(context, false);
+    return NULL;
+}
+
+/* A primary lives, and output that was acknowledged is on its way out, when the standby is granted
+ * the guest. */
+static void a_granted_standby_waits_for_the_last_word_of_a_living_primary(void)
+{
+    struct pair p;
+    pair_start(&p, &default_policy, 1);
+    pair_connect(&p);
+    CU_ASSERT_TRUE(wait_visible(&p, 1));
+    set_gate(&p, true);
+    CU_ASSERT_TRUE(wait_for(&p, &p.stuck, 1));
+    const nsec_t until = clock_now() + MSEC(20);
+    standby_supersede(p.standby, until); /* in vain, but not for ever */
+    CU_ASSERT(clock_now() >= until);
+    CU_ASSERT_EQUAL(p.stuck, 1);
+    pthread_t opener;
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&opener, NULL, open_gate, &p), 0);
+    standby_supersede(p.standby, clock_now() + SEC(60));
+    pthread_mutex_lock(&p.lock);
+    CU_ASSERT_FALSE(p.gated);
+    const uint64_t seen = p.seen;
+    pthread_mutex_unlock(&p.lock);
+    pthread_join(opener, NULL);
+    struct standby_takeover takeover;
+    CU_ASSERT_EQUAL(standby_promote(p.standby, &takeover, NULL), 0);
+    engine_fence(p.engine);
+    CU_ASSERT_EQUAL(p.seen, seen); /* that was it */
+    CU_ASSERT(fake_machine_steps(p.machines[1]) >= seen);
+    CU_ASSERT_FALSE(p.backwards);
+    pair_end(&p);
+}
+
 static const struct test_case cases[] = {
     {"nothing is visible before the first commit", nothing_is_visible_before_the_first_commit},
     {"an acknowledgement from before the awakening releases nothing",
@@ -441,6 +491,8 @@ static const struct test_case cases[] = {
     {"the standby learns every change of the policy",
      the_standby_learns_every_change_of_the_policy},
     {"flushing leaves nothing unsaid", flushing_leaves_nothing_unsaid},
+    {"a granted standby waits for the last word of a living primary",
+     a_granted_standby_waits_for_the_last_word_of_a_living_primary},
 };
 
 int main(int argc, char **argv)
