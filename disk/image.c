@@ -18,6 +18,7 @@ struct disk_image {
     void *engine;
     uint64_t size;
     bool read_only;
+    bool direct;
 };
 
 static int check_kind(int fd, const char *path, struct error *err)
@@ -56,23 +57,51 @@ static int lock(int fd, const char *path, struct error *err)
     return 0;
 }
 
+static int flags_of(const struct disk_image_config *config)
+{
+    if (config->read_only)
+        return O_RDONLY;
+    return config->shared ? O_RDWR | O_DIRECT | O_DSYNC : O_RDWR;
+}
+
+/* Some storage takes larger pieces than a guest's sectors only. */
+static int try_direct(int fd, const char *path, uint64_t size, struct error *err)
+{
+    _Alignas(DISK_SECTOR) uint8_t sector[DISK_SECTOR];
+    if (pread(fd, sector, sizeof(sector), (off_t)(size - sizeof(sector))) == sizeof(sector))
+        return 0;
+    return error_set(
+        err, -EINVAL,
+        "disk image %s: direct I/O, which a shared disk needs, fails for sectors of %d "
+        "bytes: %s",
+        path, DISK_SECTOR, strerror(errno));
+}
+
 static int open_file(const struct disk_image_config *config, uint64_t *size, struct error *err)
 {
     const char *path = config->path;
     /* Non-blocking: opening a FIFO by mistake must not hang. It means nothing to files and disks.
      */
-    int fd = open(path, (config->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+    const int flags = flags_of(config);
+    int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 && errno == EINVAL && flags & O_DIRECT)
+        return error_set(err, -EINVAL,
+                         "disk image %s: its file system has no direct I/O, which a shared disk "
+                         "needs, since a cache of this host would hide what the other one writes",
+                         path);
     if (fd < 0)
         return error_set(err, -errno, "disk image %s: can't open for %s: %s", path,
                          config->read_only ? "reading" : "writing", strerror(errno));
     int rc = check_kind(fd, path, err);
     /* From here on it would only make io_uring give up where it should wait. */
-    if (rc == 0 && fcntl(fd, F_SETFL, 0) < 0)
+    if (rc == 0 && fcntl(fd, F_SETFL, flags & O_DIRECT) < 0)
         rc = error_set(err, -errno, "disk image %s: %s", path, strerror(errno));
     if (rc == 0)
         rc = find_size(fd, path, size, err);
     if (rc == 0 && !config->read_only && !config->shared)
         rc = lock(fd, path, err);
+    if (rc == 0 && flags & O_DIRECT)
+        rc = try_direct(fd, path, *size, err);
     if (rc < 0)
         fd_close(&fd);
     return rc < 0 ? rc : fd;
@@ -106,6 +135,7 @@ int disk_image_open(const struct disk_image_config *config, struct disk_image **
     if (!image)
         return error_set(err, -ENOMEM, "disk image %s: out of memory", config->path);
     image->read_only = config->read_only;
+    image->direct = config->shared && !config->read_only;
     int fd = open_file(config, &image->size, err);
     if (fd < 0) {
         free(image);
@@ -162,6 +192,7 @@ void disk_image_submit(struct disk_image *image, struct disk_io *io)
 {
     assert(disk_io_is_valid(io, image->size));
     assert(!image->read_only || io->op == DISK_READ || io->op == DISK_FLUSH);
+    assert(!image->direct || (uintptr_t)io->data % DISK_SECTOR == 0);
     disk_io_begin(io);
     image->ops->submit(image->engine, io);
 }

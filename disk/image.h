@@ -5,7 +5,11 @@
  * second when the first is done. A flush makes durable what was done before it was submitted.
  *
  * A writable image is locked (an open file description lock) so that no other Kemari on this host
- * writes it; `shared` leaves that to the storage.
+ * writes it.
+ *
+ * A shared one, which several hosts open, isn't; and no host may keep anything of it for itself: it
+ * is read and written past the page cache (O_DIRECT), so that who takes over reads what the dead
+ * host wrote, and a write is done when it is on the medium (O_DSYNC).
  *
  * Threads: submit from any, also from inside done(); close from one, when nobody submits. */
 #ifndef KEMARI_DISK_IMAGE_H
@@ -26,7 +30,7 @@ enum disk_engine {
 struct disk_image_config {
     const char *path;
     bool read_only;
-    bool shared; /* several hosts, or several daemons of this one, open it on purpose */
+    bool shared; /* writable; several hosts, or several daemons of this one, open it on purpose */
     enum disk_engine engine;
 };
 
@@ -55,7 +59,8 @@ uint64_t disk_image_size(const struct disk_image *image); /* bytes, a multiple o
 bool disk_image_is_read_only(const struct disk_image *image);
 const char *disk_image_engine_name(const struct disk_image *image); /* "io_uring", "threads" */
 
-/* The io must be valid for the image (asserted), and writable if it changes anything. */
+/* The io must be valid for the image (asserted), and writable if it changes anything. Of a shared
+ * image `data` is aligned to DISK_SECTOR. */
 void disk_image_submit(struct disk_image *image, struct disk_io *io);
 
 /* Submits and waits: for those who have a thread to spare. Returns the result. Not from done(). */

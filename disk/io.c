@@ -6,7 +6,8 @@
 
 #define ZEROES_SIZE (64u << 10)
 
-static uint8_t zeroes[ZEROES_SIZE]; /* never written */
+/* Never written; aligned for direct I/O. */
+static _Alignas(4096) uint8_t zeroes[ZEROES_SIZE];
 
 bool disk_io_is_valid(const struct disk_io *io, uint64_t image_size)
 {
@@ -23,6 +24,7 @@ void disk_io_begin(struct disk_io *io)
     io->result = 0;
     io->moved = 0;
     io->by_hand = false;
+    io->syncing = false;
     io->next = NULL;
 }
 
@@ -30,6 +32,8 @@ struct disk_step disk_io_step(const struct disk_io *io)
 {
     const uint64_t left = io->size - io->moved;
     struct disk_step step = {.offset = io->offset + io->moved, .size = left};
+    if (io->syncing)
+        return (struct disk_step){.kind = DISK_STEP_SYNC};
     switch (io->op) {
     case DISK_READ:
     case DISK_WRITE:
@@ -58,6 +62,16 @@ static bool end(struct disk_io *io, int result)
     return true;
 }
 
+/* The whole range is done. */
+static bool finish(struct disk_io *io)
+{
+    const bool change = io->op != DISK_READ && io->op != DISK_FLUSH;
+    if (!io->durable || !change)
+        return end(io, 0);
+    io->syncing = true;
+    return false;
+}
+
 static bool moves_bytes(const struct disk_io *io)
 {
     return io->op == DISK_READ || io->op == DISK_WRITE || io->by_hand;
@@ -67,6 +81,8 @@ bool disk_io_advance(struct disk_io *io, long outcome)
 {
     if (outcome == -EINTR || outcome == -EAGAIN)
         return false;
+    if (io->syncing)
+        return end(io, outcome < 0 ? (int)outcome : 0);
     if (!moves_bytes(io) && io->op != DISK_FLUSH && !io->by_hand &&
         (outcome == -EOPNOTSUPP || outcome == -ENOSYS || outcome == -ENODEV)) {
         io->by_hand = true;
@@ -75,10 +91,10 @@ bool disk_io_advance(struct disk_io *io, long outcome)
     if (outcome < 0)
         return end(io, (int)outcome);
     if (!moves_bytes(io))
-        return end(io, 0);
+        return finish(io);
     if (outcome == 0) /* the file was cut short behind our back */
         return end(io, -EIO);
     assert((uint64_t)outcome <= io->size - io->moved);
     io->moved += (uint64_t)outcome;
-    return io->moved == io->size ? end(io, 0) : false;
+    return io->moved == io->size ? finish(io) : false;
 }

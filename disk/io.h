@@ -27,6 +27,7 @@ struct disk_io {
     /* the submitter's, unchanged until done, except that `result` is set */
     enum disk_op op;
     bool may_unmap;  /* DISK_WRITE_ZEROES: the range may become a hole */
+    bool durable;    /* a change: it isn't done before it is on the medium */
     uint64_t offset; /* bytes; offset and size are multiples of DISK_SECTOR, 0 of a flush */
     uint64_t size;
     uint8_t *data; /* DISK_READ and DISK_WRITE: `size` bytes */
@@ -39,6 +40,7 @@ struct disk_io {
     /* the image's */
     uint64_t moved; /* bytes of it that are done */
     bool by_hand;   /* zeroes are written, since the file knows no better way */
+    bool syncing;   /* all of it is done, and is being made durable */
     struct disk_io *next;
 };
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "disk/mode_replicated.h"
+#include "disk/mode_shared.h"
 
 /* A broken disk fails a thousand times a second: the first few say it, the counters the rest. */
 #define LOCAL_ERRORS_TOLD 16
@@ -21,6 +22,7 @@ struct disk_store {
     struct disk_replicated *mode;
     struct disk_replica *replica;
     struct disk_keeper *keeper;
+    struct disk_shared *shared; /* NULL: no disk is shared */
 
     _Atomic unsigned local_errors;
 
@@ -80,7 +82,9 @@ static void on_press(void *context)
 static int open_volume(struct disk_store *s, unsigned i, struct error *err)
 {
     const struct disk_store_disk *disk = &s->config.disks[i];
-    const struct disk_image_config image = {.path = disk->path, .read_only = disk->read_only};
+    const struct disk_image_config image = {.path = disk->path,
+                                            .read_only = disk->read_only,
+                                            .shared = disk->protection == DISK_SHARED};
     struct disk_volume_config config = {
         .image = disk->image, .index = i, .failed = on_local_error, .context = s};
     s->config.disks[i].image = NULL;
@@ -111,6 +115,20 @@ static int create_replication(struct disk_store *s, struct error *err)
                                                 .context = s};
     if (rc == 0)
         rc = disk_replica_create(&replica, &s->replica, err);
+    return rc;
+}
+
+static int create_sharing(struct disk_store *s, struct error *err)
+{
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < s->config.count; i++) {
+        if (s->config.disks[i].protection != DISK_SHARED)
+            continue;
+        if (!s->shared)
+            rc = disk_shared_create(&s->shared, err);
+        if (rc == 0)
+            disk_volume_set_mode(s->volumes[i], &disk_mode_shared_ops, s->shared);
+    }
     return rc;
 }
 
@@ -150,6 +168,8 @@ int disk_store_open(const struct disk_store_config *config, struct disk_store **
             rc = disk_keeper_forget(config->vm, config->state_dir, i, err);
         replicated |= is_replicated(s, i);
     }
+    if (rc == 0)
+        rc = create_sharing(s, err);
     if (rc == 0 && replicated)
         rc = create_replication(s, err);
     if (rc == 0 && replicated)
@@ -167,12 +187,14 @@ void disk_store_close(struct disk_store **store)
         return;
     if (s->log)
         disk_log_stop(s->log); /* requests that wait for room end */
+    disk_store_end_held(s);
     disk_replica_destroy(&s->replica);
     for (unsigned i = 0; i < s->config.count; i++) {
         disk_volume_destroy(&s->volumes[i]);
         disk_image_close(&s->config.disks[i].image); /* was never taken */
     }
     disk_keeper_close(&s->keeper);
+    disk_shared_destroy(&s->shared);
     disk_replicated_destroy(&s->mode);
     disk_log_destroy(&s->log);
     pthread_mutex_destroy(&s->lock);
@@ -213,6 +235,37 @@ void disk_store_snapshot(struct disk_store *store, struct disk_store_stats *out)
     out->waiting = disk_replicated_waiting(store->mode);
     pthread_mutex_lock(&store->lock);
     pthread_mutex_unlock(&store->lock);
+}
+
+/* ---- shared disks ---- */
+
+void disk_store_hold(struct disk_store *store, void (*hold)(void *context, uint64_t ticket),
+                     void *context)
+{
+    if (store->shared)
+        disk_shared_begin(store->shared, hold, context);
+}
+
+void disk_store_emit(struct disk_store *store, uint64_t ticket)
+{
+    if (store->shared)
+        disk_shared_release(store->shared, ticket);
+}
+
+void disk_store_end_held(struct disk_store *store)
+{
+    if (store->shared)
+        disk_shared_end(store->shared);
+}
+
+bool disk_store_is_quiet(struct disk_store *store)
+{
+    return !store->shared || disk_shared_is_quiet(store->shared);
+}
+
+unsigned disk_store_held(struct disk_store *store, unsigned index)
+{
+    return store->shared ? disk_shared_held(store->shared, store->volumes[index]) : 0;
 }
 
 /* ---- the executing side ---- */

@@ -26,6 +26,7 @@ struct disk_store;
 enum disk_protection {
     DISK_PLAIN,      /* nothing travels: read-only, or there is no other host */
     DISK_REPLICATED, /* each host has its image */
+    DISK_SHARED,     /* both hosts have the same */
 };
 
 struct disk_store_disk {
@@ -71,6 +72,15 @@ struct disk_keeper *disk_store_keeper(struct disk_store *store);
 /* Does any disk travel? */
 bool disk_store_is_replicated(const struct disk_store *store);
 void disk_store_snapshot(struct disk_store *store, struct disk_store_stats *out);
+
+/* ---- shared disks: mode_shared.h; all without effect when there is none ---- */
+
+void disk_store_hold(struct disk_store *store, void (*hold)(void *context, uint64_t ticket),
+                     void *context);
+void disk_store_emit(struct disk_store *store, uint64_t ticket);
+void disk_store_end_held(struct disk_store *store);
+bool disk_store_is_quiet(struct disk_store *store);
+unsigned disk_store_held(struct disk_store *store, unsigned index);
 
 /* ---- the executing side ---- */
 

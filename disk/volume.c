@@ -35,8 +35,15 @@ static bool is_change(const struct disk_io *io)
 
 static bool overlap(const struct disk_io *a, const struct disk_io *b)
 {
-    return is_change(a) && is_change(b) && a->offset < b->offset + b->size &&
-           b->offset < a->offset + a->size;
+    return a->offset < b->offset + b->size && b->offset < a->offset + a->size;
+}
+
+/* Is `r` of the kind that waits for changes which it overlaps? */
+static bool keeps_order(const struct disk_request *r)
+{
+    const struct disk_mode_ops *mode = r->volume->mode_ops;
+    return is_change(&r->io) ||
+           (r->io.op == DISK_READ && !r->from_peer && mode && mode->orders_reads);
 }
 
 /* ---- the list, with the lock held ---- */
@@ -70,8 +77,10 @@ static void take_out(struct disk_volume *v, struct disk_request *r)
 
 static bool may_begin(const struct disk_request *r)
 {
+    if (!keeps_order(r))
+        return true;
     for (const struct disk_request *before = r->prev; before; before = before->prev)
-        if (overlap(&before->io, &r->io))
+        if (is_change(&before->io) && overlap(&before->io, &r->io))
             return false;
     return true;
 }
@@ -84,6 +93,8 @@ static void account(struct disk_volume *v, const struct disk_request *r)
         s->peer_writes += is_change(io);
         return;
     }
+    if (io->result == -ECANCELED)
+        return;
     if (io->result < 0) {
         s->read_errors += io->op == DISK_READ;
         s->write_errors += io->op != DISK_READ;
@@ -183,12 +194,13 @@ void disk_volume_end(struct disk_request *request, int result)
     if (has_mode(request))
         v->mode_ops->settle(v->mode, request);
     char text[sizeof(v->stats.last_error)] = "";
-    if (result < 0)
+    const bool failed = result < 0 && result != -ECANCELED;
+    if (failed)
         describe(&request->io, text, sizeof(text));
-    const bool tell = result < 0 && !request->from_peer && v->config.failed;
+    const bool tell = failed && !request->from_peer && v->config.failed;
     pthread_mutex_lock(&v->lock);
     account(v, request);
-    if (result < 0)
+    if (failed)
         memcpy(v->stats.last_error, text, sizeof(text));
     const bool others = v->queued > 0;
     take_out(v, request);

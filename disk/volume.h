@@ -1,17 +1,19 @@
 /* A volume: one disk of the guest, between its device and its image. Everything that changes the
  * image passes here, on either side.
  *
- *                    mode (admit)          watch (before)                    watch (after), mode
- * (settle) guest ─► queue ───────────────► ─────────────────────► image
- * ─────────────────────────────► done peer's records, resync ──────────────┘
+ *   guest ─► queue ─► mode: admit ─┬► watch: before ─► image
+ *   peer's records, resync ────────┘                      │
+ *                  done ◄── mode: settle ◄── watch: after ┘
  *
  * The *mode* decides what protection means for this disk: plain (no pair, or read-only), replicated
- * (mode_replicated.h), shared. It may keep a request and go on with it later. The *watch* sees each
- * change before it reaches the image: a bitmap of what may differ between the hosts stands there.
+ * (mode_replicated.h), shared (mode_shared.h). It may keep a request and go on with it later. The
+ * *watch* sees each change before it reaches the image: a bitmap of what may differ between the
+ * hosts stands there.
  *
  * Order: changes that overlap are carried out one after the other, in the order they were
  * submitted; so what is logged in the order of completion gives the same bytes on another host.
- * Reads and everything else run at once. A flush covers what was done before it was submitted.
+ * Reads run at once, unless the mode wants those of the guest behind earlier changes that they
+ * overlap; so does everything else. A flush covers what was done before it was submitted.
  *
  * Threads: any may submit, also from inside done(). Callbacks come without locks held, on the
  * submitting thread or one of the image's, and must not block for long. */
@@ -33,7 +35,8 @@ struct disk_request {
 
     /* the mode's, from admit() to the end */
     struct disk_request *mode_next;
-    size_t mode_size;
+    uint64_t mode_ticket;
+    int mode_state;
     bool mode_flag;
 
     struct disk_request *watch_next; /* the watch's, while it keeps the request */
@@ -46,16 +49,16 @@ struct disk_request {
 
 /* The protection of one volume. */
 struct disk_mode_ops {
-    const char *name; /* "plain", "replicated", "shared": for status */
+    const char *name;  /* "plain", "replicated", "shared": for status */
+    bool orders_reads; /* a read of the guest waits for earlier changes that it overlaps */
 
     /* A change or flush of the guest is about to begin; overlapping ones before it have ended.
      * True: go on. False: the mode has taken it, and calls disk_volume_go() or disk_volume_end() on
      * it later, from any thread, never from inside admit(). */
     bool (*admit)(void *mode, struct disk_request *request);
 
-    /* An admitted request is done, io.result says how; the guest doesn't know yet. Must not keep
-     * it.
-     */
+    /* An admitted request is done, io.result says how (-ECANCELED: it was given up, and is no
+     * error of the image); the guest doesn't know yet. Must not keep it. */
     void (*settle)(void *mode, struct disk_request *request);
 };
 

@@ -243,6 +243,48 @@ static void a_writable_image_is_opened_once(void)
     remove_file();
 }
 
+/* Of the descriptor that has the file open beside ours; the file is open once more. */
+static int flags_of_image(void)
+{
+    struct stat ours, other;
+    CU_ASSERT_EQUAL_FATAL(fstat(file, &ours), 0);
+    for (int fd = 3; fd < 64; fd++)
+        if (fd != file && fstat(fd, &other) == 0 && other.st_ino == ours.st_ino &&
+            other.st_dev == ours.st_dev)
+            return fcntl(fd, F_GETFL);
+    return -1;
+}
+
+static void a_shared_image_is_read_and_written_past_every_cache(void)
+{
+    enum disk_engine list[2];
+    const unsigned count = engines(list);
+    for (unsigned i = 0; i < count; i++) {
+        make_file(SIZE);
+        const struct disk_image_config config = {.path = path, .engine = list[i], .shared = true};
+        struct disk_image *one = NULL, *two = NULL;
+        struct error err = {0};
+        CU_ASSERT_EQUAL_FATAL(disk_image_open(&config, &one, &err), 0);
+        const int flags = flags_of_image();
+        CU_ASSERT_TRUE(flags != -1 && flags & O_DIRECT && flags & O_DSYNC && !(flags & O_NONBLOCK));
+        CU_ASSERT_EQUAL_FATAL(disk_image_open(&config, &two, &err), 0); /* no lock */
+        void *data = NULL;
+        CU_ASSERT_EQUAL_FATAL(posix_memalign(&data, DISK_SECTOR, 8192), 0);
+        memset(data, 5, 8192);
+        struct disk_io io = {.op = DISK_WRITE, .offset = 512, .size = 1024, .data = data};
+        CU_ASSERT_EQUAL(disk_image_perform(one, &io), 0);
+        io = (struct disk_io){.op = DISK_DISCARD, .offset = 512, .size = 512, .durable = true};
+        CU_ASSERT_EQUAL(disk_image_perform(one, &io), 0);
+        io = (struct disk_io){.op = DISK_READ, .size = 8192, .data = data};
+        CU_ASSERT_EQUAL(disk_image_perform(two, &io), 0);
+        CU_ASSERT(((uint8_t *)data)[512] == 0 && ((uint8_t *)data)[1024] == 5);
+        free(data);
+        disk_image_close(&one);
+        disk_image_close(&two);
+        remove_file();
+    }
+}
+
 static void steps_go_on_after_short_transfers(void)
 {
     uint8_t data[2048];
@@ -317,6 +359,8 @@ static const struct test_case cases[] = {
     {"the environment chooses the engine", the_environment_chooses_the_engine},
     {"bad images are refused with a sentence", bad_images_are_refused_with_a_sentence},
     {"a writable image is opened once", a_writable_image_is_opened_once},
+    {"a shared image is read and written past every cache",
+     a_shared_image_is_read_and_written_past_every_cache},
     {"steps go on after short transfers", steps_go_on_after_short_transfers},
     {"zeroes are written where there are no holes", zeroes_are_written_where_there_are_no_holes},
     {"ranges are checked", ranges_are_checked},
