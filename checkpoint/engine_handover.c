@@ -17,6 +17,9 @@
 #include "base/clock.h"
 #include "checkpoint/engine_internal.h"
 
+/* How often a hand-over looks whether what was let out has arrived. */
+#define OUTPUT_LOOK USEC(200)
+
 /* ---- the side that gives ---- */
 
 static int offer(struct engine *e, struct error *err)
@@ -38,6 +41,11 @@ static int offer(struct engine *e, struct error *err)
     return rc;
 }
 
+static bool output_done(const struct engine *e)
+{
+    return !e->ops->output_done || e->ops->output_done(e->machine);
+}
+
 nsec_t engine_handover_step(struct engine *e, struct error *err)
 {
     struct engine_handover *h = &e->handover;
@@ -55,7 +63,7 @@ nsec_t engine_handover_step(struct engine *e, struct error *err)
     if (!wanted || (h->last ? !quiet : !room))
         return INT64_MAX;
     if (h->last && whole && outbox_is_empty(e->outbox))
-        return offer(e, err);
+        return output_done(e) ? offer(e, err) : clock_now() + OUTPUT_LOOK;
     /* The last one, or once more: an acknowledgement may have been too old to release anything. */
     const int rc = engine_cut_and_send(e, POLICY_TRIGGER_REQUEST, err);
     h->last = e->next_epoch - 1;

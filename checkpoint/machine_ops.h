@@ -68,6 +68,11 @@ struct checkpoint_machine_ops {
      * it, on whichever thread releases; never for two pieces at once. Must not block for long and
      * cannot fail: what the medium refuses is lost as on any network, and counted there. */
     void (*emit)(void *machine, uint32_t port, const uint8_t *data, size_t size);
+
+    /* True when nothing that was emitted is still on its way, such as a write to a shared disk:
+     * only then may another host go on. Parked only; it becomes true in its own time. NULL: always.
+     */
+    bool (*output_done)(void *machine);
 };
 
 struct checkpoint_machine {

@@ -91,6 +91,8 @@ static struct item *item_create(uint32_t port, const struct iovec *parts, int co
     for (int i = 0; i < count; i++)
         size += parts[i].iov_len;
     struct item *item = malloc(sizeof(*item) + size);
+    if (!item && kind == OUTBOX_ORDER) /* what the guest waits for would never end */
+        abort();
     if (!item)
         return NULL;
     *item = (struct item){.port = port, .kind = kind, .size = size, .arrived = clock_now()};
@@ -110,7 +112,8 @@ static bool enqueue(struct outbox *outbox, struct item *item, bool *first)
     const size_t limit = outbox->config.cap_bytes * factor;
     if (outbox->mode == OUTBOX_DISCARDING)
         return false;
-    if (item->size > limit || outbox->held_bytes > limit - item->size) {
+    if (item->kind != OUTBOX_ORDER &&
+        (item->size > limit || outbox->held_bytes > limit - item->size)) {
         outbox->stats.dropped_items++;
         return false;
     }
@@ -132,18 +135,24 @@ static void count_emitted(struct outbox *outbox, const struct item *item, nsec_t
     outbox->stats.last_emit = now;
     if (item->kind == OUTBOX_NOTICE)
         return;
-    if (outbox->mode == OUTBOX_OPEN && !outbox->stats.first_emit_after_open)
+    if (outbox->mode == OUTBOX_OPEN && !outbox->stats.first_emit_after_open &&
+        item->kind != OUTBOX_ORDER)
         outbox->stats.first_emit_after_open = now;
     if (held)
         histogram_add(&outbox->stats.hold, now - item->arrived);
 }
 
-static void pass_through(struct outbox *outbox, struct item *item)
+/* True when the item was queued after all. */
+static bool pass_through(struct outbox *outbox, struct item *item, bool *first)
 {
+    bool queued = false;
     pthread_mutex_lock(&outbox->emit_lock);
-    /* Fenced while this thread waited for its turn: P2 outweighs the packet. */
+    /* Fenced while this thread waited for its turn: P2 outweighs the packet. An order may also
+     * have met a cut that began to hold: it stays. */
     pthread_mutex_lock(&outbox->lock);
     const bool still_open = outbox->mode == OUTBOX_OPEN;
+    if (!still_open && item->kind == OUTBOX_ORDER)
+        queued = enqueue(outbox, item, first);
     pthread_mutex_unlock(&outbox->lock);
     if (still_open) {
         outbox->config.emit(outbox->config.context, item->port, item->data, item->size);
@@ -153,6 +162,7 @@ static void pass_through(struct outbox *outbox, struct item *item)
         pthread_mutex_unlock(&outbox->lock);
     }
     pthread_mutex_unlock(&outbox->emit_lock);
+    return queued;
 }
 
 void outbox_put(struct outbox *outbox, uint32_t port, const struct iovec *parts, int count,
@@ -171,7 +181,7 @@ void outbox_put(struct outbox *outbox, uint32_t port, const struct iovec *parts,
         queued = enqueue(outbox, item, &first);
     pthread_mutex_unlock(&outbox->lock);
     if (open)
-        pass_through(outbox, item);
+        queued = pass_through(outbox, item, &first);
     if (!queued)
         free(item);
     if (first && outbox->config.wake)

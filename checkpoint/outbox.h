@@ -13,11 +13,12 @@
  *
  * Order is kept over all ports. Memory is capped: `outbox_is_full` tells the engine to park the
  * guest, at which point nothing more arrives; what still comes beyond the cap is dropped for
- * packets (a network may) and kept for consoles up to a reserve.
+ * packets (a network may) and kept for consoles up to a reserve. Orders, of a few bytes, are kept.
  *
- * Threads: put on any thread; cut, open, hold on the engine's; release on the thread that
- * receives acknowledgements. One lock inside; emit runs outside of it but serialised by a second
- * one, so a slow tap never blocks a vCPU that only wants to put. */
+ * Threads: put on any thread, orders also while the guest is parked; cut, open, hold on the
+ * engine's; release on the thread that receives acknowledgements. One lock inside; emit runs
+ * outside of it but serialised by a second one, so a slow tap never blocks a vCPU that only wants
+ * to put. */
 #ifndef KEMARI_CHECKPOINT_OUTBOX_H
 #define KEMARI_CHECKPOINT_OUTBOX_H
 
@@ -34,6 +35,9 @@ enum outbox_kind {
     OUTBOX_STREAM, /* bytes of a console: kept up to a reserve beyond the cap */
     OUTBOX_PACKET, /* may be dropped */
     OUTBOX_NOTICE, /* a packet that the guest did not say: the same rules, but not measured */
+    /* An order to carry out what the guest waits for, a write to a shared disk: never dropped,
+     * whatever the cap, except by a discard. Who puts it bounds how many there are. */
+    OUTBOX_ORDER,
 };
 
 enum outbox_mode { OUTBOX_HOLDING, OUTBOX_OPEN, OUTBOX_DISCARDING };

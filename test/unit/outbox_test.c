@@ -1,5 +1,6 @@
 /* The outbox: promise P1, output by output. */
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -310,6 +311,94 @@ static void a_notice_is_held_like_a_packet_and_not_measured(void)
     outbox_destroy(&outbox);
 }
 
+static void put_order(struct outbox *outbox, uint32_t value)
+{
+    const struct iovec part = {&value, sizeof(value)};
+    outbox_put(outbox, 9, &part, 1, OUTBOX_ORDER);
+}
+
+/* A write to a shared disk: the guest would wait for it for ever. */
+static void an_order_is_kept_beyond_the_cap(void)
+{
+    struct outbox *outbox = make(1);
+    static uint8_t big[OUTBOX_CAP_MIN];
+    const struct iovec part = {big, sizeof(big)};
+    outbox_put(outbox, 0, &part, 1, OUTBOX_PACKET);
+    put(outbox, 1);
+    CU_ASSERT_EQUAL(stats_of(outbox).dropped_items, 1);
+    put_order(outbox, 2);
+    CU_ASSERT_EQUAL(stats_of(outbox).dropped_items, 1);
+    outbox_cut(outbox, 1);
+    outbox_release(outbox, 1);
+    CU_ASSERT(outside.count == 2 && outside.ports[1] == 9 && outside.values[1] == 2);
+    CU_ASSERT_EQUAL(stats_of(outbox).hold.count, 2);
+    outbox_open(outbox);
+    put_order(outbox, 3);
+    CU_ASSERT_EQUAL(outside.count, 3);
+    CU_ASSERT_EQUAL(stats_of(outbox).first_emit_after_open, 0); /* nobody heard anything yet */
+    outbox_discard(outbox);
+    put_order(outbox, 4);
+    CU_ASSERT_EQUAL(outside.count, 3);
+    outbox_destroy(&outbox);
+}
+
+/* A thread that puts an order while another one emits, and a cut that comes between. */
+struct late {
+    struct outbox *outbox;
+    _Atomic pid_t thread;
+    pthread_t handle;
+};
+
+static void *late_main(void *context)
+{
+    struct late *late = context;
+    atomic_store(&late->thread, gettid());
+    put_order(late->outbox, 2);
+    return NULL;
+}
+
+static bool sleeps(pid_t thread)
+{
+    char name[64], state = 0;
+    snprintf(name, sizeof(name), "/proc/self/task/%d/stat", (int)thread);
+    FILE *file = fopen(name, "re");
+    const int found = file ? fscanf(file, "%*d %*s %c", &state) : 0;
+    if (file)
+        fclose(file);
+    return found == 1 && state == 'S';
+}
+
+static struct late late;
+
+static void emit_and_hold(void *context, uint32_t port, const uint8_t *data, size_t size)
+{
+    emit(context, port, data, size);
+    if (outside.count > 1)
+        return;
+    pthread_create(&late.handle, NULL, late_main, &late);
+    while (!atomic_load(&late.thread) || !sleeps(late.thread)) /* waits for us to have emitted */
+        sched_yield();
+    outbox_hold(late.outbox, 2);
+}
+
+static void an_order_that_meets_a_cut_is_held(void)
+{
+    const struct outbox_config config = {
+        .cap_bytes = OUTBOX_CAP_MIN, .emit = emit_and_hold, .wake = wake, .context = &outside};
+    memset(&outside, 0, sizeof(outside));
+    CU_ASSERT_EQUAL_FATAL(outbox_create(&config, 1, &late.outbox, NULL), 0);
+    outbox_open(late.outbox);
+    put_order(late.outbox, 1);
+    pthread_join(late.handle, NULL);
+    CU_ASSERT_EQUAL(outside.count, 1);
+    CU_ASSERT_EQUAL(stats_of(late.outbox).held_items, 1);
+    CU_ASSERT_EQUAL(atomic_load(&outside.wakes), 1);
+    outbox_cut(late.outbox, 2);
+    outbox_release(late.outbox, 2);
+    CU_ASSERT_TRUE(seen_in_order(1, 2));
+    outbox_destroy(&late.outbox);
+}
+
 static void too_small_a_cap_is_refused(void)
 {
     const struct outbox_config config = {.cap_bytes = OUTBOX_CAP_MIN - 1, .emit = emit};
@@ -469,6 +558,8 @@ static const struct test_case cases[] = {
      a_release_that_is_ended_keeps_the_rest_in_order},
     {"a notice is held like a packet and not measured",
      a_notice_is_held_like_a_packet_and_not_measured},
+    {"an order is kept beyond the cap", an_order_is_kept_beyond_the_cap},
+    {"an order that meets a cut is held", an_order_that_meets_a_cut_is_held},
     {"too small a cap is refused", too_small_a_cap_is_refused},
     {"a process that would break P1 dies instead", a_process_that_would_break_p1_dies_instead},
     {"concurrent putters lose nothing while epochs pass",
