@@ -67,6 +67,7 @@ struct config_net {
 struct config_disk {
     char *path;
     bool read_only;
+    bool shared; /* both hosts see the same image */
 };
 
 struct config_words {
@@ -157,6 +158,7 @@ struct config {
     char *arbiter_user;
     char *arbiter_password_file;
     char arbiter_password[CONFIG_PASSWORD_MAX]; /* content of the file without a final newline */
+    bool accept_unfenced;                       /* a shared disk without fencing, for drills */
 };
 
 enum config_action {

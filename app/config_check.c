@@ -329,6 +329,24 @@ static int check_arbiter(const struct check *check)
     return 0;
 }
 
+/* DESIGN §5: holding can't call back a write that a host has let out before it was given up. Only
+ * who makes sure that this host does nothing any more, a fence agent or an operator, can say that
+ * another one may use the disk; a grant alone doesn't. */
+static int check_fencing(const struct check *check)
+{
+    const struct config *config = check->config;
+    if (!config->listen.text || config->accept_unfenced ||
+        config->arbiter == CONFIG_ARBITER_COMMAND || config->arbiter == CONFIG_ARBITER_MANUAL)
+        return 0;
+    for (unsigned i = 0; i < config->disk_count; i++)
+        if (config->disks[i].shared)
+            return FAIL(check, disks, i, -EINVAL,
+                        "a shared disk needs an arbiter that fences the other host, that is "
+                        "command or manual, else a write left behind by a host that was given up "
+                        "may damage it; for a drill: --i-accept-unfenced-shared-disk yes");
+    return 0;
+}
+
 static int check_relations(const struct check *check)
 {
     const struct config *config = check->config;
@@ -343,7 +361,9 @@ static int check_relations(const struct check *check)
         rc = check_devices(check);
     if (rc == 0)
         rc = check_heartbeat(check);
-    return rc < 0 ? rc : check_arbiter(check);
+    if (rc == 0)
+        rc = check_arbiter(check);
+    return rc < 0 ? rc : check_fencing(check);
 }
 
 int config_apply(const struct config_settings *settings, struct config *config, struct error *err)

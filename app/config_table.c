@@ -81,10 +81,12 @@ const struct config_option config_options[] = {
      .help = "Network card number N on an existing tap device; without a MAC, one derived from the "
              "VM's name and N, equal on both hosts"},
     {"machine", "disk", "disk", CONFIG_KIND_DISK, AT(disks), .instances = CONFIG_DISKS_MAX,
-     COUNT(disk_count), .placeholder = "PATH[,read-only]",
+     COUNT(disk_count), .placeholder = "PATH[,read-only|,shared]",
      .help =
          "Disk number N, a raw image or a block device. In a pair a writable disk is replicated: "
-         "each host has its own image of the same size"},
+         "each host has its own image of the same size. A shared one is the same on both hosts, "
+         "on a SAN or a network file system with direct I/O, and needs a fencing arbiter, that is "
+         "command or manual; what the guest writes to it waits until its checkpoint commits"},
 
     {"replication", "listen", "listen", CONFIG_KIND_ADDRESS, AT(listen),
      .placeholder = "[SCHEME://]HOST:PORT",
@@ -222,6 +224,10 @@ const struct config_option config_options[] = {
     {"arbiter", "password-file", "arbiter-password-file", CONFIG_KIND_STRING,
      AT(arbiter_password_file), .placeholder = "FILE",
      .help = "With type etcd: password of that user, readable by its owner only"},
+    {"arbiter", "i-accept-unfenced-shared-disk", "i-accept-unfenced-shared-disk", CONFIG_KIND_BOOL,
+     AT(accept_unfenced), .fallback = "no", .placeholder = "yes|no",
+     .help = "Take a shared disk without a fencing arbiter, in drills: a write that a host left "
+             "behind when it was given up may reach the disk late, and damage it"},
     {"arbiter", "probe-interval", "arbiter-probe-interval", CONFIG_KIND_DURATION,
      AT(arbiter_probe_interval), .fallback = "2s", .min = 0, .max = SEC(3600),
      .placeholder = "TIME",
@@ -294,7 +300,10 @@ static bool format_device(const struct config_option *option, const void *member
         snprintf(out, size, "%s,mac=%s", net->tap, mac);
     } else if (option->kind == CONFIG_KIND_DISK) {
         const struct config_disk *disk = (const struct config_disk *)member + instance;
-        snprintf(out, size, "%s%s", disk->path, disk->read_only ? ",read-only" : "");
+        snprintf(out, size, "%s%s", disk->path,
+                 disk->read_only ? ",read-only"
+                 : disk->shared  ? ",shared"
+                                 : "");
     } else {
         const struct config_path *path = (const struct config_path *)member + instance;
         snprintf(out, size, "%s,%s", path->local.text, path->remote.text);

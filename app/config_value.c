@@ -282,16 +282,13 @@ int config_parse_net(const char *text, struct config_net *out, bool *has_mac, st
 
 int config_parse_disk(const char *text, struct config_disk *out, struct error *err)
 {
-    static const char suffix[] = ",read-only";
-    *out = (struct config_disk){0};
-    size_t length = strlen(text);
-    if (length > strlen(suffix) && strcmp(text + length - strlen(suffix), suffix) == 0) {
-        out->read_only = true;
-        length -= strlen(suffix);
-    }
-    if (memchr(text, ',', length))
-        return error_set(err, -EINVAL, "\"%s\" is not PATH or PATH,read-only", text);
-    out->path = strndup(text, length);
+    const char *comma = strchr(text, ',');
+    const char *mode = comma ? comma + 1 : "";
+    *out = (struct config_disk){.read_only = strcmp(mode, "read-only") == 0,
+                                .shared = strcmp(mode, "shared") == 0};
+    if (comma == text || (comma && !out->read_only && !out->shared))
+        return error_set(err, -EINVAL, "\"%s\" is not PATH, PATH,read-only or PATH,shared", text);
+    out->path = comma ? strndup(text, (size_t)(comma - text)) : strdup(text);
     return out->path ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
 

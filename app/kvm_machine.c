@@ -1,5 +1,6 @@
 #include "app/kvm_machine.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -56,6 +57,13 @@ static void on_console(void *context, enum machine_console which, const uint8_t 
         outbox_put(outbox, KVM_MACHINE_PORT_CONSOLE + which, &part, 1, OUTBOX_STREAM);
 }
 
+/* A change of a shared disk waits for its ticket to come back by emit(). */
+static void on_disk_held(void *context, uint64_t ticket)
+{
+    const struct iovec part = {&ticket, sizeof(ticket)};
+    outbox_put(context, KVM_MACHINE_PORT_DISKS, &part, 1, OUTBOX_ORDER);
+}
+
 static void on_event(void *context, enum machine_event event, const char *detail)
 {
     struct kvm_machine *m = context;
@@ -65,6 +73,13 @@ static void on_event(void *context, enum machine_event event, const char *detail
 static void emit(void *machine, uint32_t port, const uint8_t *data, size_t size)
 {
     struct kvm_machine *m = machine;
+    if (port == KVM_MACHINE_PORT_DISKS) {
+        uint64_t ticket;
+        assert(size == sizeof(ticket));
+        memcpy(&ticket, data, sizeof(ticket));
+        disk_store_emit(m->config.disks, ticket);
+        return;
+    }
     if (port >= KVM_MACHINE_PORT_CONSOLE) {
         write_console(m, data, size);
         return;
@@ -76,7 +91,20 @@ static void emit(void *machine, uint32_t port, const uint8_t *data, size_t size)
 
 static void output_to(void *machine, struct outbox *outbox)
 {
-    atomic_store(&((struct kvm_machine *)machine)->outbox, outbox);
+    struct kvm_machine *m = machine;
+    atomic_store(&m->outbox, outbox);
+    if (!m->config.disks)
+        return;
+    if (outbox)
+        disk_store_hold(m->config.disks, on_disk_held, outbox);
+    else
+        disk_store_end_held(m->config.disks);
+}
+
+static bool output_done(void *machine)
+{
+    const struct kvm_machine *m = machine;
+    return !m->config.disks || disk_store_is_quiet(m->config.disks);
 }
 
 int kvm_machine_open_networks(struct kvm_machine *machine, struct error *err)
@@ -218,6 +246,7 @@ struct checkpoint_machine kvm_machine_ops(struct kvm_machine *machine)
         .output_close = output_close,
         .announce = announce,
         .emit = emit,
+        .output_done = output_done,
     };
     return (struct checkpoint_machine){
         .ops = &ops, .context = machine, .disks = kvm_disks_ops(machine->config.disks)};

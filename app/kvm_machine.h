@@ -1,8 +1,9 @@
 /* Our KVM machine (vmm/) behind the table that checkpoint/ declares: the only place that knows
  * both.
  *
- * Output: frames and console bytes go to the outbox; what it releases goes to the tap or the
- * console file. Ports of the outbox: network index, or KVM_MACHINE_PORT_CONSOLE + console. */
+ * Output: frames, console bytes and tickets of changes of shared disks (disk/mode_shared.h) go to
+ * the outbox; what it releases goes to the tap, the console file or the disk. Ports of the outbox:
+ * network index, KVM_MACHINE_PORT_CONSOLE + console, or KVM_MACHINE_PORT_DISKS. */
 #ifndef KEMARI_APP_KVM_MACHINE_H
 #define KEMARI_APP_KVM_MACHINE_H
 
@@ -11,6 +12,7 @@
 #include "vmm/machine.h"
 
 #define KVM_MACHINE_PORT_CONSOLE 0x100u
+#define KVM_MACHINE_PORT_DISKS   0x200u
 
 struct kvm_machine;
 

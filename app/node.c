@@ -89,7 +89,16 @@ static bool is_pair(const struct config *config)
     return config->listen.text != NULL;
 }
 
-/* The writable disks of a pair are replicated; one that stands alone has nobody to send them to. */
+/* The writable disks of a pair are replicated or shared; one that stands alone has nobody to send
+ * them to, or to wait for. */
+static enum disk_protection protection_of(const struct config *config, unsigned i)
+{
+    const struct config_disk *disk = &config->disks[i];
+    if (!is_pair(config) || disk->read_only)
+        return DISK_PLAIN;
+    return disk->shared ? DISK_SHARED : DISK_REPLICATED;
+}
+
 static int build_disks(struct node *node, struct error *err)
 {
     const struct config *c = node->config;
@@ -100,10 +109,9 @@ static int build_disks(struct node *node, struct error *err)
                                        .event = node_disk_event,
                                        .context = node};
     for (unsigned i = 0; i < c->disk_count; i++)
-        config.disks[i] = (struct disk_store_disk){
-            .path = c->disks[i].path,
-            .read_only = c->disks[i].read_only,
-            .protection = is_pair(c) && !c->disks[i].read_only ? DISK_REPLICATED : DISK_PLAIN};
+        config.disks[i] = (struct disk_store_disk){.path = c->disks[i].path,
+                                                   .read_only = c->disks[i].read_only,
+                                                   .protection = protection_of(c, i)};
     return disk_store_open(&config, &node->disks, err);
 }
 
@@ -199,13 +207,29 @@ static unsigned choose_streams(void)
     return streams < 1 ? 1 : streams > AUTO_STREAMS_MAX ? AUTO_STREAMS_MAX : (unsigned)streams;
 }
 
+/* What this host makes of each disk must be what the other one does. */
+static int fill_identity(const struct node *node, struct session_party *p, struct error *err)
+{
+    const struct config *c = node->config;
+    size_t used = strlen(node->ops.ops->identity(node->ops.context));
+    if (used < sizeof(p->identity))
+        memcpy(p->identity, node->ops.ops->identity(node->ops.context), used + 1);
+    for (unsigned i = 0; used < sizeof(p->identity) && i < c->disk_count; i++)
+        if (protection_of(c, i) == DISK_SHARED)
+            used += (size_t)snprintf(p->identity + used, sizeof(p->identity) - used,
+                                     "disk.%u.shared=1\n", i);
+    if (used >= sizeof(p->identity))
+        return error_set(err, -E2BIG, "the machine's identity is too long for the handshake");
+    return 0;
+}
+
 static int fill_session(struct node *node, struct error *err)
 {
     struct session_party *p = &node->session.local;
     const struct gmem *memory = node->ops.ops->memory(node->ops.context);
-    const char *identity = node->ops.ops->identity(node->ops.context);
-    if (strlen(identity) >= sizeof(p->identity))
-        return error_set(err, -E2BIG, "the machine's identity is too long for the handshake");
+    const int rc = fill_identity(node, p, err);
+    if (rc < 0)
+        return rc;
     p->major = SESSION_MAJOR;
     p->minor = SESSION_MINOR;
     p->role = SESSION_SECONDARY;
@@ -218,7 +242,6 @@ static int fill_session(struct node *node, struct error *err)
         p->slots[i] =
             (struct session_slot){gmem_slot_at(memory, i)->gpa, gmem_slot_at(memory, i)->size};
     snprintf(p->vm_name, sizeof(p->vm_name), "%s", node->config->name);
-    snprintf(p->identity, sizeof(p->identity), "%s", identity);
     node->session.timeout_ms = HANDSHAKE_TIMEOUT_MS;
     return key_derive(node->config->secret, node->config->secret_size, KEY_LABEL_SESSION,
                       node->session.key, err);

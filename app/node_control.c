@@ -341,6 +341,18 @@ static void fill_image(struct node *node, unsigned index, struct control_disk *t
                             to->path);
 }
 
+/* config_check.c lets such a configuration pass only when it was asked for. */
+static void warn_of_fencing(const struct node *node, unsigned index, struct control_status *out)
+{
+    const struct config *c = node->config;
+    if (c->listen.text && c->disks[index].shared && c->arbiter != CONFIG_ARBITER_COMMAND &&
+        c->arbiter != CONFIG_ARBITER_MANUAL)
+        control_status_warn(out,
+                            "disk %u is shared and nobody fences the other host: a write it left "
+                            "behind may damage the disk after a failover",
+                            index);
+}
+
 static void fill_disks(struct node *node, struct control_status *out)
 {
     struct disk_store_stats stats;
@@ -358,7 +370,9 @@ static void fill_disks(struct node *node, struct control_status *out)
         snprintf(to->engine, sizeof(to->engine), "%s", disk_image_engine_name(image));
         to->size_bytes = disk_image_size(image);
         fill_image(node, i, to, out);
+        warn_of_fencing(node, i, out);
         to->read_only = disk_image_is_read_only(image);
+        to->held = disk_store_held(node->disks, i);
         to->reads = from.reads;
         to->writes = from.writes;
         to->read_errors = from.read_errors;

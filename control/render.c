@@ -281,6 +281,8 @@ static void render_disks(const struct control_status *s, FILE *out)
         if (d->read_errors || d->write_errors)
             fprintf(out, ", %" PRIu64 " read and %" PRIu64 " write errors, last: %s",
                     d->read_errors, d->write_errors, d->last_error);
+        if (d->held)
+            fprintf(out, ", %" PRIu32 " writes held", d->held);
         fputc('\n', out);
         render_disk_sync(d, out);
     }

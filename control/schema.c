@@ -206,6 +206,7 @@ static const struct schema_field disk_fields[] = {
     PLAIN(struct control_disk, sync_differed_bytes, SCHEMA_U64),
     PLAIN(struct control_disk, sync_sent_bytes, SCHEMA_U64),
     PLAIN(struct control_disk, sync_eta_ns, SCHEMA_U64),
+    PLAIN(struct control_disk, held, SCHEMA_U32),
 };
 static const struct schema disk_schema = SCHEMA(disk, disk_fields);
 

@@ -191,7 +191,7 @@ struct control_takeover {
 struct control_disk {
     uint32_t index;
     char path[CONTROL_TEXT_MAX];
-    char mode[CONTROL_NAME_MAX];   /* "plain", "replicated" */
+    char mode[CONTROL_NAME_MAX];   /* "plain", "replicated", "shared" */
     char engine[CONTROL_NAME_MAX]; /* "io_uring", "threads" */
     uint64_t size_bytes;
     bool read_only;
@@ -211,6 +211,7 @@ struct control_disk {
     uint64_t sync_differed_bytes;
     uint64_t sync_sent_bytes; /* on the wire */
     uint64_t sync_eta_ns;     /* 0: unknown */
+    uint32_t held;            /* of a shared disk: writes that wait for their epoch to commit */
 };
 
 /* What the guest wrote to its disks and the standby has not committed. */

@@ -18,10 +18,11 @@ struct blk_io {
     bool may_unmap;  /* BLK_WRITE_ZEROES: the range may be deallocated */
     uint64_t offset; /* bytes; offset and size are whole sectors inside the disk, 0 of a flush */
     uint64_t size;
-    /* malloc()ed. BLK_READ: `size` bytes to fill, the device's. BLK_WRITE: `size` bytes that are
-     * the backend's from submit() on: it frees them. Otherwise NULL. */
+    /* malloc()ed, aligned to BLK_SECTOR. BLK_READ: `size` bytes to fill, the device's. BLK_WRITE:
+     * `size` bytes that are the backend's from submit() on: it frees them. Otherwise NULL. */
     uint8_t *data;
-    int result; /* 0 or -errno, set before done() */
+    /* 0 or -errno, set before done(). -ECANCELED: given up with the guest, which never learns. */
+    int result;
     /* Called by the backend once, on any thread, never from inside submit(). Doesn't block. */
     void (*done)(struct blk_io *io);
 };

@@ -5,6 +5,7 @@
  * memory and buffers under the device lock; DATA_FLYING_MAX bounds the buffers of a disk. */
 #include <assert.h>
 #include <endian.h>
+#include <errno.h>
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,11 +116,12 @@ static void submit_data(struct blk_request *r)
     r->io = (struct blk_io){.op = r->op,
                             .offset = range->offset + r->moved,
                             .size = left < BLK_DATA_MAX ? left : BLK_DATA_MAX};
-    r->io.data = malloc(r->io.size);
-    if (!r->io.data) {
+    void *data;
+    if (posix_memalign(&data, BLK_SECTOR, r->io.size) != 0) {
         fail_for_memory(r);
         return;
     }
+    r->io.data = data;
     if (r->op == BLK_WRITE)
         virtqueue_chain_read(&r->chain, HEADER_SIZE + r->moved, r->io.data, r->io.size);
     submit(r);
@@ -150,7 +152,7 @@ static void proceed(struct blk_request *r)
 static void complain(struct blk *b, const struct blk_io *io)
 {
     static const char *const names[] = {"reading", "writing", "discarding", "zeroing", "flushing"};
-    if (b->complaints >= COMPLAINTS_MAX)
+    if (b->complaints >= COMPLAINTS_MAX || io->result == -ECANCELED)
         return;
     b->complaints++;
     log_error("vmm", "disk %u: %s of %llu bytes at %llu failed: %s", b->index, names[io->op],

@@ -19,6 +19,8 @@ struct fake_machine {
     bool run;    /* wanted */
     bool parked; /* reached */
     bool refuse_states;
+    bool output_delayed;
+    unsigned asked; /* whether output has arrived */
     uint64_t steps;
 };
 
@@ -106,6 +108,25 @@ bool fake_machine_wait_parked(struct fake_machine *m)
     int rc = 0;
     pthread_mutex_lock(&m->lock);
     while (!m->parked && rc == 0)
+        rc = pthread_cond_timedwait(&m->changed, &m->lock, &until);
+    pthread_mutex_unlock(&m->lock);
+    return rc == 0;
+}
+
+void fake_machine_delay_output(struct fake_machine *m, bool delayed)
+{
+    pthread_mutex_lock(&m->lock);
+    m->output_delayed = delayed;
+    m->asked = 0;
+    pthread_mutex_unlock(&m->lock);
+}
+
+bool fake_machine_wait_asked(struct fake_machine *m, unsigned times)
+{
+    const struct timespec until = {.tv_sec = time(NULL) + 60};
+    int rc = 0;
+    pthread_mutex_lock(&m->lock);
+    while (m->asked < times && rc == 0)
         rc = pthread_cond_timedwait(&m->changed, &m->lock, &until);
     pthread_mutex_unlock(&m->lock);
     return rc == 0;
@@ -250,6 +271,17 @@ static void fake_emit(void *machine, uint32_t port, const uint8_t *data, size_t 
     m->config.visible(m->config.context, step_seen);
 }
 
+static bool fake_output_done(void *machine)
+{
+    struct fake_machine *m = machine;
+    pthread_mutex_lock(&m->lock);
+    const bool done = !m->output_delayed;
+    m->asked++;
+    pthread_cond_broadcast(&m->changed);
+    pthread_mutex_unlock(&m->lock);
+    return done;
+}
+
 struct checkpoint_machine fake_machine_ops(struct fake_machine *machine)
 {
     static const struct checkpoint_machine_ops ops = {
@@ -269,6 +301,7 @@ struct checkpoint_machine fake_machine_ops(struct fake_machine *machine)
         .output_close = fake_output_close,
         .announce = fake_announce,
         .emit = fake_emit,
+        .output_done = fake_output_done,
     };
     return (struct checkpoint_machine){.ops = &ops, .context = machine};
 }

@@ -33,6 +33,10 @@ struct checkpoint_machine fake_machine_ops(struct fake_machine *machine);
 uint64_t fake_machine_steps(struct fake_machine *machine);
 /* Until somebody has parked it; false after a minute. */
 bool fake_machine_wait_parked(struct fake_machine *machine);
+/* From now on output that was emitted is still on its way, or has arrived. */
+void fake_machine_delay_output(struct fake_machine *machine, bool delayed);
+/* Until the engine has asked for it so often; false after a minute. */
+bool fake_machine_wait_asked(struct fake_machine *machine, unsigned times);
 /* Parked only: does memory hold exactly what `steps` steps leave? */
 bool fake_machine_memory_is_right(struct fake_machine *machine, uint64_t steps);
 /* From now on, check() of any state fails, as if it came from another version. */

@@ -230,6 +230,43 @@ static void both_hosts_derive_the_same_mac(void)
 #define WITH_SECRET "[heartbeat]\nsecret-file = secret\npath.0 = 10.0.0.1:1,10.0.0.2:1\n"
 #define PAIR        "listen = tcp://10.0.0.1:7000\npeer = tcp://10.0.0.2:7000\n"
 
+/* A grant of a term says nothing about what a dead host still has on its way to the disk. */
+static void a_shared_disk_needs_who_fences(void)
+{
+    static const struct {
+        const char *arbiter;
+        bool taken;
+    } cases[] = {
+        {"type = none", false},
+        {"type = etcd\nendpoints = http://a:1", false},
+        {"type = manual", true},
+        {"type = command\ncommand = /bin/true", true},
+        {"type = none\ni-accept-unfenced-shared-disk = yes", true},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct config c;
+        enum config_action action;
+        struct error err = {0};
+        char text[512];
+        snprintf(text, sizeof(text),
+                 PAIR WITH_SECRET
+                 "[machine]\ndisk.0 = disk\ndisk.1 = disk2,shared\n[arbiter]\n%s\n",
+                 cases[i].arbiter);
+        write_ini(text);
+        const int rc = read_words("--config ini", stdout, &c, &action, &err);
+        CU_ASSERT_EQUAL(rc, cases[i].taken ? 0 : -EINVAL);
+        if (rc == 0) {
+            CU_ASSERT(c.disks[1].shared && !c.disks[1].read_only && !c.disks[0].shared);
+            CU_ASSERT_STRING_EQUAL(c.disks[1].path, "disk2");
+            config_free(&c);
+        } else {
+            CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "disk.1: a shared disk needs an arbiter that "
+                                                    "fences the other host"));
+            CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "--i-accept-unfenced-shared-disk"));
+        }
+    }
+}
+
 static void a_link_without_a_scheme_is_tls_and_believes_the_host_it_calls(void)
 {
     struct config c;
@@ -358,7 +395,9 @@ static const struct {
     {"[machine]\nnet.0 = a,mac=52:54:00:00:00:01\nnet.1 = b,mac=52:54:00:00:00:01\n",
      "ini:11: net.1: the MAC address is that of net.0"},
     {"[machine]\ndisk.0 = disk,readonly\n",
-     "ini:10: disk.0: \"disk,readonly\" is not PATH or PATH,read-only"},
+     "ini:10: disk.0: \"disk,readonly\" is not PATH, PATH,read-only or PATH,shared"},
+    {"[machine]\ndisk.0 = ,shared\n",
+     "ini:10: disk.0: \",shared\" is not PATH, PATH,read-only or PATH,shared"},
     {"[machine]\ndisk.0 = disk\ndisk.1 = disk,read-only\n",
      "ini:11: disk.1: disk is already used by disk.0"},
     {"[machine]\ndisk.0 = gone\n", "ini:10: disk.0: gone: No such file or directory"},
@@ -606,6 +645,7 @@ static const struct test_case cases[] = {
     {"every option of the file arrives", every_option_of_the_file_arrives},
     {"flags win over the file and suffice without one",
      flags_win_over_the_file_and_suffice_without_one},
+    {"a shared disk needs who fences", a_shared_disk_needs_who_fences},
     {"a link without a scheme is tls and believes the host it calls",
      a_link_without_a_scheme_is_tls_and_believes_the_host_it_calls},
     {"arbiters get their words and passwords", arbiters_get_their_words_and_passwords},

@@ -293,6 +293,26 @@ static void a_hand_over_is_called_off(void)
     pair_end(&p);
 }
 
+/* A write to a shared disk that is on its way: the other host must not write there before it. */
+static void a_hand_over_waits_for_output_on_its_way(void)
+{
+    struct link *ends[2];
+    struct pair p;
+    CU_ASSERT_EQUAL_FATAL(inproc_pair("switchover", ends, NULL), 0);
+    pair_start(&p, ends);
+    fake_machine_delay_output(p.hosts[0].machine, true);
+    engine_hand_over(p.hosts[0].engine, 2);
+    CU_ASSERT_TRUE_FATAL(fake_machine_wait_asked(p.hosts[0].machine, 3));
+    CU_ASSERT_EQUAL(p.takes, 0);
+    fake_machine_delay_output(p.hosts[0].machine, false);
+    CU_ASSERT_TRUE_FATAL(wait_for(&p, &p.takes, 1));
+    take(&p, &p.hosts[1]);
+    CU_ASSERT_TRUE_FATAL(wait_for(&p, &p.hosts[0].events[ENGINE_EVENT_TAKEN], 1));
+    follow(&p, &p.hosts[0]);
+    CU_ASSERT_TRUE(wait_seen(&p, seen(&p) + 10));
+    pair_end(&p);
+}
+
 /* The engine hears of the hand-over when its link is gone already: nothing is offered, and the
  * guest, parked for it, has to go on when it is called off. */
 static void a_hand_over_without_a_link_is_called_off(void)
@@ -452,6 +472,7 @@ static const struct test_case cases[] = {
     {"an old primary can take the guest back at once",
      an_old_primary_can_take_the_guest_back_at_once},
     {"a hand-over is called off", a_hand_over_is_called_off},
+    {"a hand-over waits for output on its way", a_hand_over_waits_for_output_on_its_way},
     {"a hand-over without a link is called off", a_hand_over_without_a_link_is_called_off},
     {"TAKE is lost, and the guest goes on where it was",
      take_is_lost_and_the_guest_goes_on_where_it_was},
