@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -89,7 +90,6 @@ class LifeRun:
         self.results.operations += state["operations"]
         self.results.frames += state["frames"]
 
-
     def _check_image(self):
         """A dead host's image has what was acknowledged before, as the guest had made it durable."""
         self.oracle.pause()
@@ -100,6 +100,17 @@ class LifeRun:
         self.results.records += acknowledged
 
 
+def keep_stacks(file, host):
+    """Where each thread of a host's daemon is, if there is a debugger: what hangs can't tell."""
+    if shutil.which("gdb"):
+        daemon = host.daemon.pid
+        children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
+        with open(file, "w") as out:
+            for process in (daemon, *children):
+                subprocess.run(["gdb", "-p", str(process), "-batch", "-ex", "thread apply all bt"],
+                               stdout=out, stderr=subprocess.DEVNULL, timeout=60, check=False)
+
+
 def keep(folder, stage, reason, context):
     """Everything needed to understand it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,6 +118,7 @@ def keep(folder, stage, reason, context):
     for host in stage.hosts.values():
         if host.daemon and host.daemon.poll() is None:
             host.daemon.send_signal(signal.SIGCONT)
+            keep_stacks(folder / f"stacks-{host.side}", host)
             for name, words in (("status", ("status", "--json")), ("events", ("events", "--json"))):
                 try:
                     (folder / f"{name}-{host.side}").write_text(host.ctl(*words)[1])
