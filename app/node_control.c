@@ -209,6 +209,8 @@ static void fill_replication(const struct node *node, const struct snapshots *s,
     r->throttle_percent = e->throttle_percent;
     r->throttled_ns = (uint64_t)e->throttled;
     r->overflows = e->overflows;
+    if (out->peer.connected && e->committed_cut && e->state == ENGINE_REPLICATING)
+        r->lag_ns = (uint64_t)(clock_now() - e->committed_cut);
     fill_encodings(e, r);
     out->outbox = (struct control_outbox){.bytes = s->outbox.held_bytes,
                                           .frames = s->outbox.held_items,
@@ -330,9 +332,13 @@ static void fill_image(struct node *node, unsigned index, struct control_disk *t
     to->sync_total_bytes = p->bytes_total;
     to->sync_differed_bytes = p->bytes_differed;
     to->sync_sent_bytes = p->bytes_sent;
-    if (p->active && p->bytes_done && p->bytes_total > p->bytes_done)
-        to->sync_eta_ns = (uint64_t)((double)(clock_now() - p->started) / (double)p->bytes_done *
-                                     (double)(p->bytes_total - p->bytes_done));
+    const nsec_t spent = clock_now() - p->started;
+    if (p->active && p->bytes_done && spent > 0) {
+        to->sync_bytes_per_second = (double)p->bytes_done * 1e9 / (double)spent;
+        if (p->bytes_total > p->bytes_done)
+            to->sync_eta_ns = (uint64_t)((double)(p->bytes_total - p->bytes_done) /
+                                         to->sync_bytes_per_second * 1e9);
+    }
     if (to->trouble[0])
         control_status_warn(out, "disk %u: %s: all of it will be compared when hosts meet", index,
                             to->trouble);

@@ -85,6 +85,7 @@ struct engine_stats {
     bool parked;               /* the guest is stopped outside of a cut (throttle, full outbox) */
     unsigned throttle_percent; /* of its time that is taken from the guest; 100: it is stopped */
     epoch_t committed;         /* last acknowledged epoch with state; 0 when none */
+    nsec_t committed_cut;      /* clock_now() of its cut; 0 when none */
     epoch_t next_epoch;        /* the one that is gathering */
     unsigned in_flight;
     uint64_t epochs_committed;

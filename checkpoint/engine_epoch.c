@@ -330,6 +330,7 @@ int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err)
     learn_drain(e, &oldest);
     if (oldest.commits) {
         e->stats.committed = epoch;
+        e->stats.committed_cut = oldest.capture->cut_at;
         e->stats.epochs_committed++;
         histogram_add(&e->stats.commit, clock_now() - oldest.capture->cut_at);
         e->acked_bytes = oldest.bytes;

@@ -21,7 +21,9 @@ static const struct option_row options[] = {
     {"--json", NULL, NULL, TAKES_JSON,
      "print JSON (docs/status-json.md); one line per document "
      "where there are several"},
-    {"--watch", "-w", NULL, TAKES_WATCH, "print again every second until interrupted"},
+    {"--watch", "-w", NULL, TAKES_WATCH,
+     "print again every second until interrupted, with small histories"},
+    {"--count", NULL, "N", TAKES_WATCH, "with --watch: end after so many times"},
     {"--yes", "-y", NULL, TAKES_YES, "don't ask"},
     {"--follow", "-f", NULL, TAKES_FOLLOW, "go on with what happens from now on"},
     {"--since", NULL, "ID", TAKES_SINCE, "only events with a greater number"},
@@ -110,6 +112,8 @@ static bool set_option(struct invocation *inv, const struct option_row *option, 
         inv->yes = true;
     else if (strcmp(name, "follow") == 0)
         inv->follow = true;
+    else if (strcmp(name, "count") == 0)
+        return parse_number(value, &inv->count);
     else if (strcmp(name, "since") == 0)
         return parse_number(value, &inv->since);
     else

@@ -13,7 +13,7 @@
 /* Which options a verb takes. */
 enum {
     TAKES_JSON = 1 << 0,
-    TAKES_WATCH = 1 << 1,
+    TAKES_WATCH = 1 << 1, /* --count, too */
     TAKES_YES = 1 << 2,
     TAKES_FOLLOW = 1 << 3,
     TAKES_SINCE = 1 << 4,
@@ -35,6 +35,7 @@ struct invocation {
     bool watch;
     bool yes;
     bool follow;
+    uint64_t count; /* 0: without end */
     uint64_t since;
     uint64_t term;
     const char *words[INVOCATION_WORDS_MAX]; /* behind the verb */

@@ -13,6 +13,7 @@
 
 #define LABEL_WIDTH 12
 #define BAR_WIDTH   30
+#define PAGE_BYTES  4096
 
 struct scale {
     double factor;
@@ -196,9 +197,14 @@ static void render_replication(const struct control_replication *r, FILE *out)
     render_distribution("pause", &r->pause, out);
     render_distribution("hold", &r->hold, out);
     render_distribution("commit", &r->commit, out);
+    if (r->lag_ns) {
+        begin_line("lag", out);
+        fprintf(out, "the secondary is %s behind\n", control_format_time(r->lag_ns, a));
+    }
     begin_line("dirty", out);
-    fprintf(out, "%" PRIu64 " pages last, %s pages/s", r->dirty_pages_last,
-            control_format_rate(r->dirty_pages_per_second, a));
+    fprintf(out, "%" PRIu64 " pages last, %s pages/s (%s/s)", r->dirty_pages_last,
+            control_format_rate(r->dirty_pages_per_second, a),
+            control_format_bytes((uint64_t)(r->dirty_pages_per_second * PAGE_BYTES), b));
     if (r->throttle_percent)
         fprintf(out, ", guest throttled by %" PRIu32 " %%", r->throttle_percent);
     if (r->throttled_ns)
@@ -222,25 +228,30 @@ static void render_outbox(const struct control_outbox *outbox, FILE *out)
             control_format_bytes(outbox->cap_bytes, cap));
 }
 
-static void render_synchronisation(const struct control_synchronisation *sync, FILE *out)
+/* "[####....] 44 %, 230 MiB of 512 MiB, 110 MiB/s, 2.56 s left" */
+static void render_progress(uint64_t done, uint64_t total, double rate, uint64_t eta_ns, FILE *out)
 {
-    if (!sync->active)
-        return;
-    char done[CONTROL_AMOUNT_MAX], total[CONTROL_AMOUNT_MAX];
-    char rate[CONTROL_AMOUNT_MAX], left[CONTROL_AMOUNT_MAX];
-    double share = sync->bytes_total ? (double)sync->bytes_done / (double)sync->bytes_total : 0;
+    char a[CONTROL_AMOUNT_MAX], b[CONTROL_AMOUNT_MAX];
+    double share = total ? (double)done / (double)total : 0;
     share = share > 1 ? 1 : share;
     char bar[BAR_WIDTH + 1];
     for (int i = 0; i < BAR_WIDTH; i++)
         bar[i] = i < (int)(share * BAR_WIDTH) ? '#' : '.';
     bar[BAR_WIDTH] = '\0';
+    fprintf(out, "[%s] %d %%, %s of %s", bar, (int)(share * 100), control_format_bytes(done, a),
+            control_format_bytes(total, b));
+    if (rate >= 1)
+        fprintf(out, ", %s/s", control_format_bytes((uint64_t)rate, a));
+    if (eta_ns)
+        fprintf(out, ", %s left", control_format_time(eta_ns, a));
+}
+
+static void render_synchronisation(const struct control_synchronisation *sync, FILE *out)
+{
+    if (!sync->active)
+        return;
     begin_line("first sync", out);
-    fprintf(out, "[%s] %d %%, %s of %s, %s/s", bar, (int)(share * 100),
-            control_format_bytes(sync->bytes_done, done),
-            control_format_bytes(sync->bytes_total, total),
-            control_format_bytes((uint64_t)sync->bytes_per_second, rate));
-    if (sync->eta_ns)
-        fprintf(out, ", %s left", control_format_time(sync->eta_ns, left));
+    render_progress(sync->bytes_done, sync->bytes_total, sync->bytes_per_second, sync->eta_ns, out);
     fputc('\n', out);
 }
 
@@ -255,13 +266,14 @@ static void render_disk_sync(const struct control_disk *d, FILE *out)
     if (!d->sync_total_bytes && !d->sync_why[0])
         return;
     begin_line("", out);
-    fprintf(out, "%s %s of %s", d->sync_active ? "comparing:" : "last compared",
-            control_format_bytes(d->sync_done_bytes, done),
-            control_format_bytes(d->sync_total_bytes, total));
+    if (d->sync_active)
+        render_progress(d->sync_done_bytes, d->sync_total_bytes, d->sync_bytes_per_second,
+                        d->sync_eta_ns, out);
+    else
+        fprintf(out, "last compared %s of %s", control_format_bytes(d->sync_done_bytes, done),
+                control_format_bytes(d->sync_total_bytes, total));
     fprintf(out, ", %s differed, %s sent", control_format_bytes(d->sync_differed_bytes, done),
             control_format_bytes(d->sync_sent_bytes, sent));
-    if (d->sync_active && d->sync_eta_ns)
-        fprintf(out, ", %s left", control_format_time(d->sync_eta_ns, total));
     if (d->sync_why[0])
         fprintf(out, " (%s)", d->sync_why);
     fputc('\n', out);

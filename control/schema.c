@@ -121,6 +121,7 @@ static const struct schema_field replication_fields[] = {
     OBJECTS(struct control_replication, encodings, encoding_count, encoding_schema),
     PLAIN(struct control_replication, throttled_ns, SCHEMA_U64),
     PLAIN(struct control_replication, overflows, SCHEMA_U64),
+    PLAIN(struct control_replication, lag_ns, SCHEMA_U64),
 };
 static const struct schema replication_schema = SCHEMA(replication, replication_fields);
 
@@ -207,6 +208,7 @@ static const struct schema_field disk_fields[] = {
     PLAIN(struct control_disk, sync_sent_bytes, SCHEMA_U64),
     PLAIN(struct control_disk, sync_eta_ns, SCHEMA_U64),
     PLAIN(struct control_disk, held, SCHEMA_U32),
+    PLAIN(struct control_disk, sync_bytes_per_second, SCHEMA_DOUBLE),
 };
 static const struct schema disk_schema = SCHEMA(disk, disk_fields);
 

@@ -128,6 +128,7 @@ struct control_replication {
     struct control_encoding encodings[CONTROL_ENCODINGS_MAX];
     uint64_t throttled_ns; /* the guest was parked by the throttle, in all */
     uint64_t overflows;    /* times that it was not protected because more was dirty than fits */
+    uint64_t lag_ns;       /* age of the state that the standby holds; 0: nobody follows */
 };
 
 struct control_outbox {
@@ -209,9 +210,10 @@ struct control_disk {
     uint64_t sync_done_bytes;        /* compared, of the running or last synchronisation */
     uint64_t sync_total_bytes;
     uint64_t sync_differed_bytes;
-    uint64_t sync_sent_bytes; /* on the wire */
-    uint64_t sync_eta_ns;     /* 0: unknown */
-    uint32_t held;            /* of a shared disk: writes that wait for their epoch to commit */
+    uint64_t sync_sent_bytes;     /* on the wire */
+    uint64_t sync_eta_ns;         /* 0: unknown */
+    double sync_bytes_per_second; /* compared */
+    uint32_t held;                /* of a shared disk: writes that wait for their epoch to commit */
 };
 
 /* What the guest wrote to its disks and the standby has not committed. */

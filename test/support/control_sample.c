@@ -22,6 +22,7 @@ static void fill_replication(struct control_replication *r)
     r->hold = (struct control_distribution){99999, 391000, 870000, 12500000};
     r->commit = (struct control_distribution){120000, 301000, 800000, 9990000};
     r->dirty_pages_last = 210;
+    r->lag_ns = 2100000;
     r->dirty_pages_per_second = 170625.25;
     r->pages_sent = 25000000;
     r->zero_pages = 12345;
@@ -75,7 +76,7 @@ static void fill_takeover(struct control_takeover *t)
 
 static void fill_disks(struct control_status *s)
 {
-    s->disk_count = 1;
+    s->disk_count = 2;
     s->disks[0] = (struct control_disk){
         .size_bytes = UINT64_C(10) << 30, .reads = 1200, .writes = 3400, .write_errors = 2};
     TEXT(s->disks[0].path, "/srv/web.raw");
@@ -87,6 +88,14 @@ static void fill_disks(struct control_status *s)
     s->disks[0].sync_done_bytes = s->disks[0].sync_total_bytes = 12 << 20;
     s->disks[0].sync_differed_bytes = 10 << 20;
     s->disks[0].sync_sent_bytes = 11 << 20;
+    s->disks[1] = s->disks[0];
+    s->disks[1].index = 1;
+    s->disks[1].write_errors = 0;
+    s->disks[1].last_error[0] = '\0';
+    s->disks[1].sync_active = true;
+    s->disks[1].sync_done_bytes = 3 << 20;
+    s->disks[1].sync_bytes_per_second = 0x1p20;
+    s->disks[1].sync_eta_ns = (uint64_t)SEC(9);
     s->disk_log = (struct control_disk_log){
         .active = true, .bytes = 3 << 20, .cap_bytes = 32 << 20, .waiting = 1};
 }
@@ -134,6 +143,7 @@ void control_sample_unprotected(struct control_status *s)
     s->peer.refusal[0] = '\0';
     s->guest.console_free = true;
     s->replication.hold = (struct control_distribution){0};
+    s->replication.lag_ns = 0;
     s->replication.throttle_percent = 25;
     s->synchronisation = (struct control_synchronisation){
         true, UINT64_C(241591910), UINT64_C(536870912), 115343360.0, (uint64_t)MSEC(2560)};

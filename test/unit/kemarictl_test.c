@@ -365,6 +365,33 @@ static void verbs_do_what_the_daemon_says(void)
     unsetenv("KEMARI_RUN_DIR");
 }
 
+static void a_watch_repeats_itself_and_has_a_history(void)
+{
+    struct control_fixture f;
+    char *out, *err, words[160];
+    control_fixture_start(&f, (gid_t)-1);
+    snprintf(words, sizeof(words), "status -s %s --watch --count 2 --json", f.path);
+    CU_ASSERT_EQUAL(kemarictl_run_words(words, &out, &err), 0);
+    char *second = strchr(out, '\n');
+    CU_ASSERT_PTR_NOT_NULL_FATAL(second);
+    CU_ASSERT_EQUAL(strncmp(second, "\n{\"schema\":", 11), 0);
+    CU_ASSERT_PTR_EQUAL(strchr(second + 1, '\n'), out + strlen(out) - 1);
+    free(out);
+    free(err);
+    snprintf(words, sizeof(words), "status -s %s --watch --count 2", f.path);
+    CU_ASSERT_EQUAL(kemarictl_run_words(words, &out, &err), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "\n  epochs/s     @@ 812 (max 812)\n"));
+    free(out);
+    free(err);
+    snprintf(words, sizeof(words), "status -s %s --count 2", f.path);
+    kemarictl_expect(words, 2, "", "kemarictl: --count needs --watch (try --help)\n");
+    control_fixture_stop(&f);
+    snprintf(words, sizeof(words), "kemarictl: no kemarid serves %s\n", f.path);
+    char gone[160];
+    snprintf(gone, sizeof(gone), "status -s %s --watch", f.path);
+    kemarictl_expect(gone, 3, "", words);
+}
+
 static void *complete_failover(void *context)
 {
     struct control_fixture *f = context;
@@ -482,6 +509,7 @@ static const struct test_case cases[] = {
     {"help is everywhere", help_is_everywhere},
     {"no daemon exits with 3", no_daemon_exits_with_3},
     {"verbs do what the daemon says", verbs_do_what_the_daemon_says},
+    {"a watch repeats itself and has a history", a_watch_repeats_itself_and_has_a_history},
     {"failover needs a yes", failover_needs_a_yes},
     {"events are lines and say what is gone", events_are_lines_and_say_what_is_gone},
     {"what is not understood exits with 4, and a daemon that dies with 3",
