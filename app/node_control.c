@@ -540,6 +540,7 @@ const struct control_ops node_control_ops = {
     .grant = on_grant,
     .deny = on_deny,
     .dump = node_dump,
+    .freeze = node_freeze,
     .policy = node_policy_get,
     .set_policy = node_policy_set,
 };

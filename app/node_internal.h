@@ -4,6 +4,7 @@
 #define KEMARI_APP_NODE_INTERNAL_H
 
 #include <pthread.h>
+#include <time.h>
 
 #include "app/kvm_machine.h"
 #include "app/node.h"
@@ -57,6 +58,11 @@ struct node {
         uint64_t sync_pages;
         uint64_t refused; /* connections, as last told in an event */
     } sample;
+
+    struct node_freeze {
+        nsec_t duration; /* of the freeze that is under way; 0: none is */
+        timer_t wake;
+    } freeze;
 
     struct node_dump {
         pthread_t thread;
@@ -122,6 +128,9 @@ int node_follow_owner(struct node *node, struct error *err);
 void node_dump(void *context, control_token_t token, const char *name); /* context is the node */
 /* Waits for a dump that is being written: before the role or the server goes. Main thread. */
 void node_finish_dump(struct node *node);
+
+/* node_freeze.c */
+void node_freeze(void *context, control_token_t token, uint64_t duration_ns);
 
 /* node_policy.c */
 struct policy node_policy_of(const struct config *config);

@@ -4,31 +4,48 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_NUMBER };
+
 struct option_row {
     const char *name;        /* "--json" */
     const char *short_name;  /* "-s", or NULL */
     const char *placeholder; /* of its value; NULL: takes none */
     unsigned takes;          /* bit of the verbs that take it; 0: global */
+    enum option_kind kind;
+    size_t offset; /* of the member of struct invocation: bool, const char * or uint64_t */
     const char *help;
 };
 
+#define FLAG(member)   OPTION_FLAG, offsetof(struct invocation, member)
+#define TEXT(member)   OPTION_TEXT, offsetof(struct invocation, member)
+#define NUMBER(member) OPTION_NUMBER, offsetof(struct invocation, member)
+
 static const struct option_row options[] = {
-    {"--socket", "-s", "PATH", 0, "the control socket of the daemon"},
-    {"--machine", "-m", "NAME", 0, "the daemon of that machine (default: the only one there is)"},
-    {"--run-dir", "-r", "DIR", 0,
+    {"--socket", "-s", "PATH", 0, TEXT(socket), "the control socket of the daemon"},
+    {"--machine", "-m", "NAME", 0, TEXT(machine),
+     "the daemon of that machine (default: the only one there is)"},
+    {"--run-dir", "-r", "DIR", 0, TEXT(run_dir),
      "directory of the sockets (default: $KEMARI_RUN_DIR or " KEMARICTL_RUN_DIR ")"},
-    {"--help", "-h", NULL, 0, "show help, of a verb if one is given"},
-    {"--json", NULL, NULL, TAKES_JSON,
+    {"--help", "-h", NULL, 0, FLAG(help), "show help, of a verb if one is given"},
+    {"--json", NULL, NULL, TAKES_JSON, FLAG(json),
      "print JSON (docs/status-json.md); one line per document "
      "where there are several"},
-    {"--watch", "-w", NULL, TAKES_WATCH,
+    {"--watch", "-w", NULL, TAKES_WATCH, FLAG(watch),
      "print again every second until interrupted, with small histories"},
-    {"--count", NULL, "N", TAKES_WATCH, "with --watch: end after so many times"},
-    {"--yes", "-y", NULL, TAKES_YES, "don't ask"},
-    {"--follow", "-f", NULL, TAKES_FOLLOW, "go on with what happens from now on"},
-    {"--since", NULL, "ID", TAKES_SINCE, "only events with a greater number"},
-    {"--term", NULL, "TERM", TAKES_TERM,
+    {"--count", NULL, "N", TAKES_WATCH, NUMBER(count), "with --watch: end after so many times"},
+    {"--yes", "-y", NULL, TAKES_YES, FLAG(yes), "don't ask"},
+    {"--follow", "-f", NULL, TAKES_FOLLOW, FLAG(follow), "go on with what happens from now on"},
+    {"--since", NULL, "ID", TAKES_SINCE, NUMBER(since), "only events with a greater number"},
+    {"--term", NULL, "TERM", TAKES_TERM, NUMBER(term),
      "refuse unless the question is about this term (default: the open question)"},
+    {"--peer", NULL, "COMMAND", TAKES_DRILL, TEXT(peer),
+     "kemarictl of the other host, \"ssh HOST kemarictl -m NAME\" (default: $KEMARI_PEER_CTL)"},
+    {"--force", NULL, NULL, TAKES_DRILL, FLAG(force), "even if the pair might not survive it"},
+    {"--seconds", NULL, "N", TAKES_DRILL, NUMBER(seconds),
+     "how long the fault lasts at most (default: the scenario's)"},
+    {"--state-dir", NULL, "DIR", TAKES_DRILL, TEXT(state_dir),
+     "where the daemon keeps its state, when none runs (default: /var/lib/kemari/NAME)"},
+    {"--svg", NULL, "FILE", TAKES_DRILL, TEXT(svg), "write the report's timeline as a picture"},
 };
 
 static void print_options(unsigned takes, FILE *out)
@@ -95,30 +112,18 @@ static bool parse_number(const char *text, uint64_t *out)
 /* False when the value is not right. */
 static bool set_option(struct invocation *inv, const struct option_row *option, const char *value)
 {
-    const char *name = option->name + 2;
-    if (strcmp(name, "socket") == 0)
-        inv->socket = value;
-    else if (strcmp(name, "machine") == 0)
-        inv->machine = value;
-    else if (strcmp(name, "run-dir") == 0)
-        inv->run_dir = value;
-    else if (strcmp(name, "help") == 0)
-        inv->help = true;
-    else if (strcmp(name, "json") == 0)
-        inv->json = true;
-    else if (strcmp(name, "watch") == 0)
-        inv->watch = true;
-    else if (strcmp(name, "yes") == 0)
-        inv->yes = true;
-    else if (strcmp(name, "follow") == 0)
-        inv->follow = true;
-    else if (strcmp(name, "count") == 0)
-        return parse_number(value, &inv->count);
-    else if (strcmp(name, "since") == 0)
-        return parse_number(value, &inv->since);
-    else
-        return parse_number(value, &inv->term);
-    return true;
+    void *member = (char *)inv + option->offset;
+    switch (option->kind) {
+    case OPTION_FLAG:
+        *(bool *)member = true;
+        return true;
+    case OPTION_TEXT:
+        *(const char **)member = value;
+        return true;
+    case OPTION_NUMBER:
+        break;
+    }
+    return parse_number(value, member);
 }
 
 static bool usage_error(const struct invocation *inv, const char *what, const char *word)

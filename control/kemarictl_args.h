@@ -18,6 +18,7 @@ enum {
     TAKES_FOLLOW = 1 << 3,
     TAKES_SINCE = 1 << 4,
     TAKES_TERM = 1 << 5,
+    TAKES_DRILL = 1 << 6, /* --peer, --force, --seconds, --state-dir, --svg */
 };
 
 #define INVOCATION_WORDS_MAX 16
@@ -38,6 +39,11 @@ struct invocation {
     uint64_t count; /* 0: without end */
     uint64_t since;
     uint64_t term;
+    const char *peer;
+    bool force;
+    uint64_t seconds; /* 0: not given */
+    const char *state_dir;
+    const char *svg;
     const char *words[INVOCATION_WORDS_MAX]; /* behind the verb */
     unsigned word_count;
     FILE *out;

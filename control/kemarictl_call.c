@@ -12,7 +12,6 @@ enum kemarictl_exit kemarictl_complain(const struct invocation *inv, enum kemari
     return status;
 }
 
-/* Exit status of an error of control/client.h. */
 enum kemarictl_exit kemarictl_exit_of(int rc)
 {
     switch (rc) {
@@ -69,8 +68,7 @@ char *kemarictl_socket_of(const char *run_dir, const char *machine)
     return path;
 }
 
-/* The socket that the command line means; free *path. */
-static enum kemarictl_exit choose_socket(const struct invocation *inv, char **path)
+enum kemarictl_exit kemarictl_choose_socket(const struct invocation *inv, char **path)
 {
     struct kemarictl_machines list = {0};
     enum kemarictl_exit status = KEMARICTL_OK;
@@ -105,7 +103,7 @@ enum kemarictl_exit kemarictl_open(const struct invocation *inv, struct control_
 {
     char *path;
     struct error err = {0};
-    enum kemarictl_exit status = choose_socket(inv, &path);
+    enum kemarictl_exit status = kemarictl_choose_socket(inv, &path);
     if (status != KEMARICTL_OK)
         return status;
     const int rc = control_client_connect(path, client, &err);

@@ -31,6 +31,9 @@ enum kemarictl_exit kemarictl_complain(const struct invocation *inv, enum kemari
 /* Exit status of an error of control/client.h. */
 enum kemarictl_exit kemarictl_exit_of(int rc);
 
+/* Path of the socket that the command line means, to be freed; or complains. */
+enum kemarictl_exit kemarictl_choose_socket(const struct invocation *inv, char **path);
+
 /* Connects to the daemon that the command line means, or complains. */
 enum kemarictl_exit kemarictl_open(const struct invocation *inv, struct control_client **client);
 

@@ -56,9 +56,11 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     Kemari__Control__EventsRequest events = KEMARI__CONTROL__EVENTS_REQUEST__INIT;
     Kemari__Control__Verdict verdict = KEMARI__CONTROL__VERDICT__INIT;
     Kemari__Control__DumpRequest dump = KEMARI__CONTROL__DUMP_REQUEST__INIT;
+    Kemari__Control__FreezeRequest freeze = KEMARI__CONTROL__FREEZE_REQUEST__INIT;
     Kemari__Control__PolicyRequest policy = KEMARI__CONTROL__POLICY_REQUEST__INIT;
     message.version = CONTROL_PROTOCOL_VERSION;
     dump.file = (char *)request->file;
+    freeze.duration_ns = request->duration_ns;
     events.since = request->since;
     events.follow = request->follow;
     verdict.term = request->term;
@@ -104,6 +106,10 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     case CONTROL_VERB_POLICY:
         message.body_case = KEMARI__CONTROL__REQUEST__BODY_POLICY;
         message.policy = &policy;
+        break;
+    case CONTROL_VERB_FREEZE:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_FREEZE;
+        message.freeze = &freeze;
         break;
     case CONTROL_VERB_SET_POLICY: /* above */
         break;
@@ -168,6 +174,10 @@ static int take_request(const Kemari__Control__Request *message, struct control_
     case KEMARI__CONTROL__REQUEST__BODY_SET_POLICY:
         request->verb = CONTROL_VERB_SET_POLICY;
         return take_set_policy(message->set_policy, &request->policy, err);
+    case KEMARI__CONTROL__REQUEST__BODY_FREEZE:
+        request->verb = CONTROL_VERB_FREEZE;
+        request->duration_ns = message->freeze->duration_ns;
+        break;
     default:
         request->verb = CONTROL_VERB_UNKNOWN;
         break;

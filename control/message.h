@@ -28,6 +28,7 @@ enum control_verb {
     CONTROL_VERB_DUMP,
     CONTROL_VERB_POLICY,     /* read */
     CONTROL_VERB_SET_POLICY, /* change */
+    CONTROL_VERB_FREEZE,
 };
 
 struct control_request {
@@ -37,6 +38,7 @@ struct control_request {
     term_t term;                  /* grant, deny; 0: whichever is asked */
     char file[CONTROL_NAME_MAX];  /* dump: a name, to be judged by who makes the file */
     struct control_policy policy; /* set_policy: what is to change */
+    uint64_t duration_ns;         /* freeze */
 };
 
 enum control_reply_kind {

@@ -257,6 +257,9 @@ static void start_request(struct client *client, const struct control_request *r
     case CONTROL_VERB_DUMP:
         ops->dump(server->context, token, request->file);
         break;
+    case CONTROL_VERB_FREEZE:
+        ops->freeze(server->context, token, request->duration_ns);
+        break;
     case CONTROL_VERB_SET_POLICY:
         ops->set_policy(server->context, token, &request->policy);
         break;
@@ -290,6 +293,7 @@ static void answer(struct client *client, const struct control_request *request)
     case CONTROL_VERB_GRANT:
     case CONTROL_VERB_DENY:
     case CONTROL_VERB_DUMP:
+    case CONTROL_VERB_FREEZE:
     case CONTROL_VERB_SET_POLICY:
         start_request(client, request);
         break;

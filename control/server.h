@@ -58,6 +58,10 @@ struct control_ops {
      * while the guest runs. */
     void (*dump)(void *context, control_token_t token, const char *name);
 
+    /* For drills: the whole process stands still for that long and then goes on, whatever becomes
+     * of the client meanwhile; answered before. -EINVAL when it is nothing or too long. */
+    void (*freeze)(void *context, control_token_t token, uint64_t duration_ns);
+
     /* Fills in the policy that holds, `policy` is zeroed; as `status`. */
     void (*policy)(void *context, struct control_policy *policy);
     /* Changes what `change` names and nothing else, or nothing at all: -EINVAL when a setting is

@@ -61,6 +61,14 @@ static void fake_dump(void *context, control_token_t token, const char *name)
     control_server_complete(f->server, token, -EBUSY, "the guest runs");
 }
 
+static void fake_freeze(void *context, control_token_t token, uint64_t duration_ns)
+{
+    struct control_fixture *f = context;
+    char text[64];
+    snprintf(text, sizeof(text), "frozen for %llu ns", (unsigned long long)duration_ns);
+    control_server_complete(f->server, token, 0, text);
+}
+
 static void fake_policy(void *context, struct control_policy *policy)
 {
     (void)context;
@@ -85,6 +93,7 @@ static const struct control_ops fake_ops = {
     .grant = fake_grant,
     .deny = fake_deny,
     .dump = fake_dump,
+    .freeze = fake_freeze,
     .policy = fake_policy,
     .set_policy = fake_set_policy,
 };

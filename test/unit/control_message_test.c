@@ -128,7 +128,7 @@ static void every_reply_survives_a_round_trip(void)
 
 static void every_request_survives_a_round_trip(void)
 {
-    for (int verb = CONTROL_VERB_UNKNOWN; verb <= CONTROL_VERB_SET_POLICY; verb++) {
+    for (int verb = CONTROL_VERB_UNKNOWN; verb <= CONTROL_VERB_FREEZE; verb++) {
         struct control_request request = {.verb = (enum control_verb)verb}, copy;
         if (verb == CONTROL_VERB_EVENTS) {
             request.since = 17;
@@ -136,6 +136,8 @@ static void every_request_survives_a_round_trip(void)
         }
         if (verb == CONTROL_VERB_DUMP)
             strcpy(request.file, "core.1");
+        if (verb == CONTROL_VERB_FREEZE)
+            request.duration_ns = 5;
         if (verb == CONTROL_VERB_SET_POLICY)
             request.policy =
                 (struct control_policy){2, {{"policy", "kemari"}, {"interval", "5ms"}}};
@@ -150,6 +152,7 @@ static void every_request_survives_a_round_trip(void)
         CU_ASSERT_EQUAL(copy.verb, request.verb);
         CU_ASSERT_EQUAL(copy.since, request.since);
         CU_ASSERT_EQUAL(copy.follow, request.follow);
+        CU_ASSERT_EQUAL(copy.duration_ns, request.duration_ns);
         CU_ASSERT_EQUAL(copy.term, request.term);
         CU_ASSERT_STRING_EQUAL(copy.file, request.file);
         CU_ASSERT_EQUAL(copy.policy.count, request.policy.count);

@@ -290,9 +290,9 @@ static void keygen_makes_what_is_not_there_and_overwrites_nothing(void)
 
 static void help_is_everywhere(void)
 {
-    static const char *const verbs[] = {"status",     "failover", "stop",  "events",  "grant",
-                                        "deny",       "dump",     "list",  "version", "policy",
-                                        "switchover", "keygen",   "config"};
+    static const char *const verbs[] = {"status",     "failover", "stop",   "events",  "grant",
+                                        "deny",       "dump",     "list",   "version", "policy",
+                                        "switchover", "keygen",   "config", "drill"};
     char *out, *err;
     char *manual = read_whole(SOURCE_DIR "/docs/man/kemarictl.1");
     CU_ASSERT_EQUAL(kemarictl_run_words("--help", &out, &err), 0);
