@@ -104,6 +104,8 @@ struct config {
     bool virtio_console;
     bool rng;
     enum config_on_panic on_panic;
+    unsigned panic_restarts; /* within panic_window; 0: any number */
+    nsec_t panic_window;
     unsigned net_count;
     struct config_net nets[CONFIG_NETS_MAX];
     unsigned disk_count;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "app/config_value.h"
+#include "vmm/machine.h"
 
 #define MIB ((uint64_t)1 << 20)
 #define GIB ((uint64_t)1 << 30)
@@ -76,6 +77,14 @@ const struct config_option config_options[] = {
          "What to do when the guest reports through pvpanic that its kernel has panicked: reset "
          "it in place (restart), end it as if it had switched itself off (stop), or let it be "
          "(ignore). A guest with a crash kernel of its own is always left to that"},
+    {"machine", "panic-restarts", "panic-restarts", CONFIG_KIND_UINT, AT(panic_restarts),
+     .fallback = "5", .max = MACHINE_PANIC_RESTARTS_MAX, .placeholder = "N",
+     .help = "With on-panic = restart: a guest that panics once more after so many restarts within "
+             "panic-window is ended as with stop; 0: it is always restarted. Each host counts for "
+             "itself"},
+    {"machine", "panic-window", "panic-window", CONFIG_KIND_DURATION, AT(panic_window),
+     .fallback = "10min", .min = SEC(1), .max = SEC(86400), .placeholder = "TIME",
+     .help = "The time in which restarts after panics are counted"},
     {"machine", "net", "net", CONFIG_KIND_NET, AT(nets), .instances = CONFIG_NETS_MAX,
      COUNT(net_count), .placeholder = "TAP[,mac=MAC]",
      .help = "Network card number N on an existing tap device; without a MAC, one derived from the "

@@ -139,7 +139,8 @@ static int build_machine(struct node *node, struct error *err)
                     .net_count = c->net_count,
                     .virtio_console = c->virtio_console,
                     .rng = c->rng,
-                    .on_panic = on_panic_of(c)},
+                    .on_panic = on_panic_of(c),
+                    .panic_limit = {.restarts = c->panic_restarts, .window = c->panic_window}},
         /* A standby's memory is resident before it is needed. */
         .memory = {.size = c->memory,
                    .huge_pages = c->huge_pages,

@@ -85,7 +85,8 @@ struct secondary_config node_secondary_config(struct node *node)
 
 /* ---- the machine and the heartbeat ---- */
 
-static void note_panic(struct node *node, bool crash_kernel)
+/* `detail`: what becomes of the guest, if not what is configured. */
+static void note_panic(struct node *node, bool crash_kernel, const char *detail)
 {
     static const char *const texts[] = {
         [CONFIG_ON_PANIC_RESTART] = "the guest's kernel panicked: it is reset",
@@ -97,6 +98,7 @@ static void note_panic(struct node *node, bool crash_kernel)
     pthread_mutex_unlock(&node->lock);
     node_note(node, true, crash_kernel ? "guest.crash-loaded" : "guest.panicked",
               crash_kernel ? "the guest's kernel panicked: its own crash kernel goes on"
+              : detail     ? detail
                            : texts[node->config->on_panic]);
 }
 
@@ -108,7 +110,7 @@ void node_machine_event(void *context, enum machine_event event, const char *det
         return;
     }
     if (event == MACHINE_EVENT_PANICKED || event == MACHINE_EVENT_CRASH_LOADED) {
-        note_panic(node, event == MACHINE_EVENT_CRASH_LOADED);
+        note_panic(node, event == MACHINE_EVENT_CRASH_LOADED, detail);
         return;
     }
     const bool failed = event == MACHINE_EVENT_FAILED;

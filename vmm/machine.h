@@ -36,7 +36,8 @@ enum machine_event {
     MACHINE_EVENT_RESET,        /* the guest rebooted; it runs on by itself */
     MACHINE_EVENT_POWER_OFF,    /* the guest switched itself off */
     MACHINE_EVENT_FAILED,       /* a vCPU can't go on; `detail` says why */
-    MACHINE_EVENT_PANICKED,     /* the guest's kernel says so; what follows is the policy's */
+    MACHINE_EVENT_PANICKED,     /* the guest's kernel says so; what follows is the policy's. With a
+                                 * `detail`: not that, since it did so too often */
     MACHINE_EVENT_CRASH_LOADED, /* likewise, and the guest's own crash kernel goes on */
     MACHINE_EVENT_COUNT
 };
@@ -46,6 +47,15 @@ enum machine_panic_policy {
     MACHINE_PANIC_RESTART, /* reset in place */
     MACHINE_PANIC_STOP,    /* as if it had switched itself off */
     MACHINE_PANIC_IGNORE,  /* it is on its own */
+};
+
+#define MACHINE_PANIC_RESTARTS_MAX 100
+
+/* A guest that panics whenever it starts is not restarted for ever: after `restarts` restarts
+ * within `window` of this host's monotonic time, another panic stops it. 0 restarts: no limit. */
+struct machine_panic_limit {
+    unsigned restarts; /* up to MACHINE_PANIC_RESTARTS_MAX */
+    nsec_t window;
 };
 
 /* What the guest says to the outside. Called under the device lock on any machine thread; must
@@ -85,6 +95,7 @@ struct machine_config {
     bool virtio_console;
     bool rng;
     enum machine_panic_policy on_panic;
+    struct machine_panic_limit panic_limit; /* with MACHINE_PANIC_RESTART */
     const struct machine_output_ops *output;
     void *output_context;
 };

@@ -48,6 +48,7 @@ static int create_platform(struct machine *m, struct error *err)
     }
     if (rc == 0) {
         const struct pvpanic_options panic = {.policy = m->config.on_panic,
+                                              .limit = m->config.panic_limit,
                                               .power = m->power,
                                               .output = m->config.output,
                                               .output_context = m->config.output_context};

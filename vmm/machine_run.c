@@ -139,7 +139,7 @@ static void attend_locked(struct machine *m, enum vcpu_event event, const char *
     else if (event == VCPU_EVENT_POWER_OFF || request == POWER_REQUEST_OFF)
         end(m, MACHINE_END_POWER_OFF, NULL);
     else if (request == POWER_REQUEST_STOP)
-        end(m, MACHINE_END_POWER_OFF, "the guest panicked and is stopped (on-panic = stop)");
+        end(m, MACHINE_END_POWER_OFF, "the guest panicked and is stopped");
     else if (event == VCPU_EVENT_RESET || request == POWER_REQUEST_RESET)
         reset(m);
 }

@@ -1,20 +1,64 @@
 #include "vmm/pvpanic.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "vmm/power.h"
 
-/* All set at creation. */
 struct pvpanic {
+    /* Set at creation. */
     struct pvpanic_options options;
+    /* Device lock: when the guest was restarted, a ring of the last `limit.restarts` times. */
+    nsec_t restarts[MACHINE_PANIC_RESTARTS_MAX];
+    unsigned restart_count; /* of them that are set */
+    unsigned oldest;
 };
 
-static void report(const struct pvpanic *p, enum machine_event event)
+static void report(const struct pvpanic *p, enum machine_event event, const char *detail)
 {
     if (p->options.output && p->options.output->event)
-        p->options.output->event(p->options.output_context, event, NULL);
+        p->options.output->event(p->options.output_context, event, detail);
+}
+
+static nsec_t clock_of_host(void)
+{
+    return clock_now();
+}
+
+/* Notes the restart that is due, unless there were too many. */
+static bool may_restart(struct pvpanic *p)
+{
+    const struct machine_panic_limit *limit = &p->options.limit;
+    if (limit->restarts == 0)
+        return true;
+    const nsec_t now = p->options.now();
+    if (p->restart_count < limit->restarts) {
+        p->restarts[p->restart_count++] = now;
+        return true;
+    }
+    if (now - p->restarts[p->oldest] < limit->window)
+        return false;
+    p->restarts[p->oldest] = now;
+    p->oldest = (p->oldest + 1) % limit->restarts;
+    return true;
+}
+
+static void restart(struct pvpanic *p)
+{
+    if (may_restart(p)) {
+        report(p, MACHINE_EVENT_PANICKED, NULL);
+        power_ask(p->options.power, POWER_REQUEST_RESET);
+        return;
+    }
+    char text[120];
+    snprintf(text, sizeof(text),
+             "the guest's kernel panicked after %u restarts for that in %.3g s: it is stopped",
+             p->options.limit.restarts, (double)p->options.limit.window / 1e9);
+    report(p, MACHINE_EVENT_PANICKED, text);
+    power_ask(p->options.power, POWER_REQUEST_STOP);
 }
 
 static void on_read(void *context, uint64_t offset, uint8_t *data, uint32_t size)
@@ -28,17 +72,19 @@ static void on_read(void *context, uint64_t offset, uint8_t *data, uint32_t size
  * wants to see, and resets the machine itself. */
 static void on_write(void *context, uint64_t offset, const uint8_t *data, uint32_t size)
 {
-    const struct pvpanic *p = context;
+    struct pvpanic *p = context;
     (void)offset;
     (void)size;
     if (data[0] & PVPANIC_CRASH_LOADED)
-        report(p, MACHINE_EVENT_CRASH_LOADED);
+        report(p, MACHINE_EVENT_CRASH_LOADED, NULL);
     if (!(data[0] & PVPANIC_PANICKED))
         return;
-    report(p, MACHINE_EVENT_PANICKED);
-    if (p->options.policy == MACHINE_PANIC_RESTART)
-        power_ask(p->options.power, POWER_REQUEST_RESET);
-    else if (p->options.policy == MACHINE_PANIC_STOP)
+    if (p->options.policy == MACHINE_PANIC_RESTART) {
+        restart(p);
+        return;
+    }
+    report(p, MACHINE_EVENT_PANICKED, NULL);
+    if (p->options.policy == MACHINE_PANIC_STOP)
         power_ask(p->options.power, POWER_REQUEST_STOP);
 }
 
@@ -85,10 +131,15 @@ static const struct device_ops device_ops = {
 int pvpanic_create(struct bus *ports, const struct pvpanic_options *options, struct device *out,
                    struct error *err)
 {
+    if (options->limit.restarts > MACHINE_PANIC_RESTARTS_MAX)
+        return error_set(err, -EINVAL, "pvpanic: more than %d restarts can't be counted",
+                         MACHINE_PANIC_RESTARTS_MAX);
     struct pvpanic *p = calloc(1, sizeof(*p));
     if (!p)
         return error_set(err, -ENOMEM, "pvpanic: out of memory");
     p->options = *options;
+    if (!p->options.now)
+        p->options.now = clock_of_host;
     const int rc = bus_claim(ports, "pvpanic", PVPANIC_PORT, 1, &bus_ops, p, err);
     if (rc < 0) {
         free(p);

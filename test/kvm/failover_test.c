@@ -78,12 +78,21 @@ static void survive_every_step(const struct failover_pair_config *config, const 
 static void page_writers_survive_every_step(void)
 {
     const struct failover_pair_config configs[] = {
-        {"pagewriter", "pages=200 static=100 rate=300 report=3", MEMORY, 1, false, pipelined, 0, 0,
-         0, 0},
-        {"pagewriter", "pages=200 vcpus=2 rate=300 report=3", MEMORY, 2, false, pipelined, 0, 0, 0,
-         0},
-        {"pagewriter", "pages=200 vcpus=4 rate=100 report=3", MEMORY, 4, false, pipelined, 0, 0, 0,
-         0},
+        {.program = "pagewriter",
+         .arguments = "pages=200 static=100 rate=300 report=3",
+         .memory = MEMORY,
+         .vcpus = 1,
+         .policy = pipelined},
+        {.program = "pagewriter",
+         .arguments = "pages=200 vcpus=2 rate=300 report=3",
+         .memory = MEMORY,
+         .vcpus = 2,
+         .policy = pipelined},
+        {.program = "pagewriter",
+         .arguments = "pages=200 vcpus=4 rate=100 report=3",
+         .memory = MEMORY,
+         .vcpus = 4,
+         .policy = pipelined},
     };
     for (size_t i = 0; i < ARRAY_SIZE(configs); i++)
         survive_every_step(&configs[i], "round=");
@@ -92,8 +101,16 @@ static void page_writers_survive_every_step(void)
 static void timers_survive_every_step(void)
 {
     const struct failover_pair_config configs[] = {
-        {"timer", "hz=300 report=5", MEMORY, 1, false, pipelined, 0, 0, 0, 0},
-        {"timer", "hz=100 vcpus=4 report=5", MEMORY, 4, false, pipelined, 0, 0, 0, 0},
+        {.program = "timer",
+         .arguments = "hz=300 report=5",
+         .memory = MEMORY,
+         .vcpus = 1,
+         .policy = pipelined},
+        {.program = "timer",
+         .arguments = "hz=100 vcpus=4 report=5",
+         .memory = MEMORY,
+         .vcpus = 4,
+         .policy = pipelined},
     };
     for (size_t i = 0; i < ARRAY_SIZE(configs); i++)
         survive_every_step(&configs[i], "tick ");
@@ -102,8 +119,16 @@ static void timers_survive_every_step(void)
 static void registers_survive_every_step(void)
 {
     const struct failover_pair_config configs[] = {
-        {"state", "report=20", MEMORY, 1, false, pipelined, 0, 0, 0, 0},
-        {"state", "vcpus=2 report=20", MEMORY, 2, false, pipelined, 0, 0, 0, 0},
+        {.program = "state",
+         .arguments = "report=20",
+         .memory = MEMORY,
+         .vcpus = 1,
+         .policy = pipelined},
+        {.program = "state",
+         .arguments = "vcpus=2 report=20",
+         .memory = MEMORY,
+         .vcpus = 2,
+         .policy = pipelined},
     };
     for (size_t i = 0; i < ARRAY_SIZE(configs); i++)
         survive_every_step(&configs[i], "round=");
@@ -151,8 +176,12 @@ static void a_conversation_survives_every_step(void)
 {
     static const char *const arguments[] = {"dirty=20 fill=1", "dirty=5 wait=hlt tick=2000"};
     for (size_t a = 0; a < ARRAY_SIZE(arguments); a++) {
-        const struct failover_pair_config config = {
-            "echo", arguments[a], MEMORY, 1, true, pipelined, 0, 0, 0, 0};
+        const struct failover_pair_config config = {.program = "echo",
+                                                    .arguments = arguments[a],
+                                                    .memory = MEMORY,
+                                                    .vcpus = 1,
+                                                    .network = true,
+                                                    .policy = pipelined};
         struct failover_pair *pair = failover_pair_create(&config);
         struct echo_client client = {0};
         for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
@@ -170,8 +199,12 @@ static void a_conversation_survives_every_step(void)
 static void a_conversation_survives_random_deaths_under_any_policy(void)
 {
     static const char *const arguments = "dirty=50 fill=1";
-    struct failover_pair_config config = {"echo",    arguments, MEMORY, 1, true,
-                                          pipelined, 0,         0,      0, 0};
+    struct failover_pair_config config = {.program = "echo",
+                                          .arguments = arguments,
+                                          .memory = MEMORY,
+                                          .vcpus = 1,
+                                          .network = true,
+                                          .policy = pipelined};
     const unsigned start = seed;
     for (int kind = POLICY_PIPELINED; kind <= POLICY_INTERVAL; kind++) {
         config.policy.kind = (enum policy_kind)kind;

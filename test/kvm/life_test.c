@@ -123,6 +123,29 @@ static void a_panic_can_be_the_end(void)
     stay_off('c', MACHINE_PANIC_STOP, 1);
 }
 
+/* Restarted twice, as configured, and not for ever. */
+static void a_guest_that_panics_whenever_it_starts_is_stopped(void)
+{
+    struct failover_pair_config mortal = config;
+    mortal.panic_limit = (struct machine_panic_limit){.restarts = 2, .window = SEC(3600)};
+    struct failover_pair *pair = failover_pair_create(&mortal);
+    struct world *world = failover_pair_world(pair);
+    size_t seen = 0;
+    failover_pair_protect(pair, NULL);
+    for (unsigned restarts = 1; restarts <= 2; restarts++) {
+        expect_answers(pair, &seen);
+        failover_pair_type(pair, 'c');
+        CU_ASSERT_TRUE_FATAL(world_wait_event(world, MACHINE_EVENT_RESET, restarts, WAIT_MS));
+        CU_ASSERT_TRUE_FATAL(world_wait_console(world, "ready boot", &seen, WAIT_MS));
+    }
+    expect_answers(pair, &seen);
+    failover_pair_type(pair, 'c');
+    CU_ASSERT_TRUE_FATAL(world_wait_event(world, MACHINE_EVENT_POWER_OFF, 1, WAIT_MS));
+    CU_ASSERT_TRUE(world_wait_event(world, MACHINE_EVENT_PANICKED, 3, 0));
+    CU_ASSERT_FALSE(world_wait_event(world, MACHINE_EVENT_RESET, 3, 0));
+    failover_pair_destroy(&pair);
+}
+
 /* A crash kernel is left to its work whatever the policy. */
 static void a_crash_kernel_goes_on(void)
 {
@@ -174,6 +197,8 @@ static const struct test_case cases[] = {
     {"a death right after a reset loses nothing", a_death_right_after_a_reset_loses_nothing},
     {"a guest that is off stays off", a_guest_that_is_off_stays_off},
     {"a panic can be the end", a_panic_can_be_the_end},
+    {"a guest that panics whenever it starts is stopped",
+     a_guest_that_panics_whenever_it_starts_is_stopped},
     {"a crash kernel goes on", a_crash_kernel_goes_on},
     {"a silent guest costs no epochs", a_silent_guest_costs_no_epochs},
 };

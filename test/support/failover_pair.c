@@ -165,6 +165,7 @@ static void side_create(struct failover_pair *p, struct side *side)
                     .vcpus = p->config.vcpus,
                     .net_count = p->config.network,
                     .on_panic = p->config.on_panic,
+                    .panic_limit = p->config.panic_limit,
                     .nets = {{.mac = {0x52, 0x54, 0x00, 0x4b, 0x45, 0x01}}}},
         .memory = {.size = p->config.memory},
         .disks = side->store,

@@ -124,6 +124,8 @@ static void a_minimal_file_gets_every_default(void)
     CU_ASSERT_EQUAL(c.serial, CONFIG_SERIAL_HELD);
     CU_ASSERT_TRUE(c.virtio_console && c.rng && !c.huge_pages);
     CU_ASSERT_EQUAL(c.on_panic, CONFIG_ON_PANIC_RESTART);
+    CU_ASSERT_EQUAL(c.panic_restarts, 5);
+    CU_ASSERT_EQUAL(c.panic_window, SEC(600));
     CU_ASSERT_EQUAL(c.policy, CONFIG_POLICY_PIPELINED);
     CU_ASSERT_EQUAL(c.window, 2);
     CU_ASSERT_EQUAL(c.max_interval, MSEC(500));
@@ -147,6 +149,7 @@ static void every_option_of_the_file_arrives(void)
               "outbox-cap = 16M\ndirty-budget = 8M\npolicy = kemari\n"
               "[machine]\nvcpus = 8\ninitrd = initrd\n  cmdline = console=ttyS0 a=b ; c\n"
               "huge-pages = on\nserial = free\nconsole-log = stdout\nrng = no\non-panic = stop\n"
+              "panic-restarts = 0\npanic-window = 90s\n"
               "net.0 = tap0\nnet.1 = tap1,mac=52:54:00:AB:cd:01\n"
               "disk.0 = disk,read-only\ndisk.1 = disk2,read-only\n"
               "# comment\n; another\n\n"
@@ -165,6 +168,8 @@ static void every_option_of_the_file_arrives(void)
     CU_ASSERT_STRING_EQUAL(c.cmdline, "console=ttyS0 a=b ; c");
     CU_ASSERT_EQUAL(c.serial, CONFIG_SERIAL_FREE);
     CU_ASSERT_EQUAL(c.on_panic, CONFIG_ON_PANIC_STOP);
+    CU_ASSERT_EQUAL(c.panic_restarts, 0);
+    CU_ASSERT_EQUAL(c.panic_window, SEC(90));
     CU_ASSERT_EQUAL_FATAL(c.net_count, 2);
     CU_ASSERT_STRING_EQUAL(c.nets[0].tap, "tap0");
     CU_ASSERT_EQUAL(c.nets[0].mac[0], 0x02);

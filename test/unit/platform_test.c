@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/wire.h"
 #include "test/support/runner.h"
 #include "vmm/acpi.h"
@@ -243,11 +244,13 @@ static void a_rising_edge_or_the_keyboard_controller_resets(void)
 
 /* A panic device that asks the power device, both on one bus. */
 static unsigned panics, crashes;
+static bool gave_up;
+static nsec_t panic_time;
 
 static void on_guest_event(void *context, enum machine_event event, const char *detail)
 {
     (void)context;
-    (void)detail;
+    gave_up = detail != NULL;
     panics += event == MACHINE_EVENT_PANICKED;
     crashes += event == MACHINE_EVENT_CRASH_LOADED;
 }
@@ -280,6 +283,61 @@ static void a_panic_asks_for_what_the_policy_says(void)
         d.ops->destroy(d.context);
         board_fini(&b);
     }
+}
+
+static nsec_t time_of_panic(void)
+{
+    return panic_time;
+}
+
+static enum power_request panic_at(struct board *b, nsec_t now)
+{
+    panic_time = now;
+    out8(b, PVPANIC_PORT, PVPANIC_PANICKED);
+    const enum power_request request = power_take_request(&b->device);
+    CU_ASSERT_EQUAL(gave_up, request == POWER_REQUEST_STOP);
+    return request;
+}
+
+/* Three restarts in any hundred seconds. */
+static void a_guest_that_panics_too_often_is_stopped(void)
+{
+    static const struct machine_output_ops ops = {.event = on_guest_event};
+    struct board b;
+    board_with_power(&b);
+    struct pvpanic_options options = {.policy = MACHINE_PANIC_RESTART,
+                                      .limit = {.restarts = 3, .window = SEC(100)},
+                                      .now = time_of_panic,
+                                      .power = &b.device,
+                                      .output = &ops};
+    struct device d;
+    CU_ASSERT_EQUAL_FATAL(pvpanic_create(b.ports, &options, &d, NULL), 0);
+    panics = 0;
+    CU_ASSERT_EQUAL(panic_at(&b, 0), POWER_REQUEST_RESET);
+    CU_ASSERT_EQUAL(panic_at(&b, SEC(10)), POWER_REQUEST_RESET);
+    CU_ASSERT_EQUAL(panic_at(&b, SEC(99)), POWER_REQUEST_RESET);
+    CU_ASSERT_EQUAL(panic_at(&b, SEC(100) - 1), POWER_REQUEST_STOP);
+    d.ops->reset(d.context); /* the guest's reset is no reason to forget */
+    CU_ASSERT_EQUAL(panic_at(&b, SEC(100)), POWER_REQUEST_RESET); /* the first was long ago */
+    CU_ASSERT_EQUAL(panic_at(&b, SEC(109)), POWER_REQUEST_STOP);
+    CU_ASSERT_EQUAL(panic_at(&b, SEC(110)), POWER_REQUEST_RESET);
+    CU_ASSERT_EQUAL(panic_at(&b, SEC(198)), POWER_REQUEST_STOP);
+    for (nsec_t i = 0; i < 3; i++)
+        CU_ASSERT_EQUAL(panic_at(&b, SEC(1000) + i), POWER_REQUEST_RESET);
+    CU_ASSERT_EQUAL(panic_at(&b, SEC(1001)), POWER_REQUEST_STOP);
+    CU_ASSERT_EQUAL(panics, 12);
+    d.ops->destroy(d.context);
+    board_fini(&b);
+
+    board_with_power(&b);
+    options.limit.restarts = 0;
+    CU_ASSERT_EQUAL_FATAL(pvpanic_create(b.ports, &options, &d, NULL), 0);
+    for (unsigned i = 0; i < 2 * MACHINE_PANIC_RESTARTS_MAX; i++)
+        CU_ASSERT_EQUAL(panic_at(&b, 1), POWER_REQUEST_RESET);
+    d.ops->destroy(d.context);
+    options.limit.restarts = MACHINE_PANIC_RESTARTS_MAX + 1;
+    CU_ASSERT_EQUAL(pvpanic_create(b.ports, &options, &d, NULL), -EINVAL);
+    board_fini(&b);
 }
 
 static uint32_t get32(const uint8_t *p)
@@ -442,6 +500,7 @@ static void a_full_cpuid_table_is_not_overrun(void)
 
 static const struct test_case cases[] = {
     {"a panic asks for what the policy says", a_panic_asks_for_what_the_policy_says},
+    {"a guest that panics too often is stopped", a_guest_that_panics_too_often_is_stopped},
     {"a byte written comes out at once", a_byte_written_comes_out_at_once},
     {"the divisor hides behind its bit", the_divisor_hides_behind_its_bit},
     {"received bytes interrupt until they are read", received_bytes_interrupt_until_they_are_read},
