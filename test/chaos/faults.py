@@ -157,6 +157,31 @@ def kill_secondary_again(stage, primary, secondary, seconds):
     return STAYS
 
 
+class Unprotected(Exception):
+    """The primary was killed while no host said that the guest was protected: it may be lost."""
+
+
+def kill_primary_anytime(stage, primary, secondary, when, seconds):
+    """The primary dies at any moment of the making of its standby, or as soon as one host says
+    *protected*. Whoever said so right before has promised that the standby goes on (DESIGN P5)."""
+    def claimed():
+        return any((status := host.status()) and status["protected"]
+                   for host in (primary, secondary))
+    kill_secondary(stage, primary, secondary)
+    stage.start(secondary, "secondary")
+    if when == "anytime":
+        time.sleep(seconds)
+    heard = len(primary.log.read_text())
+    claims = wait_until(claimed, "protected again") if when == "claimed" else claimed()
+    stage.end(primary)
+    # Another failure between the answer and the kill is the log's to tell: that makes two.
+    if not claims or "primary: protected ->" in primary.log.read_text()[heard:]:
+        raise Unprotected
+    stage.claims += 1
+    wait_takeover(secondary)
+    return MOVES
+
+
 def stop_secondary(_stage, primary, secondary):
     secondary.order("stop")
     check(secondary.wait_exit() == 0, "an orderly end")

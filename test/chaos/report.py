@@ -21,6 +21,7 @@ class Results:
         self.seed = seed
         self.began = time.monotonic()
         self.failovers = self.violations = 0
+        self.claims = self.unprotected = 0  # primaries killed while "protected" was said, or was not
         self.last = ""  # the last fault in words
         self.answers = self.operations = self.frames = self.records = 0
         self.faults = defaultdict(lambda: {"moved": [], "stayed": [], "healed": [], "took": []})
@@ -36,6 +37,11 @@ class Results:
         self.last = (f"{'moved' if moved else 'stayed'}; silence {silence * 1e3:.0f} ms, protected "
                      f"after {healed * 1e3:.0f} ms, all served after {took * 1e3:.0f} ms")
 
+    def add_unprotected(self, step):
+        """The guest may be lost, as every host had said; the life ends."""
+        self.unprotected += 1
+        self.last = "nobody said protected; the life ends"
+
     def table(self):
         """Markdown."""
         seconds = time.monotonic() - self.began
@@ -43,7 +49,9 @@ class Results:
         lines = [
             f"{count} faults, {self.failovers} failovers, {self.violations} violations in "
             f"{seconds:.0f} s (seed {self.seed}); {self.answers} answers, {self.operations} register "
-            f"operations, {self.records} journal records and {self.frames} frames judged",
+            f"operations, {self.records} journal records and {self.frames} frames judged; of the "
+            f"primaries killed at any time {self.claims} were said to be protected, and survived, and "
+            f"{self.unprotected} were not",
             "",
             "| fault | times | failovers | client's silence, ms: p50 | p99 | without failover: p50 | "
             "p99 | protected again, ms: p50 | p99 |",

@@ -41,6 +41,7 @@ class LifeRun:
         self.oracle.wait_all_served()
         # Who must have spoken, and until when: [(time of day, host)], compared with the captures.
         self.expected = [self.primary.side]
+        self.lost = None  # the host that may have the guest since a kill that nobody promised to survive
 
     def step(self, step):
         stage, primary, secondary = self.stage, self.primary, self.secondary
@@ -48,7 +49,12 @@ class LifeRun:
         time.sleep(step.moment)  # the random moment of the fault: nothing is waited for
         self.oracle.reset_silence()
         began = Clock()
-        allowed = faults.strike(step, stage, primary, secondary)
+        try:
+            allowed = faults.strike(step, stage, primary, secondary)
+        except faults.Unprotected:
+            self.lost = secondary
+            self.results.add_unprotected(step)
+            return False
         self.primary, self.secondary = stage.recover()
         recovered = Clock()
         state = self.oracle.wait_all_served()
@@ -81,11 +87,14 @@ class LifeRun:
     def finish(self):
         """Until every frame so far is judged."""
         state = self.oracle.wait_settled(time.time())
+        if self.lost and len(state["moves"]) > len(self.expected):
+            self.expected.append(self.lost.side)
         self._check_speech(state)
         check(len(state["moves"]) == len(self.expected),
               f"{'-'.join(self.expected)} owned the guest, but {state['moves']} spoke")
-        if self.stage.has_journal():
+        if self.stage.has_journal() and not self.lost:
             self._check_image()
+        self.results.claims += self.stage.claims
         self.results.answers += state["replies"]
         self.results.operations += state["operations"]
         self.results.frames += state["frames"]
@@ -149,7 +158,7 @@ def live(life, steps, options, results, quiet):
                 run.step(step)
                 if not quiet:
                     print(f"{step}: {results.last}", flush=True)
-                if results.failovers >= options.count:
+                if results.failovers >= options.count or run.lost:
                     break
             run.finish()
         except BaseException as error:

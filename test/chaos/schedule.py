@@ -29,6 +29,8 @@ FAULTS = {
     "isolate-secondary": (2, {}, None),
     "kill-secondary": (5, {}, None),
     "kill-secondary-again": (3, {"seconds": (0.0, 0.08)}, None),
+    "kill-primary-anytime": (4, {"when": ("claimed", "claimed", "anytime"), "seconds": (0.0, 0.6)},
+                             None),
     "stop-secondary": (2, {}, None),
     "freeze-secondary": (3, {}, None),
     "freeze-secondary-briefly": (3, {"seconds": (0.002, 0.09)}, None),

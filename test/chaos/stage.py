@@ -90,6 +90,7 @@ class Stage(World):
         self.relay = None
         self.etcd = None
         self.oracle = None
+        self.claims = 0  # of protection that were put to the test by a kill
 
     def __enter__(self):
         super().__enter__()
