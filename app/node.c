@@ -319,6 +319,7 @@ static void on_sample(evutil_socket_t fd, short what, void *context)
 {
     (void)fd, (void)what;
     node_sample(context);
+    node_keep_socket(context);
 }
 
 /* The first announcement may fall into a moment in which a switch or a bridge port doesn't forward
@@ -430,6 +431,7 @@ void node_destroy(struct node **node)
         event_free(n->announcer);
     if (n->role_ended)
         event_free(n->role_ended);
+    node_forget_checkpoint(n);
     if (n->base)
         event_base_free(n->base);
     control_events_destroy(&n->events);

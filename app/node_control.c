@@ -8,6 +8,7 @@
 
 #include "app/node_snapshots.h"
 #include "base/clock.h"
+#include "base/log.h"
 
 /* ---- the rates ---- */
 
@@ -48,6 +49,20 @@ void node_sample(struct node *node)
     last->dirty = dirty;
     last->sync_pages = sync;
     snapshots_free(&s);
+}
+
+void node_keep_socket(struct node *node)
+{
+    struct error err = {0};
+    const int rc = control_server_renew(node->server, &err);
+    if (rc > 0)
+        control_events_note(node->events, CONTROL_WARNING, "control.renewed",
+                            "the control socket was gone and is made anew");
+    if (rc < 0 && !node->unreachable) {
+        log_warning("app", "the control socket is gone: %s", err.text);
+        control_events_note(node->events, CONTROL_ERROR, "control.gone", "%.200s", err.text);
+    }
+    node->unreachable = rc < 0;
 }
 
 /* ---- status ---- */
@@ -541,6 +556,7 @@ const struct control_ops node_control_ops = {
     .deny = on_deny,
     .dump = node_dump,
     .freeze = node_freeze,
+    .checkpoint = node_checkpoint,
     .policy = node_policy_get,
     .set_policy = node_policy_set,
 };

@@ -58,6 +58,15 @@ struct node {
         uint64_t sync_pages;
         uint64_t refused; /* connections, as last told in an event */
     } sample;
+    bool unreachable; /* the control socket is gone and can't be made anew, as last told */
+
+    struct node_checkpoint {
+        struct event *look;    /* NULL: none was ever ordered */
+        control_token_t token; /* 0: none is waited for */
+        epoch_t wanted;
+        nsec_t deadline;
+        struct engine_stats stats; /* scratch: too large for a stack */
+    } checkpoint;
 
     struct node_freeze {
         nsec_t duration; /* of the freeze that is under way; 0: none is */
@@ -129,6 +138,10 @@ void node_dump(void *context, control_token_t token, const char *name); /* conte
 /* Waits for a dump that is being written: before the role or the server goes. Main thread. */
 void node_finish_dump(struct node *node);
 
+/* node_checkpoint.c: the second before the loop's base goes */
+void node_checkpoint(void *context, control_token_t token);
+void node_forget_checkpoint(struct node *node);
+
 /* node_freeze.c */
 void node_freeze(void *context, control_token_t token, uint64_t duration_ns);
 
@@ -148,5 +161,7 @@ void node_policy_set(void *context, control_token_t token, const struct control_
 extern const struct control_ops node_control_ops; /* context is the node */
 /* Refreshes the rates shown in status; main thread, about once a second. */
 void node_sample(struct node *node);
+/* Sees to it that operators find us; likewise. */
+void node_keep_socket(struct node *node);
 
 #endif

@@ -56,6 +56,7 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     Kemari__Control__EventsRequest events = KEMARI__CONTROL__EVENTS_REQUEST__INIT;
     Kemari__Control__Verdict verdict = KEMARI__CONTROL__VERDICT__INIT;
     Kemari__Control__DumpRequest dump = KEMARI__CONTROL__DUMP_REQUEST__INIT;
+    Kemari__Control__CheckpointRequest checkpoint = KEMARI__CONTROL__CHECKPOINT_REQUEST__INIT;
     Kemari__Control__FreezeRequest freeze = KEMARI__CONTROL__FREEZE_REQUEST__INIT;
     Kemari__Control__PolicyRequest policy = KEMARI__CONTROL__POLICY_REQUEST__INIT;
     message.version = CONTROL_PROTOCOL_VERSION;
@@ -110,6 +111,10 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     case CONTROL_VERB_FREEZE:
         message.body_case = KEMARI__CONTROL__REQUEST__BODY_FREEZE;
         message.freeze = &freeze;
+        break;
+    case CONTROL_VERB_CHECKPOINT:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_CHECKPOINT;
+        message.checkpoint = &checkpoint;
         break;
     case CONTROL_VERB_SET_POLICY: /* above */
         break;
@@ -177,6 +182,9 @@ static int take_request(const Kemari__Control__Request *message, struct control_
     case KEMARI__CONTROL__REQUEST__BODY_FREEZE:
         request->verb = CONTROL_VERB_FREEZE;
         request->duration_ns = message->freeze->duration_ns;
+        break;
+    case KEMARI__CONTROL__REQUEST__BODY_CHECKPOINT:
+        request->verb = CONTROL_VERB_CHECKPOINT;
         break;
     default:
         request->verb = CONTROL_VERB_UNKNOWN;

@@ -29,6 +29,7 @@ enum control_verb {
     CONTROL_VERB_POLICY,     /* read */
     CONTROL_VERB_SET_POLICY, /* change */
     CONTROL_VERB_FREEZE,
+    CONTROL_VERB_CHECKPOINT,
 };
 
 struct control_request {

@@ -257,6 +257,9 @@ static void start_request(struct client *client, const struct control_request *r
     case CONTROL_VERB_DUMP:
         ops->dump(server->context, token, request->file);
         break;
+    case CONTROL_VERB_CHECKPOINT:
+        ops->checkpoint(server->context, token);
+        break;
     case CONTROL_VERB_FREEZE:
         ops->freeze(server->context, token, request->duration_ns);
         break;
@@ -293,6 +296,7 @@ static void answer(struct client *client, const struct control_request *request)
     case CONTROL_VERB_GRANT:
     case CONTROL_VERB_DENY:
     case CONTROL_VERB_DUMP:
+    case CONTROL_VERB_CHECKPOINT:
     case CONTROL_VERB_FREEZE:
     case CONTROL_VERB_SET_POLICY:
         start_request(client, request);
@@ -486,6 +490,13 @@ void control_server_complete(struct control_server *server, control_token_t toke
     wake_loop(server);
 }
 
+/* Owns the descriptor from here on, unless it fails. */
+static struct evconnlistener *start_listening(struct control_server *server, int fd)
+{
+    return evconnlistener_new(server->base, on_accepted, server,
+                              LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+}
+
 static int start_events(struct control_server *server, int fd, struct error *err)
 {
     server->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -494,9 +505,7 @@ static int start_events(struct control_server *server, int fd, struct error *err
     server->wake = event_new(server->base, server->wake_fd, EV_READ | EV_PERSIST, on_wake, server);
     if (!server->wake || event_add(server->wake, NULL) < 0)
         return error_set(err, -ENOMEM, "out of memory");
-    /* Owns the descriptor from here on. */
-    server->listener = evconnlistener_new(server->base, on_accepted, server,
-                                          LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+    server->listener = start_listening(server, fd);
     if (!server->listener)
         return error_set(err, -ENOMEM, "out of memory");
     control_events_set_notify(server->events, wake_loop, server);
@@ -536,6 +545,25 @@ int control_server_create(struct event_base *base, const struct control_server_c
     signal(SIGPIPE, SIG_IGN);
     *out = server;
     return 0;
+}
+
+int control_server_renew(struct control_server *server, struct error *err)
+{
+    if (control_socket_inode(server->path))
+        return 0;
+    int fd = control_listen(server->path, server->group, err);
+    if (fd < 0)
+        return fd;
+    struct evconnlistener *listener = start_listening(server, fd);
+    if (!listener) {
+        control_unlisten(server->path, control_socket_inode(server->path));
+        fd_close(&fd);
+        return error_set(err, -ENOMEM, "out of memory");
+    }
+    evconnlistener_free(server->listener);
+    server->listener = listener;
+    server->inode = control_socket_inode(server->path);
+    return 1;
 }
 
 void control_server_destroy(struct control_server **out)

@@ -58,6 +58,10 @@ struct control_ops {
      * while the guest runs. */
     void (*dump)(void *context, control_token_t token, const char *name);
 
+    /* Takes a checkpoint now. Done when one that was cut after the call has committed; -EPERM where
+     * the guest does not run, -EBUSY while it is not protected or another one is waited for. */
+    void (*checkpoint)(void *context, control_token_t token);
+
     /* For drills: the whole process stands still for that long and then goes on, whatever becomes
      * of the client meanwhile; answered before. -EINVAL when it is nothing or too long. */
     void (*freeze)(void *context, control_token_t token, uint64_t duration_ns);
@@ -84,6 +88,12 @@ struct control_server_config {
  * nothing is left behind. `config` and its strings are copied. */
 int control_server_create(struct event_base *base, const struct control_server_config *config,
                           struct control_server **out, struct error *err);
+
+/* To be called now and then: a socket whose file is gone (somebody emptied the directory) is made
+ * anew; clients that are connected stay. 0 when it is where it was, 1 when it was made anew; an error
+ * leaves everything as it is, to be tried again. Not when something else stands in its place: that is
+ * a successor's. */
+int control_server_renew(struct control_server *server, struct error *err);
 
 /* Removes the socket and drops the clients. No completion may be running or come later. */
 void control_server_destroy(struct control_server **server);

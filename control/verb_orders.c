@@ -32,6 +32,11 @@ static enum kemarictl_exit run_switchover(struct invocation *inv)
     return kemarictl_command(inv, &(struct control_request){.verb = CONTROL_VERB_SWITCHOVER});
 }
 
+static enum kemarictl_exit run_checkpoint(struct invocation *inv)
+{
+    return kemarictl_command(inv, &(struct control_request){.verb = CONTROL_VERB_CHECKPOINT});
+}
+
 static enum kemarictl_exit run_stop(struct invocation *inv)
 {
     return kemarictl_command(inv, &(struct control_request){.verb = CONTROL_VERB_STOP});
@@ -73,6 +78,12 @@ const struct verb verb_switchover = {
     .help = "Moves the guest to the other host by agreement, from either host; the roles are "
             "swapped and "
             "protection goes on.",
+};
+
+const struct verb verb_checkpoint = {
+    .name = "checkpoint",
+    .run = run_checkpoint,
+    .help = "Takes a checkpoint now, and returns when the secondary holds it.",
 };
 
 const struct verb verb_stop = {

@@ -9,6 +9,7 @@ extern const struct verb verb_status;
 /* verb_orders.c */
 extern const struct verb verb_failover;
 extern const struct verb verb_switchover;
+extern const struct verb verb_checkpoint;
 extern const struct verb verb_stop;
 extern const struct verb verb_grant;
 extern const struct verb verb_deny;

@@ -73,6 +73,20 @@ def a_promoted_secondary_goes_on_with_the_policy_that_was_set(world):
     oracle.wait_answers(3)
 
 
+def a_checkpoint_is_taken_when_it_is_ordered(world):
+    first, second = world.start_pair(max_interval="60s", cmdline=f"ip={support.GUEST_IP} wait=hlt")
+    before = first.status()["replication"]["epoch_committed"]
+    said = first.order("checkpoint")
+    check("is committed" in said, said)
+    check(first.status()["replication"]["epoch_committed"] > before, "nothing was committed")
+    code, said = second.ctl("checkpoint")
+    check(code == 1 and "does not run the guest" in said, said)
+    second.kill()
+    first.wait_for_state("alone")
+    code, said = first.ctl("checkpoint")
+    check(code == 1 and "not protected" in said, said)
+
+
 def a_policy_set_alone_is_told_to_the_next_secondary(world):
     first, second = world.hosts["a"], world.hosts["b"]
     first.start("primary", peer_wait="10ms")
@@ -88,4 +102,5 @@ if __name__ == "__main__":
         a_policy_is_set_while_the_guest_runs,
         a_promoted_secondary_goes_on_with_the_policy_that_was_set,
         a_policy_set_alone_is_told_to_the_next_secondary,
+        a_checkpoint_is_taken_when_it_is_ordered,
     ]))

@@ -35,6 +35,7 @@ static void fake_stop(void *context, control_token_t token)
 {
     struct control_fixture *f = context;
     control_server_complete(f->server, token, 0, "the guest is stopped");
+    f->stopped = true;
     event_base_loopbreak(f->base);
 }
 
@@ -59,6 +60,12 @@ static void fake_dump(void *context, control_token_t token, const char *name)
     struct control_fixture *f = context;
     (void)name;
     control_server_complete(f->server, token, -EBUSY, "the guest runs");
+}
+
+static void fake_checkpoint(void *context, control_token_t token)
+{
+    struct control_fixture *f = context;
+    control_server_complete(f->server, token, -EBUSY, "the guest is not protected");
 }
 
 static void fake_freeze(void *context, control_token_t token, uint64_t duration_ns)
@@ -94,6 +101,7 @@ static const struct control_ops fake_ops = {
     .deny = fake_deny,
     .dump = fake_dump,
     .freeze = fake_freeze,
+    .checkpoint = fake_checkpoint,
     .policy = fake_policy,
     .set_policy = fake_set_policy,
 };
@@ -102,7 +110,8 @@ static void *run_loop(void *context)
 {
     struct control_fixture *f = context;
     event_base_loop(f->base, EVLOOP_NO_EXIT_ON_EMPTY);
-    control_server_flush(f->server, SEC(5));
+    if (f->stopped)
+        control_server_flush(f->server, SEC(5));
     return NULL;
 }
 
@@ -139,11 +148,22 @@ void control_fixture_start(struct control_fixture *f, gid_t group)
     need(pthread_create(&f->thread, NULL, run_loop, f) == 0, "no thread");
 }
 
-void control_fixture_stop(struct control_fixture *f)
+void control_fixture_pause(struct control_fixture *f)
 {
     /* Works before the loop has begun, too, which loopbreak does not. */
     event_base_loopexit(f->base, NULL);
     pthread_join(f->thread, NULL);
+}
+
+void control_fixture_resume(struct control_fixture *f)
+{
+    need(pthread_create(&f->thread, NULL, run_loop, f) == 0, "no thread");
+}
+
+void control_fixture_stop(struct control_fixture *f)
+{
+    control_fixture_pause(f);
+    control_server_flush(f->server, SEC(5));
     control_server_destroy(&f->server);
     event_base_free(f->base);
     control_events_destroy(&f->events);

@@ -19,6 +19,7 @@ struct control_fixture {
      * completed and ends the loop. `grant` is done for term 0 and 7, stale for others; `deny`
      * always finds no question. The policy is "interval" of 25ms; `set_policy` repeats the first of
      * its settings, and refuses more than one. */
+    bool stopped; /* by the verb; of the server's thread */
     pthread_mutex_t lock;
     pthread_cond_t asked;
     control_token_t failover_token; /* under `lock` */
@@ -29,6 +30,10 @@ void control_fixture_start(struct control_fixture *f, gid_t group);
 
 /* Ends the loop as a daemon does, flush included, and removes everything. Fine after `stop`. */
 void control_fixture_stop(struct control_fixture *f);
+
+/* Ends the loop, and starts it again: between them the caller is the server's thread. */
+void control_fixture_pause(struct control_fixture *f);
+void control_fixture_resume(struct control_fixture *f);
 
 /* Waits for the next failover request and returns its token. */
 control_token_t control_fixture_wait_failover(struct control_fixture *f);

@@ -128,7 +128,7 @@ static void every_reply_survives_a_round_trip(void)
 
 static void every_request_survives_a_round_trip(void)
 {
-    for (int verb = CONTROL_VERB_UNKNOWN; verb <= CONTROL_VERB_FREEZE; verb++) {
+    for (int verb = CONTROL_VERB_UNKNOWN; verb <= CONTROL_VERB_CHECKPOINT; verb++) {
         struct control_request request = {.verb = (enum control_verb)verb}, copy;
         if (verb == CONTROL_VERB_EVENTS) {
             request.since = 17;

@@ -365,6 +365,37 @@ static void what_a_dead_daemon_left_is_replaced_but_nothing_else(void)
     CU_ASSERT_EQUAL(rmdir(directory), 0);
 }
 
+static void a_socket_that_is_gone_is_made_anew(void)
+{
+    struct control_fixture f;
+    struct control_reply reply;
+    struct error err = {0};
+    control_fixture_start(&f, (gid_t)-1);
+    struct control_client *old = connect_to(&f);
+    CU_ASSERT_EQUAL(call(old, &ping, &reply), 0);
+    control_fixture_pause(&f);
+    CU_ASSERT_EQUAL(control_server_renew(f.server, &err), 0);
+    CU_ASSERT_EQUAL(unlink(f.path), 0);
+    CU_ASSERT_EQUAL(control_server_renew(f.server, &err), 1);
+    struct stat st;
+    CU_ASSERT_EQUAL(stat(f.path, &st), 0);
+    CU_ASSERT_EQUAL(st.st_mode & 07777, 0660);
+    CU_ASSERT_EQUAL(control_server_renew(f.server, &err), 0);
+    control_fixture_resume(&f);
+    expect_alive(&f);
+    CU_ASSERT_EQUAL(call(old, &ping, &reply), 0);
+    control_client_close(&old);
+    /* What stands in its place now is not touched. */
+    control_fixture_pause(&f);
+    CU_ASSERT_EQUAL(unlink(f.path), 0);
+    int fd = open(f.path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    fd_close(&fd);
+    CU_ASSERT_EQUAL(control_server_renew(f.server, &err), 0);
+    CU_ASSERT_EQUAL(unlink(f.path), 0);
+    control_fixture_resume(&f);
+    control_fixture_stop(&f);
+}
+
 static void a_server_removes_its_own_socket_only(void)
 {
     struct control_fixture f;
@@ -450,6 +481,7 @@ static const struct test_case cases[] = {
     {"a socket that is served is not taken over", a_socket_that_is_served_is_not_taken_over},
     {"what a dead daemon left is replaced but nothing else",
      what_a_dead_daemon_left_is_replaced_but_nothing_else},
+    {"a socket that is gone is made anew", a_socket_that_is_gone_is_made_anew},
     {"a server removes its own socket only", a_server_removes_its_own_socket_only},
     {"only root and the group may ask", only_root_and_the_group_may_ask},
     {"stop is answered before the daemon ends", stop_is_answered_before_the_daemon_ends},

@@ -290,9 +290,9 @@ static void keygen_makes_what_is_not_there_and_overwrites_nothing(void)
 
 static void help_is_everywhere(void)
 {
-    static const char *const verbs[] = {"status",     "failover", "stop",   "events",  "grant",
-                                        "deny",       "dump",     "list",   "version", "policy",
-                                        "switchover", "keygen",   "config", "drill"};
+    static const char *const verbs[] = {
+        "status",  "failover", "stop",       "events", "grant",  "deny",  "dump",      "list",
+        "version", "policy",   "switchover", "keygen", "config", "drill", "checkpoint"};
     char *out, *err;
     char *manual = read_whole(SOURCE_DIR "/docs/man/kemarictl.1");
     CU_ASSERT_EQUAL(kemarictl_run_words("--help", &out, &err), 0);
@@ -342,6 +342,7 @@ static void verbs_do_what_the_daemon_says(void)
     free(err);
     kemarictl_expect("grant", 0, "term 7 is granted\n", "");
     kemarictl_expect("grant --term=6", 1, "", "kemarictl: refused: the question is about term 7\n");
+    kemarictl_expect("checkpoint", 1, "", "kemarictl: refused: the guest is not protected\n");
     kemarictl_expect("deny", 1, "", "kemarictl: refused: nothing is asked\n");
     kemarictl_expect("policy get", 0, "policy=interval\ninterval=25ms\n", "");
     kemarictl_expect("policy --json get", 0,
