@@ -72,10 +72,14 @@ def _draw(chance, choices):
     return chance.choice(choices)
 
 
+def _disk(draw):
+    return "shared" if draw < 0.15 else "replicated" if draw < 0.4 else "none"
+
+
 def _life(chance, number):
     return Life(number, {
         "relay": chance.random() < 0.5,
-        "disk": chance.random() < 0.4,
+        "disk": _disk(chance.random()),
         "transport": chance.choice(("tls", "tls", "tcp")),
         "dirty": chance.choice((0, 20, 64, 200)),
         "wait": chance.choice(("poll", "hlt")),

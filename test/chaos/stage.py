@@ -125,6 +125,9 @@ class Stage(World):
         words["peer"] = f"{scheme}://10.99.0.{'1' if self.relay else ''}{other}:7000"
         if self.has_journal():
             words["disk_0"] = self.image(host)
+        if self.is_shared():
+            # etcd fences nobody. What may come late is a record of the journal, over the same bytes.
+            words.update(disk_0=f"{self.image(host)},shared", i_accept_unfenced_shared_disk="yes")
         if self.linux:
             words.update(kernel=self.linux[0], initrd=self.linux[1], memory="256M",
                          cmdline="console=ttyS0 quiet panic=-1 kemari.run=redis "
@@ -136,11 +139,14 @@ class Stage(World):
         host.may_end = False
 
     def has_journal(self):
-        return self.settings["disk"] and not self.linux
+        return self.settings["disk"] != "none" and not self.linux
+
+    def is_shared(self):
+        return self.settings["disk"] == "shared" and not self.linux
 
     def image(self, host):
-        """Of the host's replicated disk, zeroes at first."""
-        path = host.folder / "disk"
+        """Of the host's disk, zeroes at first; of a shared one there is one for both."""
+        path = (self.folder if self.is_shared() else host.folder) / "disk"
         if not path.exists():
             with open(path, "wb") as file:
                 file.truncate(RECORDS * 512)
