@@ -83,15 +83,18 @@ static bool admit(void *mode, struct disk_request *r)
     r->io.durable = r->io.op != DISK_WRITE;
     pthread_mutex_lock(&m->lock);
     const uint64_t ticket = r->mode_ticket = ++m->last_ticket;
-    append(m, r, HELD);
-    m->held++;
     void (*const hold)(void *, uint64_t) = m->hold;
     void *const context = m->context;
+    append(m, r, hold ? HELD : RELEASED);
+    m->held += hold != NULL;
+    m->released += hold == NULL;
     m->telling += hold != NULL;
     pthread_cond_broadcast(&m->changed);
     pthread_mutex_unlock(&m->lock);
-    if (!hold)
+    if (!hold) { /* the ring of a guest that is gone: nobody would ever let it out */
+        disk_volume_end(r, -ECANCELED);
         return false;
+    }
     hold(context, ticket); /* the request may be gone when it returns */
     pthread_mutex_lock(&m->lock);
     m->telling--;

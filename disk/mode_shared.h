@@ -27,7 +27,8 @@ extern const struct disk_mode_ops disk_mode_shared_ops; /* of a struct disk_shar
 
 struct disk_shared;
 
-/* All shared volumes of a machine have one mode. Until begin() everything is held. */
+/* All shared volumes of a machine have one mode. Before begin() and after end() every change is
+ * given up at once, with -ECANCELED. */
 int disk_shared_create(struct disk_shared **out, struct error *err);
 /* No volume uses it any more. */
 void disk_shared_destroy(struct disk_shared **mode);

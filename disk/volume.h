@@ -54,7 +54,8 @@ struct disk_mode_ops {
 
     /* A change or flush of the guest is about to begin; overlapping ones before it have ended.
      * True: go on. False: the mode has taken it, and calls disk_volume_go() or disk_volume_end() on
-     * it later, from any thread, never from inside admit(). */
+     * it, from any thread; when that has happened, perhaps before admit() returns, the request may
+     * be gone. */
     bool (*admit)(void *mode, struct disk_request *request);
 
     /* An admitted request is done, io.result says how (-ECANCELED: it was given up, and is no

@@ -23,7 +23,8 @@ struct blk_io {
     uint8_t *data;
     /* 0 or -errno, set before done(). -ECANCELED: given up with the guest, which never learns. */
     int result;
-    /* Called by the backend once, on any thread, never from inside submit(). Doesn't block. */
+    /* Called by the backend once, on any thread; from inside submit() only with -ECANCELED. Doesn't
+     * block. */
     void (*done)(struct blk_io *io);
 };
 
