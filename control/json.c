@@ -27,7 +27,7 @@ static json_t *enum_to_json(const struct schema_field *field, const void *member
 {
     unsigned value;
     memcpy(&value, member, sizeof(value));
-    return json_string(value < field->name_count ? field->names[value] : "unknown");
+    return json_string(field->names[value < field->name_count ? value : field->name_count]);
 }
 
 /* JSON numbers are signed here; a counter does not get that far. */

@@ -375,7 +375,7 @@ void control_render_status(const struct control_status *status, bool colour, FIL
 
 void control_render_event(const struct control_event *event, bool colour, FILE *out)
 {
-    static const char *const colours[] = {"", YELLOW, RED};
+    static const char *const colours[] = {"", YELLOW, RED, YELLOW};
     char when[64];
     format_wall(event->wall_ns, when, sizeof(when));
     fprintf(out, "%s %s%-7s%s %-20s %s", when, colour ? colours[event->severity] : "",

@@ -9,15 +9,17 @@
 #include "control/status.h"
 #include "proto/control.pb-c.h"
 
-const char *const control_role_names[] = {"none", "primary", "secondary", "solo"};
-const char *const control_state_names[] = {"starting",    "connecting", "synchronising",
-                                           "replicating", "holding",    "alone",
-                                           "promoting",   "stopping",   "stopped"};
-const char *const control_guest_state_names[] = {"none", "running", "parked", "off", "failed"};
-const char *const control_arbiter_state_names[] = {"idle", "asking", "granted", "denied",
-                                                   "unreachable"};
-const char *const control_path_state_names[] = {"unknown", "up", "down"};
-const char *const control_severity_names[] = {"info", "warning", "error"};
+/* The last name of each is for what a newer daemon says and we don't know. */
+const char *const control_role_names[] = {"none", "primary", "secondary", "solo", "unknown"};
+const char *const control_state_names[] = {"starting", "connecting", "synchronising", "replicating",
+                                           "holding",  "alone",      "promoting",     "stopping",
+                                           "stopped",  "unknown"};
+const char *const control_guest_state_names[] = {"none", "running", "parked",
+                                                 "off",  "failed",  "unknown"};
+const char *const control_arbiter_state_names[] = {"idle",   "asking",      "granted",
+                                                   "denied", "unreachable", "unknown"};
+const char *const control_path_state_names[] = {"unknown", "up", "down", "unknown"};
+const char *const control_severity_names[] = {"info", "warning", "error", "unknown"};
 
 #define RATE_MAX             1e18
 
@@ -29,7 +31,7 @@ const char *const control_severity_names[] = {"info", "warning", "error"};
 #define ENUM(type, member, list)                                                                   \
     {                                                                                              \
         .name = MEMBER(type, member), .kind = SCHEMA_ENUM, .names = (list),                        \
-        .name_count = ARRAY_SIZE(list)                                                             \
+        .name_count = ARRAY_SIZE(list) - 1                                                         \
     }
 #define STRING(type, member)                                                                       \
     {                                                                                              \
@@ -375,12 +377,13 @@ void schema_copy_text(char *to, size_t size, const char *from)
     to[i] = '\0';
 }
 
-static int get_enum(const struct schema_field *field, const char *from, char *to, struct error *err)
+/* One that we have no name for becomes "unknown": a newer daemon may say it. */
+static int get_enum(const struct schema_field *field, const char *from, char *to)
 {
     uint32_t value;
     memcpy(&value, from, sizeof(value));
-    if (value >= field->name_count)
-        return error_set(err, -EBADMSG, "the value %u of %s is unknown", value, field->name);
+    if (value > field->name_count)
+        value = field->name_count;
     memcpy(to, &value, sizeof(value));
     return 0;
 }
@@ -426,7 +429,7 @@ static int get_field(const struct schema *schema, const struct schema_field *fie
         *(double *)to = sane_rate(*(const double *)from);
         return 0;
     case SCHEMA_ENUM:
-        return get_enum(field, from, to, err);
+        return get_enum(field, from, to);
     case SCHEMA_BOOL:
         *(bool *)to = *(const protobuf_c_boolean *)from != 0;
         return 0;

@@ -32,8 +32,8 @@ struct schema_field {
     enum schema_kind kind;
     size_t offset;            /* in the struct */
     size_t size;              /* of a string, or of one element */
-    const char *const *names; /* of an enum, for JSON and people */
-    unsigned name_count;
+    const char *const *names; /* of an enum, for JSON and people; one more, "unknown", at the end */
+    unsigned name_count;      /* without that */
     const struct schema *sub;
     unsigned max;        /* elements */
     size_t count_offset; /* of the number of elements, unsigned */
@@ -49,7 +49,8 @@ extern const struct schema control_status_schema;
 extern const struct schema control_event_schema;
 extern const struct schema control_policy_schema;
 
-/* Names of enum values as people and programs see them; the index is the value. */
+/* Names of enum values as people and programs see them; the index is the value. Decoding yields
+ * nothing beyond the last one, "unknown". */
 extern const char *const control_role_names[];
 extern const char *const control_state_names[];
 extern const char *const control_guest_state_names[];
@@ -64,7 +65,7 @@ ProtobufCMessage *schema_to_message(const struct schema *schema, const void *obj
 /* Fills the zeroed struct from an unpacked message. Strings are cut to their size and reduced to
  * printable ASCII (they end on terminals), elements beyond an array's end are left out: a newer
  * daemon may have longer ones. A rate that is no finite number >= 0 becomes one. An enum value we
- * have no name for is refused with -EBADMSG. */
+ * have no name for becomes name_count, whose name is "unknown". */
 int schema_from_message(const struct schema *schema, const ProtobufCMessage *message, void *object,
                         struct error *err);
 
