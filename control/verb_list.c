@@ -6,21 +6,24 @@
 #include "control/render.h"
 #include "control/verbs.h"
 
-/* One row; a socket whose daemon is dead or mute is shown as such. */
-static void list_one(struct invocation *inv, const char *machine)
+/* One row; of a socket whose daemon is dead or mute it is said. */
+static enum kemarictl_exit list_one(struct invocation *inv, const char *machine)
 {
     static const struct control_request request = {.verb = CONTROL_VERB_STATUS};
     char *path = kemarictl_socket_of(inv->run_dir, machine);
     struct control_client *client = NULL;
     struct control_reply *reply = kemarictl_make_reply();
     struct error err = {0};
+    enum kemarictl_exit status = KEMARICTL_OK;
     int rc = path ? control_client_connect(path, &client, &err) : -ENOMEM;
     if (rc == 0)
         rc = control_client_call(client, &request, KEMARICTL_QUICK, reply, &err);
     if (rc < 0)
-        fprintf(inv->err, "kemarictl: %s: %s\n", machine, err.text);
+        status = kemarictl_exit_of(rc);
     else if (reply->kind != CONTROL_REPLY_STATUS)
-        fprintf(inv->err, "kemarictl: %s: %s\n", machine, reply->text);
+        status = KEMARICTL_FAILED;
+    if (status != KEMARICTL_OK)
+        fprintf(inv->err, "kemarictl: %s: %s\n", machine, rc < 0 ? err.text : reply->text);
     else if (inv->json)
         kemarictl_print_status(inv, &reply->status);
     else
@@ -28,6 +31,7 @@ static void list_one(struct invocation *inv, const char *machine)
     free(reply);
     free(path);
     control_client_close(&client);
+    return status;
 }
 
 static enum kemarictl_exit run_list(struct invocation *inv)
@@ -37,10 +41,13 @@ static enum kemarictl_exit run_list(struct invocation *inv)
     if (!inv->json)
         control_render_row(NULL, inv->colour, inv->out);
     inv->watch = true; /* one line per machine */
-    for (unsigned i = 0; i < list.count; i++)
-        list_one(inv, list.names[i]);
+    enum kemarictl_exit worst = KEMARICTL_OK;
+    for (unsigned i = 0; i < list.count; i++) {
+        const enum kemarictl_exit status = list_one(inv, list.names[i]);
+        worst = status > worst ? status : worst;
+    }
     kemarictl_free_machines(&list);
-    return KEMARICTL_OK;
+    return worst;
 }
 
 static enum kemarictl_exit run_version(struct invocation *inv)
@@ -67,7 +74,7 @@ const struct verb verb_list = {
     .name = "list",
     .takes = TAKES_JSON,
     .run = run_list,
-    .help = "Shows all machines of this host, one per line.",
+    .help = "Shows all machines of this host, one per line. Exit status 0 when all of them answer.",
 };
 
 const struct verb verb_version = {

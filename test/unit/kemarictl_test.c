@@ -342,6 +342,8 @@ static void verbs_do_what_the_daemon_says(void)
     free(err);
     kemarictl_expect("grant", 0, "term 7 is granted\n", "");
     kemarictl_expect("grant --term=6", 1, "", "kemarictl: refused: the question is about term 7\n");
+    kemarictl_expect("switchover", 0, "the guest runs on the other host\n", "");
+    kemarictl_expect("dump core", 1, "", "kemarictl: refused: the guest runs\n");
     kemarictl_expect("checkpoint", 1, "", "kemarictl: refused: the guest is not protected\n");
     kemarictl_expect("deny", 1, "", "kemarictl: refused: nothing is asked\n");
     kemarictl_expect("policy get", 0, "policy=interval\ninterval=25ms\n", "");
@@ -364,6 +366,40 @@ static void verbs_do_what_the_daemon_says(void)
     kemarictl_expect(words, 0, "the guest is stopped\n", "");
     control_fixture_stop(&f);
     unsetenv("KEMARI_RUN_DIR");
+}
+
+/* One row or line per socket; what can't be asked is said, and does not hide the others. */
+static void a_list_shows_every_machine(void)
+{
+    struct control_fixture f;
+    char *out, *err, words[160], dead[128];
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    control_fixture_start(&f, (gid_t)-1);
+    snprintf(dead, sizeof(dead), "%s/db.sock", f.directory);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", dead);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CU_ASSERT_EQUAL(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    fd_close(&fd);
+    snprintf(words, sizeof(words), "-r %s list --json", f.directory);
+    CU_ASSERT_EQUAL(kemarictl_run_words(words, &out, &err), 3);
+    CU_ASSERT_EQUAL(strncmp(out, "{\"schema\":1,\"vm\":\"web\",", 24), 0);
+    CU_ASSERT_PTR_EQUAL(strchr(out, '\n'), out + strlen(out) - 1);
+    CU_ASSERT_EQUAL(strncmp(err, "kemarictl: db: no kemarid serves ", 33), 0);
+    free(out);
+    free(err);
+    /* Two machines: one has to be chosen, by its name or its socket. */
+    snprintf(words, sizeof(words), "-r %s status", f.directory);
+    kemarictl_expect(words, 2, "",
+                     "kemarictl: 2 machines run here, choose one with -m NAME (see "
+                     "\"kemarictl list\")\n");
+    snprintf(words, sizeof(words), "-r %s -m web version", f.directory);
+    CU_ASSERT_EQUAL(kemarictl_run_words(words, &out, &err), 0);
+    free(out);
+    free(err);
+    unlink(dead);
+    kemarictl_expect("-r /nowhere list", 0,
+                     "NAME             ROLE       STATE          GUEST    PROTECTED\n", "");
+    control_fixture_stop(&f);
 }
 
 static void a_watch_repeats_itself_and_has_a_history(void)
@@ -398,6 +434,7 @@ static void *complete_failover(void *context)
     struct control_fixture *f = context;
     control_server_complete(f->server, control_fixture_wait_failover(f), -EPERM,
                             "the secondary is not in step");
+    control_server_complete(f->server, control_fixture_wait_failover(f), 0, "asking the arbiter");
     return NULL;
 }
 
@@ -414,6 +451,7 @@ static void failover_needs_a_yes(void)
     CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, complete_failover, &f), 0);
     snprintf(words, sizeof(words), "-s %s failover --yes", f.path);
     kemarictl_expect(words, 1, "", "kemarictl: refused: the secondary is not in step\n");
+    kemarictl_expect(words, 0, "asking the arbiter\n", "");
     pthread_join(thread, NULL);
     control_fixture_stop(&f);
 }
@@ -510,6 +548,7 @@ static const struct test_case cases[] = {
     {"help is everywhere", help_is_everywhere},
     {"no daemon exits with 3", no_daemon_exits_with_3},
     {"verbs do what the daemon says", verbs_do_what_the_daemon_says},
+    {"a list shows every machine", a_list_shows_every_machine},
     {"a watch repeats itself and has a history", a_watch_repeats_itself_and_has_a_history},
     {"failover needs a yes", failover_needs_a_yes},
     {"events are lines and say what is gone", events_are_lines_and_say_what_is_gone},
