@@ -19,6 +19,7 @@ struct term_store {
     int lock_fd;                /* flock()ed while open */
     struct term_record current; /* known to be durable */
     struct term_record tried;   /* of a failed write, which may be on the disk all the same */
+    bool names_standbys;
 };
 
 static const char *const ownership_names[] = {
@@ -40,13 +41,25 @@ bool term_vm_name_valid(const char *vm)
     return length > 0 && length < TERM_VM_NAME_MAX && vm[0] != '.' && strspn(vm, allowed) == length;
 }
 
+bool term_standby_name_valid(const char *standby)
+{
+    const size_t length = strnlen(standby, TERM_STANDBY_MAX);
+    if (length == 0 || length == TERM_STANDBY_MAX)
+        return false;
+    for (size_t i = 0; i < length; i++)
+        if (standby[i] <= ' ' || standby[i] > '~')
+            return false;
+    return true;
+}
+
 /* ---- Codec ------------------------------------------------------------------------------- */
 
 size_t term_record_encode(const struct term_record *record, char out[TERM_RECORD_MAX])
 {
-    const int used =
-        snprintf(out, TERM_RECORD_MAX, HEADLINE "\nvm %s\nterm %" PRIu64 "\nownership %s\n",
-                 record->vm, record->term, term_ownership_name(record->ownership));
+    int used = snprintf(out, TERM_RECORD_MAX, HEADLINE "\nvm %s\nterm %" PRIu64 "\nownership %s\n",
+                        record->vm, record->term, term_ownership_name(record->ownership));
+    if (record->standby[0])
+        used += sprintf(out + used, "standby %s\n", record->standby);
     uint8_t digest[SHA256_DIGEST_LENGTH];
     SHA256((const uint8_t *)out, (size_t)used, digest);
     char *p = out + used;
@@ -78,11 +91,14 @@ int term_record_decode(const char *bytes, size_t size, struct term_record *out, 
         return error_set(err, -EBADMSG, "longer than a term record can be");
     memcpy(text, bytes, size);
     text[size] = '\0';
-    if (sscanf(text, HEADLINE " vm %63s term %" SCNu64 " ownership %15s", record.vm, &record.term,
-               ownership) != 3)
+    const int fields =
+        sscanf(text, HEADLINE " vm %63s term %" SCNu64 " ownership %15s standby %63s", record.vm,
+               &record.term, ownership, record.standby);
+    if (fields < 3)
         return error_set(err, -EBADMSG, "not a term record");
     const int value = ownership_of(ownership);
-    if (!value || !term_vm_name_valid(record.vm))
+    if (!value || !term_vm_name_valid(record.vm) ||
+        (fields == 4 && !term_standby_name_valid(record.standby)))
         return error_set(err, -EBADMSG, "not a term record");
     record.ownership = (enum term_ownership)value;
     if (term_record_encode(&record, again) != size || memcmp(again, bytes, size) != 0)
@@ -198,7 +214,8 @@ struct term_record term_store_current(const struct term_store *store)
 
 static bool same(const struct term_record *a, const struct term_record *b)
 {
-    return a->term == b->term && a->ownership == b->ownership;
+    return a->term == b->term && a->ownership == b->ownership &&
+           strcmp(a->standby, b->standby) == 0;
 }
 
 /* The picture in term.h. */
@@ -206,36 +223,71 @@ static bool step_allowed(const struct term_record *from, const struct term_recor
 {
     if (to->term != from->term)
         return to->term > from->term;
+    if (from->ownership == TERM_OWNER && to->ownership == TERM_OWNER)
+        return true; /* another standby */
     if (from->ownership == TERM_OWNER || from->ownership == TERM_STANDBY)
         return to->ownership == TERM_LOST && to->term > 0;
     return to->ownership == TERM_STANDBY;
 }
 
-int term_store_advance(struct term_store *store, term_t term, enum term_ownership ownership,
-                       struct error *err)
+static int write_record(struct term_store *store, const struct term_record *next, struct error *err)
 {
     const struct term_record *now = &store->current;
-    struct term_record next = *now;
-    next.term = term;
-    next.ownership = ownership;
-    const bool retry = store->tried.term && same(&next, &store->tried);
-    if (same(&next, now) && !store->tried.term)
+    const bool retry = store->tried.term && same(next, &store->tried);
+    if (same(next, now) && !store->tried.term)
         return 0;
-    if (!step_allowed(now, &next) ||
-        (store->tried.term && !retry && !step_allowed(&store->tried, &next)))
+    if (!step_allowed(now, next) ||
+        (store->tried.term && !retry && !step_allowed(&store->tried, next)))
         return error_set(err, -ESTALE,
                          "term record %s: refused to go from term %" PRIu64 " (%s) to %" PRIu64
                          " (%s)",
-                         store->path, now->term, term_ownership_name(now->ownership), term,
-                         term_ownership_name(ownership));
+                         store->path, now->term, term_ownership_name(now->ownership), next->term,
+                         term_ownership_name(next->ownership));
     char bytes[TERM_RECORD_MAX];
-    const size_t size = term_record_encode(&next, bytes);
+    const size_t size = term_record_encode(next, bytes);
     const int rc = fd_replace_file(store->path, bytes, size);
     if (rc < 0) {
-        store->tried = next;
+        store->tried = *next;
         return error_set(err, rc, "term record %s: cannot write: %s", store->path, strerror(-rc));
     }
-    store->current = next;
+    store->current = *next;
     store->tried.term = 0;
     return 0;
+}
+
+int term_store_advance(struct term_store *store, term_t term, enum term_ownership ownership,
+                       struct error *err)
+{
+    struct term_record next = store->current;
+    if (ownership != TERM_OWNER)
+        next.standby[0] = '\0';
+    else if (next.term != term || next.ownership != TERM_OWNER)
+        snprintf(next.standby, sizeof(next.standby), "%s",
+                 store->names_standbys ? TERM_STANDBY_NONE : "");
+    next.term = term;
+    next.ownership = ownership;
+    return write_record(store, &next, err);
+}
+
+void term_store_name_standbys(struct term_store *store)
+{
+    store->names_standbys = true;
+}
+
+int term_store_own(struct term_store *store, term_t term, const char *standby, struct error *err)
+{
+    struct term_record next = store->current;
+    next.term = term;
+    next.ownership = TERM_OWNER;
+    if (*standby && !term_standby_name_valid(standby))
+        return error_set(err, -EINVAL, "term record %s: \"%.80s\" is no name of a standby",
+                         store->path, standby);
+    snprintf(next.standby, sizeof(next.standby), "%s", standby);
+    return write_record(store, &next, err);
+}
+
+int term_store_bind(struct term_store *store, const char *standby, struct error *err)
+{
+    const struct term_record *now = &store->current;
+    return now->ownership == TERM_OWNER ? term_store_own(store, now->term, standby, err) : 0;
 }

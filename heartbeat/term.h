@@ -7,7 +7,11 @@
  *     vm redis
  *     term 7
  *     ownership owner
+ *     standby tls://192.0.2.2:7000
  *     sha256 <64 hex digits over all lines above>
+ *
+ * The line "standby" is there where several hosts may be the standby: the one that may hold a state
+ * of this owner's term, or "none".
  *
  * Rule (DESIGN §6, P2): a term is written here, durably, *before* it is used. The record never goes
  * backwards, and within a term it only makes these steps:
@@ -24,8 +28,11 @@
 #include "base/error.h"
 #include "base/types.h"
 
-#define TERM_VM_NAME_MAX 64  /* including the terminating zero */
-#define TERM_RECORD_MAX  256 /* bytes of the encoded record */
+#define TERM_VM_NAME_MAX  64  /* including the terminating zero */
+#define TERM_STANDBY_MAX  64  /* likewise */
+#define TERM_RECORD_MAX   320 /* bytes of the encoded record */
+
+#define TERM_STANDBY_NONE "none" /* no host but the owner holds a state of this term */
 
 enum term_ownership {
     TERM_STANDBY =
@@ -38,12 +45,16 @@ struct term_record {
     term_t term; /* 0 only before the first one */
     enum term_ownership ownership;
     char vm[TERM_VM_NAME_MAX];
+    char standby[TERM_STANDBY_MAX]; /* of an owner; "": it was not written down */
 };
 
 struct term_store;
 
 /* Letters, digits, '.', '_' and '-', not beginning with '.', shorter than TERM_VM_NAME_MAX. */
 bool term_vm_name_valid(const char *vm);
+
+/* Printable, without blanks, shorter than TERM_STANDBY_MAX, not empty. */
+bool term_standby_name_valid(const char *standby);
 
 /* Pure codec. Encode returns the number of bytes; decode accepts exactly what encode makes. */
 size_t term_record_encode(const struct term_record *record, char out[TERM_RECORD_MAX]);
@@ -67,6 +78,18 @@ struct term_record term_store_current(const struct term_store *store);
  * the new one. */
 int term_store_advance(struct term_store *store, term_t term, enum term_ownership ownership,
                        struct error *err);
+
+/* ---- where several hosts may be the standby ---- */
+
+/* From now on a term that is owned is recorded with its standby: none. */
+void term_store_name_standbys(struct term_store *store);
+
+/* As term_store_advance() to OWNER, with a standby from the beginning; "": it is not recorded. */
+int term_store_own(struct term_store *store, term_t term, const char *standby, struct error *err);
+
+/* That host may hold a state of the term that is owned; to be called before it does. The only step
+ * from owner to owner within a term. A record that is not an owner's needs none, and stays. */
+int term_store_bind(struct term_store *store, const char *standby, struct error *err);
 
 const char *term_ownership_name(enum term_ownership ownership);
 

@@ -134,11 +134,67 @@ static void the_record_is_text_an_operator_can_read(void)
     CU_ASSERT_EQUAL(memcmp(bytes, golden, size), 0);
 }
 
+static void the_record_names_the_standby_where_there_are_several(void)
+{
+    struct term_record record = {
+        .term = 7, .ownership = TERM_OWNER, .vm = "redis", .standby = "tls://192.0.2.2:7000"};
+    struct term_record out;
+    char bytes[TERM_RECORD_MAX];
+    const size_t size = term_record_encode(&record, bytes);
+    static const char golden[] =
+        "kemari-term 1\nvm redis\nterm 7\nownership owner\nstandby tls://192.0.2.2:7000\nsha256 "
+        "d9e27ffd13e52ce4e38967972de808d4c456bdaaba45a0a32180798e6162703e\n";
+    CU_ASSERT_EQUAL(size, strlen(golden));
+    CU_ASSERT_EQUAL(memcmp(bytes, golden, size), 0);
+    CU_ASSERT_EQUAL(term_record_decode(bytes, size, &out, NULL), 0);
+    CU_ASSERT_STRING_EQUAL(out.standby, record.standby);
+    record.standby[3] = '\x01';
+    CU_ASSERT_EQUAL(term_record_decode(bytes, term_record_encode(&record, bytes), &out, NULL),
+                    -EBADMSG);
+}
+
+static void an_owner_s_standby_is_written_down(void)
+{
+    enter();
+    struct term_store *store = open_store();
+    struct error err = {0};
+    CU_ASSERT_EQUAL(term_store_advance(store, 1, TERM_OWNER, NULL), 0);
+    CU_ASSERT_STRING_EQUAL(term_store_current(store).standby, "");
+    term_store_name_standbys(store);
+    CU_ASSERT_EQUAL(term_store_advance(store, 1, TERM_OWNER, NULL), 0);
+    CU_ASSERT_STRING_EQUAL(term_store_current(store).standby, "");
+    CU_ASSERT_EQUAL(term_store_advance(store, 2, TERM_OWNER, NULL), 0);
+    CU_ASSERT_STRING_EQUAL(term_store_current(store).standby, TERM_STANDBY_NONE);
+    CU_ASSERT_EQUAL(term_store_bind(store, "tls://b:1", NULL), 0);
+    /* To own the same term again, after a restart, changes nothing. */
+    term_store_close(&store);
+    store = open_store();
+    term_store_name_standbys(store);
+    CU_ASSERT_EQUAL(term_store_advance(store, 2, TERM_OWNER, NULL), 0);
+    CU_ASSERT_STRING_EQUAL(term_store_current(store).standby, "tls://b:1");
+    CU_ASSERT_EQUAL(term_store_bind(store, "tls://c:1", NULL), 0);
+    CU_ASSERT_STRING_EQUAL(term_store_current(store).standby, "tls://c:1");
+    CU_ASSERT_EQUAL(term_store_bind(store, "b c", &err), -EINVAL);
+    CU_ASSERT_EQUAL(term_store_own(store, 3, "tls://d:1", NULL), 0);
+    EXPECT_RECORD(store, 3, OWNER);
+    CU_ASSERT_STRING_EQUAL(term_store_current(store).standby, "tls://d:1");
+    /* Only an owner has one. */
+    CU_ASSERT_EQUAL(term_store_advance(store, 3, TERM_LOST, NULL), 0);
+    CU_ASSERT_STRING_EQUAL(term_store_current(store).standby, "");
+    CU_ASSERT_EQUAL(term_store_bind(store, "tls://b:1", NULL), 0);
+    EXPECT_RECORD(store, 3, LOST);
+    CU_ASSERT_STRING_EQUAL(term_store_current(store).standby, "");
+    CU_ASSERT_EQUAL(term_store_own(store, 3, "tls://b:1", NULL), -ESTALE);
+    term_store_close(&store);
+    leave();
+}
+
 static void the_longest_record_fits(void)
 {
     struct term_record record = {.term = UINT64_MAX, .ownership = TERM_STANDBY};
     struct term_record out;
     memset(record.vm, 'v', TERM_VM_NAME_MAX - 1);
+    memset(record.standby, 's', TERM_STANDBY_MAX - 1);
     char bytes[TERM_RECORD_MAX];
     const size_t size = term_record_encode(&record, bytes);
     CU_ASSERT_EQUAL(term_record_decode(bytes, size, &out, NULL), 0);
@@ -297,6 +353,9 @@ static const struct test_case cases[] = {
     {"only the steps of the picture are allowed", only_the_steps_of_the_picture_are_allowed},
     {"term 0 is never owned nor lost", term_0_is_never_owned_nor_lost},
     {"the record is text an operator can read", the_record_is_text_an_operator_can_read},
+    {"the record names the standby where there are several",
+     the_record_names_the_standby_where_there_are_several},
+    {"an owner's standby is written down", an_owner_s_standby_is_written_down},
     {"the longest record fits", the_longest_record_fits},
     {"a record cut at any byte or with any bit flipped is damaged",
      a_record_cut_at_any_byte_or_with_any_bit_flipped_is_damaged},
