@@ -63,6 +63,8 @@ struct door {
 
     /* protected by lock */
     struct session_config config;
+    door_judge judge; /* or NULL */
+    void *judge_context;
     bool shut;
     bool taken;
     bool left;            /* door_leave(), not yet seen by door_wait() */
@@ -79,16 +81,19 @@ struct door {
 
 /* --- one visitor --- */
 
-static bool admit(void *context)
+static enum session_reason admit(void *context, const struct session_party *peer, struct error *why)
 {
     struct visitor *v = context;
     struct door *d = v->door;
     pthread_mutex_lock(&d->lock);
-    v->admitted = !d->taken && !d->shut;
+    enum session_reason reason = d->judge ? d->judge(d->judge_context, peer, why) : SESSION_OK;
+    if (reason == SESSION_OK && (d->taken || d->shut))
+        reason = SESSION_BUSY;
+    v->admitted = reason == SESSION_OK;
     if (v->admitted)
         d->taken = true;
     pthread_mutex_unlock(&d->lock);
-    return v->admitted;
+    return reason;
 }
 
 /* Waits for a change, until the visitor's time is over: then false. Called with the lock. */
@@ -194,6 +199,13 @@ static struct link *conclude_stream(struct visitor *v, int rc, struct link *link
     return NULL;
 }
 
+/* Hosts of a list ask again and again who is the primary, and whether their turn has come. */
+static bool is_routine(const struct session *session)
+{
+    return session->reason == SESSION_TURN ||
+           (session->reason == SESSION_ROLE && session->peer.host[0]);
+}
+
 /* Files the outcome of a handshake. Called with the lock. Returns the link to destroy, or NULL. */
 static struct link *conclude(struct visitor *v, int rc, const struct error *err)
 {
@@ -210,7 +222,7 @@ static struct link *conclude(struct visitor *v, int rc, const struct error *err)
     } else if (v->admitted) {
         d->taken = false;
     }
-    if (rc < 0) {
+    if (rc < 0 && !is_routine(&v->session)) {
         d->refused++;
         d->refusal = v->session.reason;
         d->refusal_error = *err;
@@ -345,6 +357,14 @@ void door_set_local(struct door *door, const struct session_party *local)
 {
     pthread_mutex_lock(&door->lock);
     door->config.local = *local;
+    pthread_mutex_unlock(&door->lock);
+}
+
+void door_set_judge(struct door *door, door_judge judge, void *context)
+{
+    pthread_mutex_lock(&door->lock);
+    door->judge = judge;
+    door->judge_context = context;
     pthread_mutex_unlock(&door->lock);
 }
 

@@ -27,6 +27,13 @@ int door_open(struct listener *listener, const struct session_config *config, st
 /* What later handshakes say about this side: a new term, another role. */
 void door_set_local(struct door *door, const struct session_party *local);
 
+/* Asks the owner, too, before a peer is let in: anything but OK turns it away, see
+ * session_config.admit. NULL: nobody is asked. On a visitor's thread, with the door locked; not any
+ * more when this returns. */
+typedef enum session_reason (*door_judge)(void *context, const struct session_party *peer,
+                                          struct error *why);
+void door_set_judge(struct door *door, door_judge judge, void *context);
+
 /* Waits for an accepted peer. 0: *link and *session are the caller's. -ETIMEDOUT after `timeout_ms`
  * (0: for ever), -ECANCELED after door_shut(). -ESTALE, once per such event: a peer that proved the
  * key knows a higher term than our primary's; `session->peer` is that peer and `err` says it. */

@@ -11,7 +11,7 @@ _Static_assert((int)SESSION_PRIMARY == KEMARI__SESSION__ROLE__ROLE_PRIMARY &&
                    (int)SESSION_SECONDARY == KEMARI__SESSION__ROLE__ROLE_SECONDARY,
                "roles");
 _Static_assert((int)SESSION_VERSION == KEMARI__SESSION__REFUSE_REASON__REFUSE_VERSION &&
-                   (int)SESSION_BUSY == KEMARI__SESSION__REFUSE_REASON__REFUSE_BUSY,
+                   (int)SESSION_TURN == KEMARI__SESSION__REFUSE_REASON__REFUSE_TURN,
                "reasons to refuse");
 
 /* Protobuf's side of a message to send. */
@@ -49,6 +49,7 @@ static int fill_party(struct session_party *in, struct parts *parts, struct erro
     out->role = (Kemari__Session__Role)in->role;
     out->term = in->term;
     out->vm_name = in->vm_name;
+    out->host = in->host;
     out->identity = in->identity;
     out->memory_size = in->memory_size;
     out->staging_cap = in->staging_cap;
@@ -169,6 +170,8 @@ static int take_party(const Kemari__Session__Party *in, struct session_party *ou
         rc = codec_take_text(out->vm_name, sizeof(out->vm_name), in->vm_name, false,
                              "the machine's name", err);
     if (rc == 0)
+        rc = codec_take_text(out->host, sizeof(out->host), in->host, false, "the host's name", err);
+    if (rc == 0)
         rc = codec_take_text(out->identity, sizeof(out->identity), in->identity, true,
                              "the machine's identity", err);
     if (rc == 0 && party_validate(out, err) < 0) {
@@ -199,7 +202,7 @@ static int take_verdict(const Kemari__Session__Verdict *in, struct handshake *ou
 
 static int take_refuse(const Kemari__Session__Refuse *in, struct handshake *out, struct error *err)
 {
-    if ((int)in->reason < SESSION_VERSION || (int)in->reason > SESSION_BUSY)
+    if ((int)in->reason < SESSION_VERSION || (int)in->reason > SESSION_TURN)
         return error_set(err, -EBADMSG, "Refuse with unknown reason %d", (int)in->reason);
     out->reason = (enum session_reason)in->reason;
     return codec_take_text(out->text, sizeof(out->text), in->text, false, "Refuse.text", err);

@@ -233,6 +233,8 @@ const char *session_reason_name(enum session_reason reason)
         [SESSION_CPU] = "cpu",
         [SESSION_DEVICES] = "devices",
         [SESSION_BUSY] = "busy",
+        [SESSION_STRANGER] = "stranger",
+        [SESSION_TURN] = "turn",
     };
     return (unsigned)reason < ARRAY_SIZE(names) ? names[reason] : "?";
 }

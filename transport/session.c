@@ -266,11 +266,13 @@ static int listener_send_verdict(struct exchange *x, enum handshake_kind kind, s
 }
 
 /* May the proved peer, who would be welcome, come in now? */
-static bool has_room(const struct session_config *config, const struct session_party *peer)
+static enum session_reason admit(const struct session_config *config,
+                                 const struct session_party *peer, struct error *why)
 {
     if (peer->stream)
-        return config->join && config->join(config->admit_context, peer);
-    return !config->admit || config->admit(config->admit_context);
+        return config->join && config->join(config->admit_context, peer) ? SESSION_OK
+                                                                         : SESSION_BUSY;
+    return config->admit ? config->admit(config->admit_context, peer, why) : SESSION_OK;
 }
 
 /* Judges the proved peer and says so to it, in its own words: its view is the mirror of ours. */
@@ -281,10 +283,13 @@ static int listener_conclude(struct exchange *x, struct error *err)
     enum session_reason reason = session_judge(&config->local, &x->out->peer, err);
     if (reason != SESSION_OK) {
         x->message.reason = session_judge(&x->out->peer, &config->local, &theirs);
-    } else if (!has_room(config, &x->out->peer)) {
-        reason = x->message.reason = SESSION_BUSY;
-        error_set(&theirs, -ECONNREFUSED, "peer has a partner already");
-        error_set(err, -ECONNREFUSED, "this host has a partner already");
+    } else {
+        reason = x->message.reason = admit(config, &x->out->peer, &theirs);
+        if (reason == SESSION_BUSY)
+            error_set(&theirs, -ECONNREFUSED, "peer has a partner already");
+        if (reason != SESSION_OK)
+            error_set(err, -ECONNREFUSED, "%s",
+                      reason == SESSION_BUSY ? "this host has a partner already" : theirs.text);
     }
     if (reason != SESSION_OK) {
         codec_make_printable(x->message.text, sizeof(x->message.text), theirs.text);

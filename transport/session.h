@@ -24,6 +24,7 @@
 #define SESSION_MAJOR        1           /* must be equal on both sides */
 #define SESSION_MINOR        0           /* the lower of the two is spoken */
 #define SESSION_NAME_MAX     64          /* including the terminating zero */
+#define SESSION_HOST_MAX     64          /* likewise */
 #define SESSION_IDENTITY_MAX (32u << 10) /* including the terminating zero */
 #define SESSION_SLOTS_MAX    8
 #define SESSION_STREAMS_MAX  8
@@ -50,6 +51,8 @@ enum session_reason {
     SESSION_CPU = 8,         /* vCPUs, CPUID, MSRs differ */
     SESSION_DEVICES = 9,     /* any other line of the identity differs */
     SESSION_BUSY = 10,       /* the listener has a peer already */
+    SESSION_STRANGER = 11,   /* the peer is not in the primary's list of hosts */
+    SESSION_TURN = 12,       /* it is, and another host comes before it */
 };
 
 struct session_slot {
@@ -73,7 +76,8 @@ struct session_party {
     uint8_t joins[SESSION_ID_SIZE];
     uint32_t slot_count;
     struct session_slot slots[SESSION_SLOTS_MAX];
-    char vm_name[SESSION_NAME_MAX];      /* [A-Za-z0-9._-] */
+    char vm_name[SESSION_NAME_MAX]; /* [A-Za-z0-9._-] */
+    char host[SESSION_HOST_MAX];    /* its listen address, which names it; "": it does not say */
     char identity[SESSION_IDENTITY_MAX]; /* machine_identity(): lines "key=value\n" */
 };
 
@@ -82,10 +86,12 @@ struct session_config {
     uint8_t key[KEY_SIZE]; /* key_derive(.., KEY_LABEL_SESSION, ..) */
     unsigned timeout_ms;   /* for the whole handshake; > 0 */
 
-    /* Listener only, may be NULL: called once when a proved peer would be welcome; false refuses it
-     * as BUSY. An admitted peer may still be lost before session_accept() returns, which fails
-     * then. */
-    bool (*admit)(void *context);
+    /* Listener only, may be NULL: called once when a proved peer would be welcome. Any answer but
+     * OK refuses it for that reason, in the words of `why`, which both sides read (BUSY needs
+     * none). An admitted peer may still be lost before session_accept() returns, which fails then.
+     */
+    enum session_reason (*admit)(void *context, const struct session_party *peer,
+                                 struct error *why);
     /* Likewise for a proved peer that joins a session as a further connection; NULL: none may. */
     bool (*join)(void *context, const struct session_party *peer);
     void *admit_context;

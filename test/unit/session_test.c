@@ -269,10 +269,36 @@ static void the_refused_side_hears_it_from_its_own_point_of_view(void)
     meeting_destroy(m);
 }
 
-static bool never_admit(void *context)
+static enum session_reason never_admit(void *context, const struct session_party *peer,
+                                       struct error *why)
 {
+    (void)peer, (void)why;
     (*(int *)context)++;
-    return false;
+    return SESSION_BUSY;
+}
+
+/* Knows who it is that comes. */
+static enum session_reason not_this_one(void *context, const struct session_party *peer,
+                                        struct error *why)
+{
+    (void)context;
+    error_set(why, -ECONNREFUSED, "%s may come later", peer->host);
+    return SESSION_TURN;
+}
+
+static void a_host_of_a_list_is_told_that_it_is_not_its_turn(void)
+{
+    struct meeting *m = meeting_create(SESSION_SECONDARY);
+    snprintf(m->connector.config.local.host, SESSION_HOST_MAX, "tls://192.0.2.3:7000");
+    m->listener.config.admit = not_this_one;
+    meet(m);
+    CU_ASSERT_EQUAL(m->listener.session.reason, SESSION_TURN);
+    CU_ASSERT_EQUAL(m->connector.session.reason, SESSION_TURN);
+    CU_ASSERT_EQUAL(m->connector.rc, -ECONNREFUSED);
+    CU_ASSERT_STRING_EQUAL(m->connector.err.text,
+                           "handshake with inproc meeting/1: the peer refused (turn): "
+                           "tls://192.0.2.3:7000 may come later");
+    meeting_destroy(m);
 }
 
 static void a_listener_with_a_partner_says_busy(void)
@@ -344,7 +370,7 @@ static int answer_to(int (*run)(struct link *, const struct session_config *, st
 static void a_refusal_without_proof_is_believed_only_before_the_proof(void)
 {
     /* Refuse{reason, text ""} for every reason there is, and one more. */
-    for (char reason = 0; reason <= SESSION_BUSY + 1; reason++) {
+    for (char reason = 0; reason <= SESSION_TURN + 1; reason++) {
         const char bytes[] = {0x32, 2, 8, reason};
         const int rc = answer_to(session_connect, SESSION_PRIMARY, bytes, sizeof(bytes), AMPLE_MS);
         int expected = -EPROTO;
@@ -352,7 +378,7 @@ static void a_refusal_without_proof_is_believed_only_before_the_proof(void)
             expected = -ECONNREFUSED;
         else if (reason == SESSION_KEY)
             expected = -EKEYREJECTED;
-        else if (reason == 0 || reason > SESSION_BUSY)
+        else if (reason == 0 || reason > SESSION_TURN)
             expected = -EBADMSG;
         CU_ASSERT_EQUAL(rc, expected);
     }
@@ -546,6 +572,8 @@ static const struct test_case cases[] = {
     {"the refused side hears it from its own point of view",
      the_refused_side_hears_it_from_its_own_point_of_view},
     {"a listener with a partner says busy", a_listener_with_a_partner_says_busy},
+    {"a host of a list is told that it is not its turn",
+     a_host_of_a_list_is_told_that_it_is_not_its_turn},
     {"another secret is refused on both sides", another_secret_is_refused_on_both_sides},
     {"a higher term of a stranger is not believed", a_higher_term_of_a_stranger_is_not_believed},
     {"a refusal without proof is believed only before the proof",
