@@ -17,9 +17,10 @@
 static pid_t holder;
 static void *stack;
 
-/* One is read by the holder while the other one is written. */
-static struct quick_exit_words slots[2];
-static _Atomic unsigned said; /* 0: nothing, else the slot's number + 1 */
+static struct speaker {
+    struct quick_exit_words slots[2]; /* one is read by the holder, the other one is written */
+    _Atomic unsigned said;            /* 0: nothing, else the slot's number + 1 */
+} speakers[QUICK_EXIT_SPEAKERS_MAX];
 
 /* A system call that doesn't touch errno, which belongs to the thread that we share memory with. */
 static long raw_call6(long number, long a, long b, long c, long d, long e, long f)
@@ -62,9 +63,12 @@ static void send_word(const struct quick_exit_word *word)
 
 static void send_last_words(void)
 {
-    const unsigned slot = atomic_load(&said);
-    for (size_t i = 0; slot && i < slots[slot - 1].count; i++)
-        send_word(&slots[slot - 1].words[i]);
+    for (unsigned s = 0; s < QUICK_EXIT_SPEAKERS_MAX; s++) {
+        const unsigned slot = atomic_load(&speakers[s].said);
+        const struct quick_exit_words *words = slot ? &speakers[s].slots[slot - 1] : NULL;
+        for (size_t i = 0; words && i < words->count; i++)
+            send_word(&words->words[i]);
+    }
 }
 
 /* Runs in the shared memory with descriptors of its own, all of which it drops, and with every
@@ -108,11 +112,12 @@ int quick_exit_arm(struct error *err)
                      strerror(failure));
 }
 
-void quick_exit_say(const struct quick_exit_words *words)
+void quick_exit_say(unsigned speaker, const struct quick_exit_words *words)
 {
-    const unsigned slot = atomic_load(&said) == 1 ? 1 : 0;
-    slots[slot] = *words;
-    atomic_store(&said, slot + 1);
+    struct speaker *s = &speakers[speaker];
+    const unsigned slot = atomic_load(&s->said) == 1 ? 1 : 0;
+    s->slots[slot] = *words;
+    atomic_store(&s->said, slot + 1);
 }
 
 void quick_exit_disarm(void)

@@ -17,8 +17,9 @@
 #include "base/error.h"
 #include "base/types.h"
 
-#define QUICK_EXIT_WORDS_MAX 8
-#define QUICK_EXIT_WORD_SIZE 128
+#define QUICK_EXIT_WORDS_MAX    8
+#define QUICK_EXIT_SPEAKERS_MAX 4
+#define QUICK_EXIT_WORD_SIZE    128
 
 struct quick_exit_word {
     struct sockaddr_storage from; /* its port is not used: a successor may have it already */
@@ -38,10 +39,11 @@ struct quick_exit_words {
  * exist. */
 int quick_exit_arm(struct error *err);
 
-/* What is sent when this process has ended without quick_exit_disarm(), in place of what was given
- * before. Copied; a process killed in the middle of it sends one or the other. One thread at a
- * time; may be called without quick_exit_arm(), and has no effect then. */
-void quick_exit_say(const struct quick_exit_words *words);
+/* What is sent when this process has ended without quick_exit_disarm(), in place of what the same
+ * speaker (below QUICK_EXIT_SPEAKERS_MAX) gave before. Copied; a process killed in the middle of it
+ * sends one or the other. One thread per speaker at a time; may be called without quick_exit_arm(),
+ * and has no effect then. */
+void quick_exit_say(unsigned speaker, const struct quick_exit_words *words);
 
 /* Ends it, for an orderly end: nothing is sent. Idempotent. */
 void quick_exit_disarm(void);

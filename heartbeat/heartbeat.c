@@ -60,6 +60,7 @@ struct heartbeat {
     bool want_realtime;
     bool want_memory_locked;
     bool want_last_words;
+    unsigned speaker;
     int wake_fd;
     int carrier_fd;   /* -1: the kernel tells nothing */
     nsec_t gap_limit; /* a shorter gap between two turns can't have made the peer suspicious */
@@ -260,7 +261,7 @@ static void send_beats(struct heartbeat *h, const struct wishes *wishes)
             path_make_last_word(&h->paths[i], beat, &h->key, &h->last_words.words[i]);
     }
     if (h->want_last_words)
-        quick_exit_say(&h->last_words);
+        quick_exit_say(h->speaker, &h->last_words);
 }
 
 static void send_due(struct heartbeat *h, const struct wishes *wishes, nsec_t now)
@@ -491,6 +492,7 @@ int heartbeat_create(const struct heartbeat_config *config, const struct heartbe
     h->want_realtime = config->realtime;
     h->want_memory_locked = config->lock_memory;
     h->want_last_words = config->last_words;
+    h->speaker = config->speaker;
     h->wake_fd = -1;
     h->carrier_fd = -1;
     replay_init(&h->replay, h->instance, random_number());

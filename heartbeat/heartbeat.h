@@ -36,6 +36,7 @@ struct heartbeat_config {
     bool realtime;         /* ask for SCHED_FIFO */
     bool lock_memory;      /* ask for mlock of the thread's stack and state */
     bool last_words;       /* leave the news of this process's end with quick_exit_say() */
+    unsigned speaker;      /* as there; of each heartbeat of the process its own */
 };
 
 /* What this side tells in each beat. */
