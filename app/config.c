@@ -165,6 +165,8 @@ void config_free(struct config *config)
         free(config->disks[i].path);
     free_address(&config->listen);
     free_address(&config->peer);
+    for (size_t i = 0; i < CONFIG_HOSTS_MAX; i++)
+        free_address(&config->hosts[i]);
     for (size_t i = 0; i < CONFIG_PATHS_MAX; i++) {
         free_address(&config->paths[i].local);
         free_address(&config->paths[i].remote);

@@ -22,6 +22,7 @@
 #define CONFIG_NETS_MAX     8
 #define CONFIG_DISKS_MAX    16
 #define CONFIG_PATHS_MAX    8
+#define CONFIG_HOSTS_MAX    3  /* beside this one and its peer */
 #define CONFIG_NAME_MAX     32 /* VM name, with the zero */
 #define CONFIG_WORDS_MAX    32
 #define CONFIG_PASSWORD_MAX 256 /* bytes of a password, with the zero */
@@ -79,6 +80,7 @@ struct config_words {
 struct config_path { /* of the heartbeat: UDP, both ends of one family */
     struct config_address local;
     struct config_address remote;
+    unsigned host; /* number in the list of hosts: 0 is `peer`, N + 1 is host.N */
 };
 
 struct config {
@@ -115,6 +117,9 @@ struct config {
     /* Both or neither. Neither: a primary without a secondary, on purpose. */
     struct config_address listen; /* where this host is found while it is the primary */
     struct config_address peer;   /* the other host's `listen` */
+    unsigned host_count;          /* further hosts that may take `peer`'s place, in that order */
+    struct config_address hosts[CONFIG_HOSTS_MAX];
+    nsec_t host_wait; /* how long the guest is unprotected before the next of them may come */
     enum config_policy policy;
     nsec_t interval;       /* from cut to cut under policy interval */
     unsigned window;       /* epochs in flight */

@@ -13,6 +13,7 @@
 
 #include "app/config_value.h"
 #include "base/fd.h"
+#include "heartbeat/term.h"
 
 #define HUGE_PAGE_SIZE ((uint64_t)2 << 20)
 
@@ -98,7 +99,7 @@ static int parse_value(const struct check *check, const struct config_option *op
     case CONFIG_KIND_ENUM:
         return config_parse_enum(text, option->names, member, check->err);
     case CONFIG_KIND_ADDRESS:
-        return config_parse_link(text, member, check->err);
+        return config_parse_link(text, (struct config_address *)member + instance, check->err);
     case CONFIG_KIND_WORDS:
         return config_parse_words(text, member, check->err);
     case CONFIG_KIND_GROUP:
@@ -237,6 +238,77 @@ static int check_pair(const struct check *check)
     return 0;
 }
 
+static bool is_wildcard(const struct config_address *address)
+{
+    static const struct in6_addr any6;
+    if (address->address.ss_family == AF_INET)
+        return ((const struct sockaddr_in *)&address->address)->sin_addr.s_addr == INADDR_ANY;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address->address;
+    return memcmp(&in6->sin6_addr, &any6, sizeof(any6)) == 0;
+}
+
+/* One of the list against those before it, peer and listen among them. */
+static int check_host(const struct check *check, unsigned index)
+{
+    const struct config *config = check->config;
+    const struct config_address *host = &config->hosts[index];
+    bool has_path = false;
+    if (strcmp(host->scheme, config->listen.scheme) != 0)
+        return FAIL(check, hosts, index, -EINVAL,
+                    "%s is of another scheme than listen, %s; all hosts need the same", host->text,
+                    config->listen.text);
+    if (strlen(host->text) >= TERM_STANDBY_MAX)
+        return FAIL(check, hosts, index, -EINVAL, "%s is longer than %d characters", host->text,
+                    TERM_STANDBY_MAX - 1);
+    if (strcmp(host->text, config->listen.text) == 0)
+        return FAIL(check, hosts, index, -EINVAL, "%s is this host's own listen", host->text);
+    bool twice = strcmp(host->text, config->peer.text) == 0;
+    for (unsigned i = 0; i < index; i++)
+        twice = twice || strcmp(host->text, config->hosts[i].text) == 0;
+    if (twice)
+        return FAIL(check, hosts, index, -EINVAL, "%s is in the list already", host->text);
+    for (unsigned i = 0; i < config->path_count; i++)
+        has_path = has_path || config->paths[i].host == index + 1;
+    if (!has_path)
+        return FAIL(check, hosts, index, -EINVAL,
+                    "no heartbeat path leads to it: one that ends in ,host=%u is needed", index);
+    return 0;
+}
+
+/* Several hosts that may be the standby. The rule that keeps one that was left behind from being
+ * promoted rests on an arbiter that compares terms (primary/roster.h). */
+static int check_hosts(const struct check *check)
+{
+    const struct config *config = check->config;
+    if (!config->host_count)
+        return 0;
+    if (config->arbiter != CONFIG_ARBITER_ETCD)
+        return FAIL(check, hosts, 0, -EINVAL,
+                    "more than one standby host needs an arbiter that remembers the term, that is "
+                    "etcd: any other could let one take over that was left behind");
+    if (!config->peer.text)
+        return FAIL(check, peer, 0, -EINVAL, "this option is needed with host.0");
+    if (is_wildcard(&config->listen))
+        return FAIL(check, listen, 0, -EINVAL,
+                    "%s names no host: with host.0, the address at which the others list this one "
+                    "is needed",
+                    config->listen.text);
+    if (strlen(config->peer.text) >= TERM_STANDBY_MAX ||
+        strlen(config->listen.text) >= TERM_STANDBY_MAX)
+        return FAIL(check, peer, 0, -EINVAL, "peer and listen may have %d characters at most",
+                    TERM_STANDBY_MAX - 1);
+    if (config->tls_cert_file && !config->tls_peer_name)
+        return FAIL(check, tls_peer_name, 0, -EINVAL,
+                    "this option is needed with host.0: one name that the certificates of all "
+                    "hosts contain");
+    for (unsigned i = 0; i < config->host_count; i++) {
+        const int rc = check_host(check, i);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
 /* All that certificates need, or nothing of it. */
 static int check_tls(const struct check *check)
 {
@@ -274,6 +346,14 @@ static int check_tls(const struct check *check)
 static int check_heartbeat(const struct check *check)
 {
     const struct config *config = check->config;
+    bool to_peer = !config->path_count;
+    for (unsigned i = 0; i < config->path_count; i++) {
+        if (config->paths[i].host > config->host_count)
+            return FAIL(check, paths, i, -EINVAL, "there is no host.%u", config->paths[i].host - 1);
+        to_peer = to_peer || config->paths[i].host == 0;
+    }
+    if (!to_peer)
+        return FAIL(check, paths, 0, -EINVAL, "no path leads to peer");
     for (unsigned i = 0; i < config->path_count; i++)
         for (unsigned j = 0; j < i; j++)
             if (strcmp(config->paths[i].local.text, config->paths[j].local.text) == 0)
@@ -355,6 +435,8 @@ static int check_relations(const struct check *check)
     if (config->dirty_budget > config->staging_cap)
         return FAIL(check, dirty_budget, 0, -EINVAL, "the size is larger than staging-cap");
     int rc = check_pair(check);
+    if (rc == 0)
+        rc = check_hosts(check);
     if (rc == 0)
         rc = check_tls(check);
     if (rc == 0)

@@ -107,6 +107,15 @@ const struct config_option config_options[] = {
     {"replication", "peer", "peer", CONFIG_KIND_ADDRESS, AT(peer),
      .placeholder = "[SCHEME://]HOST:PORT",
      .help = "The other host's listen: a secondary calls its primary there; needed on both hosts"},
+    {"replication", "host", "host", CONFIG_KIND_ADDRESS, AT(hosts), .instances = CONFIG_HOSTS_MAX,
+     COUNT(host_count), .placeholder = "[SCHEME://]HOST:PORT",
+     .help = "With arbiter etcd: the listen of a further host that can run the guest. Each host "
+             "lists all others, as peer, host.0, host.1 and so on, in the order in which they are "
+             "tried as the secondary when this host is the primary"},
+    {"replication", "host-wait", "host-wait", CONFIG_KIND_DURATION, AT(host_wait),
+     .fallback = "10s", .min = 0, .max = SEC(86400), .placeholder = "TIME",
+     .help = "How long a guest is without a secondary before the next host in the list may become "
+             "that; peer may at once, host.0 after this time, host.1 after twice this time"},
     {"replication", "policy", "policy", CONFIG_KIND_ENUM, AT(policy), .fallback = "pipelined",
      .names = policy_names, .placeholder = "POLICY",
      .help = "When checkpoints are taken: pipelined, as soon as there is output and none is on its "
@@ -178,9 +187,10 @@ const struct config_option config_options[] = {
              "for the whole connection then, else it is changed every 64 GiB or so"},
 
     {"heartbeat", "path", "path", CONFIG_KIND_PATH, AT(paths), .instances = CONFIG_PATHS_MAX,
-     COUNT(path_count), .placeholder = "LOCAL,REMOTE",
+     COUNT(path_count), .placeholder = "LOCAL,REMOTE[,host=N]",
      .help = "UDP path number N, each end HOST:PORT, in the same order on both hosts; a pair needs "
-             "path.0, and the more independent paths, the better"},
+             "path.0, and the more independent paths, the better. A path leads to peer, or to "
+             "host.N; each needs one, with a local end of its own"},
     {"heartbeat", "interval", "heartbeat-interval", CONFIG_KIND_DURATION, AT(heartbeat_interval),
      .fallback = "10ms", .min = MSEC(1), .max = SEC(10), .placeholder = "TIME",
      .help = "Time between two heartbeats on each path"},
@@ -315,7 +325,8 @@ static bool format_device(const struct config_option *option, const void *member
                                  : "");
     } else {
         const struct config_path *path = (const struct config_path *)member + instance;
-        snprintf(out, size, "%s,%s", path->local.text, path->remote.text);
+        snprintf(out, size, path->host ? "%s,%s,host=%u" : "%s,%s", path->local.text,
+                 path->remote.text, path->host - 1);
     }
     return true;
 }
@@ -336,7 +347,7 @@ bool config_option_format(const struct config_option *option, unsigned instance,
     case CONFIG_KIND_STRING:
         return format_string(*(char *const *)member, out, size);
     case CONFIG_KIND_ADDRESS:
-        return format_string(((const struct config_address *)member)->text, out, size);
+        return format_string(((const struct config_address *)member)[instance].text, out, size);
     case CONFIG_KIND_WORDS:
         return format_string(((const struct config_words *)member)->text, out, size);
     case CONFIG_KIND_UINT:

@@ -338,19 +338,36 @@ int config_parse_words(const char *text, struct config_words *out, struct error 
     return rc;
 }
 
+static int parse_path_host(const char *suffix, unsigned *out, struct error *err)
+{
+    static const char prefix[] = ",host=";
+    uint64_t number = 0;
+    if (strncmp(suffix, prefix, strlen(prefix)) != 0 ||
+        config_parse_uint(suffix + strlen(prefix), 0, CONFIG_HOSTS_MAX - 1, &number, NULL) < 0)
+        return error_set(err, -EINVAL, "\"%s\" is not ,host=N with N from 0 to %d", suffix,
+                         CONFIG_HOSTS_MAX - 1);
+    *out = (unsigned)number + 1;
+    return 0;
+}
+
 int config_parse_path(const char *text, struct config_path *out, struct error *err)
 {
     *out = (struct config_path){0};
     const char *comma = strchr(text, ',');
     if (!comma)
         return error_set(err, -EINVAL, "\"%s\" is not LOCAL,REMOTE, each HOST:PORT", text);
+    const char *suffix = strchr(comma + 1, ',');
     char *local = strndup(text, (size_t)(comma - text));
-    if (!local)
-        return error_set(err, -ENOMEM, "out of memory");
-    int rc = config_parse_address(local, &out->local, err);
-    free(local);
+    char *remote = strndup(comma + 1, suffix ? (size_t)(suffix - comma - 1) : strlen(comma + 1));
+    int rc = local && remote ? 0 : error_set(err, -ENOMEM, "out of memory");
     if (rc == 0)
-        rc = config_parse_address(comma + 1, &out->remote, err);
+        rc = config_parse_address(local, &out->local, err);
+    if (rc == 0)
+        rc = config_parse_address(remote, &out->remote, err);
+    free(local);
+    free(remote);
+    if (rc == 0 && suffix)
+        rc = parse_path_host(suffix, &out->host, err);
     if (rc == 0 && out->local.address.ss_family != out->remote.address.ss_family)
         rc = error_set(err, -EINVAL, "\"%s\" mixes IPv4 and IPv6", text);
     if (rc < 0) {

@@ -43,7 +43,7 @@ int config_parse_disk(const char *text, struct config_disk *out, struct error *e
  * CONFIG_WORDS_MAX of them, none empty. Owns out->text and out->words. */
 int config_parse_words(const char *text, struct config_words *out, struct error *err);
 
-/* LOCAL,REMOTE, each HOST:PORT, of one address family. Owns both texts. */
+/* LOCAL,REMOTE[,host=N], the first two HOST:PORT of one address family. Owns both texts. */
 int config_parse_path(const char *text, struct config_path *out, struct error *err);
 
 /* The largest unit that divides the value: "512M", "10ms". */

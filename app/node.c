@@ -196,6 +196,8 @@ static int build_arbiter(struct node *node, struct error *err)
         .reachable = on_arbiter_reachable,
         .context = node,
     };
+    if (c->host_count)
+        term_store_name_standbys(node->terms);
     return arbiter_create(&config, &node->arbiter, err);
 }
 
@@ -243,6 +245,8 @@ static int fill_session(struct node *node, struct error *err)
         p->slots[i] =
             (struct session_slot){gmem_slot_at(memory, i)->gpa, gmem_slot_at(memory, i)->size};
     snprintf(p->vm_name, sizeof(p->vm_name), "%s", node->config->name);
+    if (node->config->host_count)
+        snprintf(p->host, sizeof(p->host), "%s", node->config->listen.text);
     node->session.timeout_ms = HANDSHAKE_TIMEOUT_MS;
     return key_derive(node->config->secret, node->config->secret_size, KEY_LABEL_SESSION,
                       node->session.key, err);
@@ -284,20 +288,32 @@ static int build_door(struct node *node, struct error *err)
     return rc < 0 ? rc : door_open(listener, &node->session, &node->door, err);
 }
 
-static int build_heartbeat(struct node *node, struct error *err)
+static void list_hosts(struct node *node)
 {
     const struct config *c = node->config;
-    if (!c->path_count)
-        return 0;
+    if (!is_pair(c))
+        return;
+    node->hosts[node->peers.count++] = c->peer.text;
+    for (unsigned i = 0; i < c->host_count; i++)
+        node->hosts[node->peers.count++] = c->hosts[i].text;
+}
+
+static int build_heartbeat(struct node *node, unsigned host, struct error *err)
+{
+    const struct config *c = node->config;
     struct heartbeat_path paths[CONFIG_PATHS_MAX];
+    size_t count = 0;
     for (unsigned i = 0; i < c->path_count; i++)
-        paths[i] = (struct heartbeat_path){c->paths[i].local.text, c->paths[i].remote.text};
+        if (c->paths[i].host == host)
+            paths[count++] =
+                (struct heartbeat_path){c->paths[i].local.text, c->paths[i].remote.text};
     const struct heartbeat_config config = {
+        .speaker = host,
         .vm = c->name,
         .secret = c->secret,
         .secret_size = c->secret_size,
         .paths = paths,
-        .path_count = c->path_count,
+        .path_count = count,
         .interval = c->heartbeat_interval,
         .multiplier = c->heartbeat_multiplier,
         .eof_is_suspicion = true,
@@ -305,7 +321,29 @@ static int build_heartbeat(struct node *node, struct error *err)
         .lock_memory = c->realtime,
         .last_words = true,
     };
-    return heartbeat_create(&config, &node_heartbeat_ops, node, &node->heartbeat, err);
+    node->ears[host] = (struct node_ear){.node = node, .host = host};
+    return heartbeat_create(&config, &node_heartbeat_ops, &node->ears[host],
+                            &node->peers.heartbeats[host], err);
+}
+
+static int build_heartbeats(struct node *node, struct error *err)
+{
+    int rc = 0;
+    list_hosts(node);
+    for (unsigned i = 0; rc == 0 && i < node->peers.count; i++)
+        rc = build_heartbeat(node, i, err);
+    return rc;
+}
+
+static int start_heartbeats(struct node *node, struct error *err)
+{
+    const struct heartbeat_local local = {.role = node->primary ? PACKET_ROLE_PRIMARY
+                                                                : PACKET_ROLE_SECONDARY};
+    int rc = 0;
+    peers_set_local(&node->peers, &local, false);
+    for (unsigned i = 0; rc == 0 && i < node->peers.count; i++)
+        rc = heartbeat_start(node->peers.heartbeats[i], err);
+    return rc;
 }
 
 static void on_signal(evutil_socket_t signal, short what, void *context)
@@ -397,7 +435,7 @@ int node_create(const struct config *config, struct node **out, struct error *er
     if (rc == 0)
         rc = build_door(node, err);
     if (rc == 0)
-        rc = build_heartbeat(node, err);
+        rc = build_heartbeats(node, err);
     if (rc == 0)
         rc = build_loop(node, err);
     if (rc == 0)
@@ -414,7 +452,8 @@ void node_destroy(struct node **node)
     if (!n)
         return;
     control_server_destroy(&n->server);
-    heartbeat_destroy(&n->heartbeat);
+    for (size_t i = 0; i < PEERS_MAX; i++)
+        heartbeat_destroy(&n->peers.heartbeats[i]);
     door_destroy(&n->door);
     tls_credentials_destroy(&n->tls);
     arbiter_destroy(&n->arbiter);
@@ -483,12 +522,8 @@ static bool begins_as_primary(const struct node *node)
 int node_run(struct node *node, struct error *err)
 {
     int rc = begins_as_primary(node) ? make_primary(node, err) : make_secondary(node, err);
-    if (rc == 0 && node->heartbeat) {
-        const struct heartbeat_local local = {.role = node->primary ? PACKET_ROLE_PRIMARY
-                                                                    : PACKET_ROLE_SECONDARY};
-        heartbeat_set_local(node->heartbeat, &local);
-        rc = heartbeat_start(node->heartbeat, err);
-    }
+    if (rc == 0)
+        rc = start_heartbeats(node, err);
     if (rc == 0 && pthread_create(&node->role_thread, NULL, node_role_main, node) != 0)
         rc = error_set(err, -EAGAIN, "can't start the role's thread");
     node->ran = rc == 0;

@@ -250,20 +250,12 @@ static void fill_synchronisation(const struct node *node, const struct snapshots
                                   sync->bytes_per_second * 1e9);
 }
 
-static void fill_heartbeat(const struct node *node, const struct snapshots *s,
-                           struct control_status *out)
+static void fill_paths(const struct heartbeat_status *heartbeat, struct control_heartbeat *h)
 {
-    struct control_heartbeat *h = &out->heartbeat;
-    if (!node->heartbeat)
-        return;
     const nsec_t now = clock_now();
-    h->peer_alive = s->heartbeat.state == DETECTOR_ALIVE;
-    h->interval_ns = (uint64_t)node->config->heartbeat_interval;
-    h->multiplier = node->config->heartbeat_multiplier;
-    h->path_count = (unsigned)s->heartbeat.path_count;
-    for (unsigned i = 0; i < h->path_count && i < CONTROL_PATHS_MAX; i++) {
-        const struct heartbeat_path_status *from = &s->heartbeat.paths[i];
-        struct control_heartbeat_path *to = &h->paths[i];
+    for (unsigned i = 0; i < heartbeat->path_count && h->path_count < CONTROL_PATHS_MAX; i++) {
+        const struct heartbeat_path_status *from = &heartbeat->paths[i];
+        struct control_heartbeat_path *to = &h->paths[h->path_count++];
         snprintf(to->local, sizeof(to->local), "%.*s", CONTROL_NAME_MAX - 1, from->bind);
         snprintf(to->remote, sizeof(to->remote), "%.*s", CONTROL_NAME_MAX - 1, from->peer);
         to->state = from->heard             ? CONTROL_PATH_UP
@@ -274,7 +266,26 @@ static void fill_heartbeat(const struct node *node, const struct snapshots *s,
         to->lost = from->lost;
         to->rejected = from->replayed + from->unproven + from->bad_mac + from->bad_other;
     }
-    if (!s->heartbeat.realtime && node->config->realtime)
+}
+
+/* The number in the list of the host that this one is, or was last, paired with. */
+static unsigned partner_of(const struct snapshots *s)
+{
+    return s->is_primary ? s->primary.host : s->secondary.host;
+}
+
+static void fill_heartbeat(const struct node *node, const struct snapshots *s,
+                           struct control_status *out)
+{
+    struct control_heartbeat *h = &out->heartbeat;
+    if (!node->peers.count)
+        return;
+    h->peer_alive = s->heartbeats[partner_of(s)].state == DETECTOR_ALIVE;
+    h->interval_ns = (uint64_t)node->config->heartbeat_interval;
+    h->multiplier = node->config->heartbeat_multiplier;
+    for (unsigned i = 0; i < node->peers.count; i++)
+        fill_paths(&s->heartbeats[i], h);
+    if (!s->heartbeats[0].realtime && node->config->realtime)
         control_status_warn(out, "the heartbeat runs without real-time priority: a busy host may "
                                  "delay it (CAP_SYS_NICE is needed)");
 }
@@ -326,6 +337,27 @@ static void fill_peer(const struct node *node, const struct snapshots *s,
     struct error refusal;
     peer->refused = door_last_refusal(node->door, &reason, &refusal);
     snprintf(peer->refusal, sizeof(peer->refusal), "%.*s", CONTROL_TEXT_MAX - 1, refusal.text);
+}
+
+static const char *part_of(const struct snapshots *s, unsigned host, bool connected)
+{
+    const bool partner = connected && host == partner_of(s);
+    if (!s->is_primary)
+        return partner ? "primary" : "other";
+    return partner ? "standby" : s->primary.bound == (int)host ? "awaited" : "waits";
+}
+
+static void fill_hosts(const struct node *node, const struct snapshots *s,
+                       struct control_status *out)
+{
+    out->host_count = node->peers.count > 1 ? node->peers.count : 0;
+    for (unsigned i = 0; i < out->host_count; i++) {
+        struct control_host *host = &out->hosts[i];
+        snprintf(host->address, sizeof(host->address), "%.*s", CONTROL_NAME_MAX - 1,
+                 node->hosts[i]);
+        snprintf(host->part, sizeof(host->part), "%s", part_of(s, i, out->peer.connected));
+        host->alive = s->heartbeats[i].state == DETECTOR_ALIVE;
+    }
 }
 
 static void fill_image(struct node *node, unsigned index, struct control_disk *to,
@@ -452,6 +484,7 @@ void node_describe(struct node *node, const struct snapshots *s, struct control_
     else if (s->is_secondary)
         fill_secondary_state(s, out);
     fill_peer(node, s, out);
+    fill_hosts(node, s, out);
     if (!out->peer.address[0] && node->config->peer.text)
         snprintf(out->peer.address, sizeof(out->peer.address), "%.*s", CONTROL_NAME_MAX - 1,
                  node->config->peer.text);

@@ -18,6 +18,8 @@ struct event;
 
 #define NODE_MADE_MAX 4
 
+_Static_assert(CONFIG_HOSTS_MAX + 1 <= PEERS_MAX, "every host of the list has a heartbeat");
+
 struct node {
     /* set at creation */
     const struct config *config;
@@ -37,9 +39,14 @@ struct node {
     struct slab *slab;
     struct term_store *terms;
     struct arbiter *arbiter;
-    struct tls_credentials *tls; /* NULL: no tls:// address */
-    struct door *door;           /* NULL: no `listen` */
-    struct heartbeat *heartbeat; /* NULL: no path */
+    struct tls_credentials *tls;  /* NULL: no tls:// address */
+    struct door *door;            /* NULL: no `listen` */
+    const char *hosts[PEERS_MAX]; /* addresses of the others, in the order of the list */
+    struct peers peers;           /* likewise */
+    struct node_ear {             /* owner of that heartbeat's callbacks */
+        struct node *node;
+        unsigned host;
+    } ears[PEERS_MAX];
     struct session_config session;
     struct control_events *events;
 
@@ -88,10 +95,10 @@ struct node {
     pthread_mutex_t lock;               /* protects all below */
     struct primary *primary;            /* the role that runs, or NULL */
     struct secondary *secondary;        /* likewise */
-    struct node_news {                  /* of the peer, for a role that is just being made */
+    struct node_news {                  /* of a host, for a role that is just being made */
         enum detector_reason suspected; /* DETECTOR_REASON_START: it is not */
-        term_t owner;                   /* the highest term that it said to own */
-    } news;
+    } news[PEERS_MAX];
+    term_t owner;       /* the highest term that any host said to own */
     struct node_rates { /* per second, of the last one or so */
         double epochs;
         double dirty; /* pages */
@@ -113,7 +120,7 @@ struct node {
 
 /* node_role.c */
 void *node_role_main(void *context); /* of the role's thread; context is the node */
-extern const struct heartbeat_ops node_heartbeat_ops; /* owner is the node */
+extern const struct heartbeat_ops node_heartbeat_ops; /* owner is a struct node_ear */
 void node_machine_event(void *context, enum machine_event event, const char *detail);
 /* Of the disks: any thread. */
 void node_disk_event(void *context, enum disk_store_event event, const char *text);

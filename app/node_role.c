@@ -50,7 +50,9 @@ struct primary_config node_primary_config(struct node *node)
         .door = node->door,
         .terms = node->terms,
         .arbiter = node->arbiter,
-        .heartbeat = node->heartbeat,
+        .peers = &node->peers,
+        .hosts = node->hosts,
+        .host_wait = node->config->host_wait,
         .peer_wait = node->door ? node->config->peer_wait : 1,
         .arbiter_timeout = node->config->arbiter_timeout,
         .detection_time = node->config->heartbeat_interval * node->config->heartbeat_multiplier,
@@ -69,12 +71,12 @@ struct secondary_config node_secondary_config(struct node *node)
         .who = node->who,
         .machine = node->ops,
         .slab = node->slab,
-        .primary_uri = node->config->peer.text,
+        .hosts = node->hosts,
         .tls = node->tls,
         .session = node->session,
         .terms = node->terms,
         .arbiter = node->arbiter,
-        .heartbeat = node->heartbeat,
+        .peers = &node->peers,
         .detection_time = node->config->heartbeat_interval * node->config->heartbeat_multiplier,
         .arbiter_timeout = node->config->arbiter_timeout,
         .note = node_note,
@@ -135,54 +137,70 @@ void node_disk_event(void *context, enum disk_store_event event, const char *tex
     node_note(context, true, kinds[event], text);
 }
 
+/* Of several hosts it is told which. */
+static void note_heartbeat(const struct node_ear *ear, bool warning, const char *kind,
+                           const char *text)
+{
+    char whose[ERROR_TEXT_MAX];
+    if (ear->node->peers.count < 2) {
+        node_note(ear->node, warning, kind, text);
+        return;
+    }
+    snprintf(whose, sizeof(whose), "%s: %s", ear->node->hosts[ear->host], text);
+    node_note(ear->node, warning, kind, whose);
+}
+
 static void on_suspect(void *owner, enum detector_reason reason, nsec_t at)
 {
-    struct node *node = owner;
+    const struct node_ear *ear = owner;
+    struct node *node = ear->node;
     const char *why = detector_reason_text(reason);
+    const bool certain = reason != DETECTOR_REASON_SILENCE;
     (void)at;
-    node_note(node, true, "heartbeat.suspect", why);
+    note_heartbeat(ear, true, "heartbeat.suspect", why);
     pthread_mutex_lock(&node->lock);
-    node->news.suspected = reason;
+    node->news[ear->host].suspected = reason;
     if (node->primary)
-        primary_suspect(node->primary, why, reason != DETECTOR_REASON_SILENCE);
+        primary_suspect(node->primary, ear->host, why, certain);
     if (node->secondary)
-        secondary_suspect(node->secondary, why, reason != DETECTOR_REASON_SILENCE);
+        secondary_suspect(node->secondary, ear->host, why, certain);
     pthread_mutex_unlock(&node->lock);
 }
 
 static void on_alive(void *owner, enum detector_reason reason)
 {
-    struct node *node = owner;
-    node_note(node, false, "heartbeat.alive", detector_reason_text(reason));
+    const struct node_ear *ear = owner;
+    struct node *node = ear->node;
+    note_heartbeat(ear, false, "heartbeat.alive", detector_reason_text(reason));
     /* Another process in the old one's place does not have its guest. */
     const bool same_process = reason == DETECTOR_REASON_RESUMED;
     pthread_mutex_lock(&node->lock);
-    node->news.suspected = DETECTOR_REASON_START;
+    node->news[ear->host].suspected = DETECTOR_REASON_START;
     if (node->secondary && same_process)
-        secondary_alive(node->secondary);
+        secondary_alive(node->secondary, ear->host);
     pthread_mutex_unlock(&node->lock);
 }
 
 static void on_peer_stopping(void *owner, enum detector_reason reason)
 {
-    node_note(owner, false, "heartbeat.stopping", detector_reason_text(reason));
+    note_heartbeat(owner, false, "heartbeat.stopping", detector_reason_text(reason));
 }
 
 static void on_stalled(void *owner, nsec_t stalled_for)
 {
-    struct node *node = owner;
+    struct node *node = ((const struct node_ear *)owner)->node;
     control_events_note(node->events, CONTROL_WARNING, "heartbeat.stalled",
                         "this process did not run for %lld ms", (long long)(stalled_for / MSEC(1)));
 }
 
 static void on_peer_changed(void *owner, const struct heartbeat_peer *peer)
 {
-    struct node *node = owner;
+    struct node *node = ((const struct node_ear *)owner)->node;
     if (peer->role != PACKET_ROLE_PRIMARY && peer->role != PACKET_ROLE_SOLO)
         return;
     pthread_mutex_lock(&node->lock);
-    if (peer->term > node->news.owner)
-        node->news.owner = peer->term;
+    if (peer->term > node->owner)
+        node->owner = peer->term;
     if (node->primary)
         primary_superseded(node->primary, peer->term);
     if (node->secondary)
@@ -268,6 +286,7 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
     config.solo = !takeover->link;
     config.heritage = (struct primary_heritage){
         .link = takeover->link,
+        .host = takeover->host,
         .staging_cap = takeover->staging_cap,
         .capabilities = takeover->capabilities,
         .engine = {.offered_term = takeover->offered_term, .stood_since = takeover->stood_since}};

@@ -26,8 +26,8 @@ struct snapshots *snapshots_take(struct node *node)
     s->panics = node->panics;
     s->rates = node->rates;
     pthread_mutex_unlock(&node->lock);
-    if (node->heartbeat)
-        heartbeat_snapshot(node->heartbeat, &s->heartbeat);
+    for (unsigned i = 0; i < node->peers.count; i++)
+        heartbeat_snapshot(node->peers.heartbeats[i], &s->heartbeats[i]);
     return s;
 }
 

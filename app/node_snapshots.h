@@ -11,7 +11,7 @@ struct snapshots {
     struct engine_stats engine;
     struct outbox_stats outbox;
     struct standby_stats standby;
-    struct heartbeat_status heartbeat;
+    struct heartbeat_status heartbeats[PEERS_MAX]; /* of each host in the list */
     bool is_primary;
     bool is_secondary;
     bool took_over;

@@ -78,7 +78,8 @@ static void end_primary(struct node *node)
     primary_destroy(&primary);
 }
 
-static int begin_secondary(struct node *node, const struct secondary_config *config,
+/* `host`: whom it follows, or the first of the list. */
+static int begin_secondary(struct node *node, const struct secondary_config *config, unsigned host,
                            struct error *err)
 {
     struct secondary *secondary = NULL;
@@ -88,11 +89,11 @@ static int begin_secondary(struct node *node, const struct secondary_config *con
     pthread_mutex_lock(&node->lock);
     node->secondary = secondary;
     /* What was heard while there was no role to be told. */
-    const enum detector_reason suspected = node->news.suspected;
+    const enum detector_reason suspected = node->news[host].suspected;
     if (suspected != DETECTOR_REASON_START)
-        secondary_suspect(secondary, detector_reason_text(suspected),
+        secondary_suspect(secondary, host, detector_reason_text(suspected),
                           suspected != DETECTOR_REASON_SILENCE);
-    secondary_superseded(secondary, node->news.owner);
+    secondary_superseded(secondary, node->owner);
     if (node->stopping)
         secondary_stop(secondary, node->stop_why);
     pthread_mutex_unlock(&node->lock);
@@ -108,6 +109,7 @@ int node_follow_heir(struct node *node, struct error *err)
     end_primary(node);
     struct secondary_config config = node_secondary_config(node);
     config.heritage = (struct secondary_heritage){.link = handed.engine.link,
+                                                  .host = handed.host,
                                                   .state = handed.engine.state,
                                                   .epoch = handed.engine.epoch,
                                                   .policy = handed.engine.policy,
@@ -115,7 +117,7 @@ int node_follow_heir(struct node *node, struct error *err)
                                                   .life = handed.life,
                                                   .staging_cap = handed.engine.staging_cap,
                                                   .capabilities = handed.engine.capabilities};
-    rc = begin_secondary(node, &config, err);
+    rc = begin_secondary(node, &config, handed.host, err);
     if (rc == 0)
         tell(node, "the other", handed.engine.pause, handed.term, handed.engine.epoch);
     return rc;
@@ -126,7 +128,7 @@ int node_follow_owner(struct node *node, struct error *err)
 {
     end_primary(node);
     const struct secondary_config config = node_secondary_config(node);
-    const int rc = begin_secondary(node, &config, err);
+    const int rc = begin_secondary(node, &config, 0, err);
     if (rc == 0)
         node_note(node, false, "role.secondary",
                   "another host owns the guest: this one is its secondary");

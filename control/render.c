@@ -119,6 +119,16 @@ static void render_peer(const struct control_peer *peer, FILE *out)
             peer->refused == 1 ? "" : "s", peer->refusal);
 }
 
+static void render_hosts(const struct control_status *status, FILE *out)
+{
+    for (unsigned i = 0; i < status->host_count; i++) {
+        const struct control_host *host = &status->hosts[i];
+        begin_line(i ? "" : "hosts", out);
+        fprintf(out, "%u of %u: %s, %s, %s\n", i + 1, status->host_count, host->address, host->part,
+                host->alive ? "heard" : "not heard");
+    }
+}
+
 static void render_arbiter(const struct control_arbiter *arbiter, FILE *out)
 {
     begin_line("arbiter", out);
@@ -361,6 +371,7 @@ void control_render_status(const struct control_status *status, bool colour, FIL
     render_heading(status, colour, out);
     render_guest(&status->guest, out);
     render_peer(&status->peer, out);
+    render_hosts(status, out);
     render_arbiter(&status->arbiter, out);
     render_heartbeat(&status->heartbeat, out);
     render_replication(&status->replication, out);

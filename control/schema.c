@@ -71,6 +71,13 @@ static const struct schema_field peer_fields[] = {
 };
 static const struct schema peer_schema = SCHEMA(peer, peer_fields);
 
+static const struct schema_field host_fields[] = {
+    STRING(struct control_host, address),
+    STRING(struct control_host, part),
+    PLAIN(struct control_host, alive, SCHEMA_BOOL),
+};
+static const struct schema host_schema = SCHEMA(host, host_fields);
+
 static const struct schema_field guest_fields[] = {
     ENUM(struct control_guest, state, control_guest_state_names),
     PLAIN(struct control_guest, vcpus, SCHEMA_U32),
@@ -241,6 +248,7 @@ static const struct schema_field status_fields[] = {
     STRING(struct control_status, reason),
     PLAIN(struct control_status, term, SCHEMA_U64),
     OBJECT(struct control_status, peer, peer_schema),
+    OBJECTS(struct control_status, hosts, host_count, host_schema),
     OBJECT(struct control_status, guest, guest_schema),
     OBJECT(struct control_status, replication, replication_schema),
     OBJECT(struct control_status, outbox, outbox_schema),

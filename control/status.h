@@ -16,6 +16,7 @@
 #define CONTROL_TEXT_MAX      256 /* a phrase for people */
 #define CONTROL_PATHS_MAX     8
 #define CONTROL_DISKS_MAX     16
+#define CONTROL_HOSTS_MAX     4
 #define CONTROL_WARNINGS_MAX  16
 #define CONTROL_ENCODINGS_MAX 8
 
@@ -75,6 +76,14 @@ struct control_peer {
     uint64_t refused;               /* connections turned away since the start */
     char refusal[CONTROL_TEXT_MAX]; /* why the last of them was */
     uint32_t streams;               /* connections that carry pages; 0 while there is none */
+};
+
+/* One of several hosts that may be the peer, in the order in which they are tried. */
+struct control_host {
+    char address[CONTROL_NAME_MAX];
+    char part[CONTROL_NAME_MAX]; /* "standby", "awaited" (in this term it alone may come), "waits";
+                                    on a secondary "primary" or "other" */
+    bool alive;                  /* its heartbeat is heard */
 };
 
 struct control_guest {
@@ -250,6 +259,8 @@ struct control_status {
     struct control_heartbeat heartbeat;
     struct control_arbiter arbiter;
     struct control_takeover takeover;
+    unsigned host_count; /* <= CONTROL_HOSTS_MAX; 0 where there is a peer only */
+    struct control_host hosts[CONTROL_HOSTS_MAX];
     unsigned disk_count; /* <= CONTROL_DISKS_MAX */
     struct control_disk disks[CONTROL_DISKS_MAX];
     struct control_disk_log disk_log;

@@ -1,7 +1,6 @@
 /* Silence of the heartbeat alone is not death while data keeps coming (DESIGN §6: heartbeat paths
  * only). A checkpoint is the question, its acknowledgement within the detection time the answer. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/clock.h"
 #include "primary/primary_internal.h"
@@ -11,15 +10,7 @@
 
 enum detector_state primary_peer_state(const struct primary *p)
 {
-    if (!p->config.heartbeat)
-        return DETECTOR_UNHEARD;
-    struct heartbeat_status *status = malloc(sizeof(*status));
-    if (!status)
-        abort();
-    heartbeat_snapshot(p->config.heartbeat, status);
-    const enum detector_state state = status->state;
-    free(status);
-    return state;
+    return peers_partner_state(p->config.peers);
 }
 
 static void doubt(struct primary *p, const char *why)
@@ -37,7 +28,7 @@ void primary_weigh_suspicion(struct primary *p, const struct letter *letter)
     const enum primary_state state = p->status.state;
     const bool doubtful =
         state == PRIMARY_PROTECTED || state == PRIMARY_PREPARING || state == PRIMARY_HANDING;
-    if (letter->certain || !doubtful)
+    if (letter->suspicion.certain || !doubtful)
         primary_feed(p, PRIMARY_EVENT_SUSPECT, letter->text);
     else
         doubt(p, letter->text);

@@ -171,8 +171,9 @@ static void adopt_reserved_term(struct primary *p)
     pthread_mutex_lock(&p->lock);
     p->status.term = p->handover.term;
     pthread_mutex_unlock(&p->lock);
+    /* The same host is the standby, if it comes back. */
     if (record.term < p->handover.term &&
-        term_store_advance(p->config.terms, p->handover.term, TERM_OWNER, &err) < 0)
+        term_store_own(p->config.terms, p->handover.term, record.standby, &err) < 0)
         log_error("primary", "switchover: %s", err.text);
     primary_introduce(p);
 }
@@ -231,6 +232,7 @@ bool primary_settle_handover(struct primary *p, enum claim_outcome outcome, term
 
 int primary_take_handed(struct primary *primary, struct primary_handed *out, struct error *err)
 {
-    *out = (struct primary_handed){.term = primary->handover.term, .life = primary->life};
+    *out = (struct primary_handed){
+        .host = primary->host, .term = primary->handover.term, .life = primary->life};
     return engine_take_handed(primary->engine, &out->engine, err);
 }

@@ -78,7 +78,7 @@ static void on_switchover(void *context, const struct message_switchover *step)
 static nsec_t trusted_since(void *context)
 {
     struct primary *p = context;
-    return heartbeat_trusted_since(p->config.heartbeat);
+    return heartbeat_trusted_since(peers_partner(p->config.peers));
 }
 
 static void on_answer(void *context, uint64_t number, enum arbiter_result result, term_t term,
@@ -90,35 +90,10 @@ static void on_answer(void *context, uint64_t number, enum arbiter_result result
     post(context, &letter);
 }
 
-static void *porter_main(void *context)
+void primary_suspect(struct primary *primary, unsigned host, const char *why, bool certain)
 {
-    struct primary *p = context;
-    struct session *session = malloc(sizeof(*session));
-    if (!session)
-        abort();
-    for (;;) {
-        struct letter letter = {.kind = LETTER_VISITOR};
-        struct error err = {0};
-        const int rc = door_wait(p->config.door, 0, &letter.visitor.link, session, &err);
-        if (rc == -ECANCELED)
-            break;
-        if (rc == -ESTALE)
-            primary_post_event(p, PRIMARY_EVENT_SUPERSEDED, err.text);
-        if (rc < 0)
-            continue;
-        letter.visitor.peer_term = session->peer.term;
-        letter.visitor.staging_cap = session->peer.staging_cap;
-        letter.visitor.capabilities = session->capabilities;
-        snprintf(letter.text, sizeof(letter.text), "%s", link_peer_name(letter.visitor.link));
-        post(p, &letter);
-    }
-    free(session);
-    return NULL;
-}
-
-void primary_suspect(struct primary *primary, const char *why, bool certain)
-{
-    struct letter letter = {.kind = LETTER_SUSPECT, .certain = certain};
+    struct letter letter = {.kind = LETTER_SUSPECT,
+                            .suspicion = {.certain = certain, .host = host}};
     snprintf(letter.text, sizeof(letter.text), "%s", why);
     post(primary, &letter);
 }
@@ -162,8 +137,6 @@ void primary_stop(struct primary *primary, const char *why)
 
 static void publish_local(struct primary *p, bool now)
 {
-    if (!p->config.heartbeat)
-        return;
     struct engine_stats *stats = malloc(sizeof(*stats));
     if (!stats)
         return;
@@ -178,10 +151,7 @@ static void publish_local(struct primary *p, bool now)
     };
     pthread_mutex_unlock(&p->lock);
     free(stats);
-    if (now)
-        heartbeat_set_local_now(p->config.heartbeat, &local);
-    else
-        heartbeat_set_local(p->config.heartbeat, &local);
+    peers_set_local(p->config.peers, &local, now);
 }
 
 static void act_protect(struct primary *p)
@@ -193,12 +163,13 @@ static void act_protect(struct primary *p)
     link_set_timeouts(link, p->config.send_timeout_ms, 0);
     pthread_mutex_lock(&p->lock);
     snprintf(p->status.peer, sizeof(p->status.peer), "%s", link_peer_name(link));
+    p->status.host = p->host;
     p->status.security = *link_security(link);
     p->status.streams = link_streams(link);
     const term_t term = p->status.term;
     pthread_mutex_unlock(&p->lock);
-    if (p->config.heartbeat)
-        heartbeat_hint_session(p->config.heartbeat);
+    if (peers_partner(p->config.peers))
+        heartbeat_hint_session(peers_partner(p->config.peers));
     if (engine_protect(p->engine, link, term, p->visitor_staging, p->visitor_capabilities, &err) ==
         0)
         return;
@@ -261,13 +232,6 @@ void primary_introduce(struct primary *p)
     door_set_local(p->config.door, &local);
 }
 
-static void release_door(struct primary *p)
-{
-    if (p->peer_known)
-        door_release(p->config.door);
-    p->peer_known = false;
-}
-
 /* The guest may never speak again under any term that this host has held. */
 static void act_fence(struct primary *p)
 {
@@ -302,7 +266,7 @@ static void carry_out(struct primary *p, unsigned actions, enum primary_event ev
     if (actions & PRIMARY_ACT_TURN_AWAY) {
         link_destroy(&p->visitor);
         if (p->status.state == PRIMARY_FENCED || p->status.state == PRIMARY_OUTRUN)
-            release_door(p);
+            primary_release_door(p);
     }
     if (actions & PRIMARY_ACT_DROP)
         engine_drop_link(p->engine, why);
@@ -362,13 +326,17 @@ void primary_feed(struct primary *p, enum primary_event event, const char *why)
                       event == PRIMARY_EVENT_LOST_OPEN || event == PRIMARY_EVENT_SUPERSEDED;
     p->spoke = p->spoke || step.state == PRIMARY_PROTECTED || step.state == PRIMARY_SOLO;
     if (lost)
-        release_door(p);
+        primary_release_door(p);
     pthread_mutex_lock(&p->lock);
     if (lost) {
         p->status.peer[0] = '\0';
         p->status.security = (struct link_security){0};
         p->status.streams = 0;
     }
+    if (lost && event != PRIMARY_EVENT_SUPERSEDED)
+        roster_lost(&p->roster, event == PRIMARY_EVENT_LOST_OPEN, clock_now());
+    if (step.state == PRIMARY_PROTECTED)
+        roster_protected(&p->roster);
     if (step.state != before) {
         p->status.state = step.state;
         p->status.since = clock_now();
@@ -415,6 +383,7 @@ static void handle_answer(struct primary *p, const struct letter *letter)
     case CLAIM_GRANTED:
         pthread_mutex_lock(&p->lock);
         p->status.term = letter->answer.term;
+        roster_alone(&p->roster);
         pthread_mutex_unlock(&p->lock);
         primary_introduce(p);
         primary_feed(p, PRIMARY_EVENT_GRANTED, letter->text);
@@ -434,6 +403,8 @@ static void handle_answer(struct primary *p, const struct letter *letter)
 
 static void handle_suspect(struct primary *p, const struct letter *letter)
 {
+    if (letter->suspicion.host != p->host)
+        return; /* it is not the standby */
     primary_weigh_suspicion(p, letter);
     if (p->ask_at != INT64_MAX && p->status.state == PRIMARY_ASKING)
         act_ask(p, letter->text);
@@ -448,8 +419,7 @@ static nsec_t wait_end(const struct primary *p)
 /* Power-off or an operator's stop: the last words of the guest are committed and released first. */
 static void finish(struct primary *p, enum primary_end end, const char *why)
 {
-    if (p->config.heartbeat)
-        heartbeat_announce_stop(p->config.heartbeat);
+    peers_announce_stop(p->config.peers);
     struct error err = {0};
     const int rc = engine_flush(p->engine, clock_now() + FLUSH_TIMEOUT);
     if (rc < 0 && p->status.state != PRIMARY_FENCED) {
@@ -478,11 +448,7 @@ static void handle(struct primary *p, struct letter *letter)
 {
     switch (letter->kind) {
     case LETTER_VISITOR:
-        p->visitor = letter->visitor.link;
-        p->visitor_staging = letter->visitor.staging_cap;
-        p->visitor_capabilities = letter->visitor.capabilities;
-        p->peer_known = true;
-        primary_feed(p, PRIMARY_EVENT_CONNECTED, letter->text);
+        primary_handle_visitor(p, letter);
         break;
     case LETTER_FSM:
         if (letter->event == PRIMARY_EVENT_LOST_HELD && !has_spoken(p)) {
@@ -565,6 +531,9 @@ static int inherit(struct primary *p, struct error *err)
     p->peer_switches = true;
     p->spoke = true;
     p->inherited = true;
+    p->host = h->host;
+    p->status.host = h->host;
+    peers_choose(p->config.peers, h->host);
     const int rc = engine_protect_taken(p->engine, h->link, p->status.term, h->staging_cap,
                                         h->capabilities, &h->engine, err);
     if (rc == 0)
@@ -582,7 +551,7 @@ int primary_create(const struct primary_config *config, struct primary **out, st
     p->config.engine.event = on_engine_event;
     p->config.engine.switchover = on_switchover;
     p->config.engine.context = p;
-    p->config.engine.trusted_since = config->heartbeat ? trusted_since : NULL;
+    p->config.engine.trusted_since = config->peers->count ? trusted_since : NULL;
     p->config.engine.open = config->solo;
     p->recheck_at = INT64_MAX;
     p->ask_at = INT64_MAX;
@@ -606,6 +575,12 @@ int primary_create(const struct primary_config *config, struct primary **out, st
         rc = begin_life(p, err);
     if (rc == 0)
         rc = take_term(p, err);
+    if (rc == 0) {
+        const struct term_record record = term_store_current(config->terms);
+        roster_init(&p->roster, config->peers->count, config->hosts, config->host_wait,
+                    clock_now());
+        roster_recall(&p->roster, &record);
+    }
     if (rc == 0)
         rc = engine_create(&p->config.engine, &p->engine, err);
     if (rc == 0 && p->config.heritage.link)
@@ -624,13 +599,7 @@ void primary_destroy(struct primary **primary)
     struct primary *p = *primary;
     if (!p)
         return;
-    if (p->porter_started) {
-        if (p->end == PRIMARY_END_HANDED)
-            door_leave(p->config.door);
-        else
-            door_shut(p->config.door);
-        pthread_join(p->porter, NULL);
-    }
+    primary_leave_door(p);
     if (p->claim)
         claim_cancel(p->claim);
     engine_destroy(&p->engine);
@@ -651,6 +620,7 @@ enum primary_end primary_run(struct primary *primary)
     p->status.since = clock_now();
     if (p->status.beginning && !primary_begin_term(p))
         return p->end;
+    primary_open_door(p);
     primary_introduce(p);
     p->wait_until = wait_end(p);
     p->spoke = p->spoke || p->config.solo;
@@ -658,9 +628,7 @@ enum primary_end primary_run(struct primary *primary)
         own_disks(p);
     engine_start_guest(p->engine);
     publish_local(p, true);
-    p->porter_started = p->config.door && pthread_create(&p->porter, NULL, porter_main, p) == 0;
-    if (p->config.door && !p->porter_started)
-        log_error("primary", "can't start the thread at the door: no standby can come");
+    primary_start_porter(p);
     while (!p->ended) {
         struct letter letter;
         nsec_t deadline = clock_now() + BEAT_REFRESH;
@@ -707,6 +675,7 @@ void primary_snapshot(struct primary *primary, struct primary_status *out)
 {
     pthread_mutex_lock(&primary->lock);
     *out = primary->status;
+    out->bound = primary->roster.bound;
     pthread_mutex_unlock(&primary->lock);
     claim_snapshot(primary->claim, &out->claim);
 }

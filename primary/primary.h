@@ -11,9 +11,10 @@
 
 #include "checkpoint/engine.h"
 #include "heartbeat/claim.h"
-#include "heartbeat/heartbeat.h"
+#include "heartbeat/peers.h"
 #include "heartbeat/term.h"
 #include "primary/fsm.h"
+#include "primary/roster.h"
 #include "transport/door.h"
 
 struct primary;
@@ -29,9 +30,12 @@ struct primary_config {
     struct door *door;        /* borrowed, as all below; NULL: no standby can come */
     struct term_store *terms; /* used on the role's thread only */
     struct arbiter *arbiter;
-    struct heartbeat *heartbeat; /* NULL: none (tests) */
-    nsec_t peer_wait;            /* how long to wait for the first standby; 0: for ever */
-    nsec_t arbiter_timeout;      /* of one question; it is asked again afterwards */
+    struct peers *peers;
+    const char *const *hosts; /* names of the hosts that may be the standby, peers->count of them,
+                                 in the order in which they are tried */
+    nsec_t host_wait;         /* the next one's turn comes after this */
+    nsec_t peer_wait;         /* how long to wait for the first standby; 0: for ever */
+    nsec_t arbiter_timeout;   /* of one question; it is asked again afterwards */
     nsec_t
         detection_time; /* an acknowledgement younger than this contradicts a heartbeat's silence */
     unsigned send_timeout_ms; /* a standby that takes no byte for so long is lost */
@@ -41,6 +45,7 @@ struct primary_config {
      * standby behind `link`, which is taken over in every case. link NULL: it was not. */
     struct primary_heritage {
         struct link *link;
+        unsigned host;         /* of the list */
         uint64_t staging_cap;  /* the peer's, bytes */
         uint64_t capabilities; /* of both */
         struct engine_heritage engine;
@@ -75,7 +80,8 @@ enum primary_end primary_run(struct primary *primary);
  * caller's. */
 struct primary_handed {
     struct engine_handed engine;
-    term_t term; /* recorded, as of which this host is the standby */
+    unsigned host; /* of the list: who runs the guest now */
+    term_t term;   /* recorded, as of which this host is the standby */
     uint64_t life;
 };
 int primary_take_handed(struct primary *primary, struct primary_handed *out, struct error *err);
@@ -83,8 +89,8 @@ int primary_take_handed(struct primary *primary, struct primary_handed *out, str
 /* ---- any thread ---- */
 
 struct engine *primary_engine(struct primary *primary);
-/* The heartbeat suspects the standby. `certain`: not by silence alone. */
-void primary_suspect(struct primary *primary, const char *why, bool certain);
+/* The heartbeat suspects that host. `certain`: not by silence alone. */
+void primary_suspect(struct primary *primary, unsigned host, const char *why, bool certain);
 /* A peer proved or announced a higher term. */
 void primary_superseded(struct primary *primary, term_t term);
 /* The guest switched itself off, or can't go on: `why` says so. */
@@ -100,6 +106,8 @@ struct primary_status {
     nsec_t since;                  /* of the state, clock_now() */
     char why[ERROR_TEXT_MAX];      /* what led to the state */
     char peer[LINK_PEER_MAX];      /* the standby, "" when there is none */
+    unsigned host;                 /* its number in the list, when there is one */
+    int bound;                     /* see roster.h */
     struct link_security security; /* of the connection to it */
     unsigned streams;              /* connections to it */
     term_t handing;                /* the guest is being handed over in this term; 0: it is not */

@@ -1,6 +1,6 @@
-/* Inside of the primary role: primary.c (life, letters, actions), begin.c (the first term), doubt.c
- * (a heartbeat that is silent alone), handover.c (planned switchover). All of it runs on the role's
- * thread. */
+/* Inside of the primary role: primary.c (life, letters, actions), begin.c (the first term),
+ * visitors.c (the door), doubt.c (a heartbeat that is silent alone), handover.c (planned
+ * switchover). All of it runs on the role's thread. */
 #ifndef KEMARI_PRIMARY_PRIMARY_INTERNAL_H
 #define KEMARI_PRIMARY_PRIMARY_INTERNAL_H
 
@@ -29,6 +29,7 @@ struct letter {
             term_t peer_term;
             uint64_t staging_cap;
             uint64_t capabilities;
+            unsigned host;
         } visitor;
         struct {
             enum message_switchover_step step;
@@ -41,7 +42,10 @@ struct letter {
             term_t term;
         } answer;
         bool failed;
-        bool certain;
+        struct {
+            bool certain;
+            unsigned host;
+        } suspicion;
     };
     char text[ERROR_TEXT_MAX];
 };
@@ -60,6 +64,7 @@ struct primary {
     struct link *visitor; /* of the event being handled */
     uint64_t visitor_staging;
     uint64_t visitor_capabilities;
+    unsigned host;   /* the last one that was let in */
     bool peer_known; /* the door is taken */
     bool spoke;      /* this guest has been protected or alone: it may have been heard */
     nsec_t wait_until;
@@ -83,6 +88,7 @@ struct primary {
     enum primary_end end;
 
     pthread_mutex_t lock; /* protects all below */
+    struct roster roster;
     struct primary_status status;
 };
 
@@ -94,6 +100,17 @@ void primary_feed(struct primary *p, enum primary_event event, const char *why);
 void primary_post_event(struct primary *p, enum primary_event event, const char *why);
 /* Who we are, for standbys that come from now on. */
 void primary_introduce(struct primary *p);
+
+/* visitors.c */
+/* From now on visitors are judged by the roster. */
+void primary_open_door(struct primary *p);
+void primary_start_porter(struct primary *p);
+/* Nobody is judged or brought any more. */
+void primary_leave_door(struct primary *p);
+/* Somebody was let in by the door. */
+void primary_handle_visitor(struct primary *p, struct letter *letter);
+/* The next may come. */
+void primary_release_door(struct primary *p);
 
 /* handover.c */
 void primary_order_switchover(struct primary *p, bool by_standby);

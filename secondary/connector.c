@@ -23,11 +23,15 @@ struct connector {
     bool started;
     int cancel_fd; /* readable once destroy() was called */
 
+    /* connector's thread */
+    unsigned host;         /* the one that is asked */
+    bool final[PEERS_MAX]; /* its last refusal was */
+
     pthread_mutex_t lock; /* protects all below */
     pthread_cond_t changed;
     bool stop;
     bool go;
-    unsigned failures; /* in a row, since the last order to go */
+    unsigned attempts; /* in a row, since the last order to go */
     nsec_t next_attempt;
     term_t term;
 };
@@ -55,8 +59,8 @@ static bool is_final(int rc, enum session_reason reason)
 static int connect_once(struct connector *c, struct session *session, struct link **out,
                         struct error *err)
 {
-    const int rc =
-        transport_connect(c->config.uri, c->config.tls, CONNECT_TIMEOUT_MS, c->cancel_fd, out, err);
+    const int rc = transport_connect(c->config.uris[c->host], c->config.tls, CONNECT_TIMEOUT_MS,
+                                     c->cancel_fd, out, err);
     return rc < 0 ? rc : session_connect(*out, &c->config.session, session, err);
 }
 
@@ -90,6 +94,16 @@ static int join_streams(struct connector *c, const struct session *session, stru
     return rc;
 }
 
+/* Notes the outcome with this host. True: none of them can let us in. */
+static bool is_hopeless(struct connector *c, bool final)
+{
+    bool all = true;
+    c->final[c->host] = final;
+    for (unsigned i = 0; i < c->config.count; i++)
+        all = all && c->final[i];
+    return all;
+}
+
 /* One attempt. 0: connected or refused for good, the owner was told; else try again. */
 static int attempt(struct connector *c, struct session *session)
 {
@@ -104,14 +118,14 @@ static int attempt(struct connector *c, struct session *session)
         pthread_mutex_lock(&c->lock);
         c->go = false;
         pthread_mutex_unlock(&c->lock);
-        c->config.connected(c->config.context, link, session);
+        c->config.connected(c->config.context, c->host, link, session);
         return 0;
     }
     link_destroy(&link);
     if (rc == -ECANCELED)
         return 0;
-    const bool final = is_final(rc, session->reason);
-    c->config.failed(c->config.context, &err, final);
+    const bool final = is_hopeless(c, is_final(rc, session->reason));
+    c->config.failed(c->config.context, c->host, &err, session->reason, final);
     return final ? 0 : rc;
 }
 
@@ -151,8 +165,10 @@ static void *connector_main(void *context)
             pthread_cond_wait(&c->changed, &c->lock);
             continue;
         }
-        /* A primary that takes us in and closes at once is not asked more often either. */
-        if (clock_now() < c->next_attempt) {
+        /* A primary that takes us in and closes at once is not asked more often either; of several
+         * hosts each has its turn at once. */
+        const bool round_begins = c->attempts % c->config.count == 0;
+        if (round_begins && clock_now() < c->next_attempt) {
             pause_until(c, c->next_attempt);
             continue;
         }
@@ -163,7 +179,9 @@ static void *connector_main(void *context)
         const int rc = attempt(c, session);
         pthread_mutex_lock(&c->lock);
         if (rc < 0) {
-            put_off(c, clock_now() + connector_pause(++c->failures));
+            c->host = (c->host + 1) % c->config.count;
+            if (++c->attempts % c->config.count == 0)
+                put_off(c, clock_now() + connector_pause(c->attempts / c->config.count));
             c->go = true;
         }
     }
@@ -220,7 +238,7 @@ void connector_go(struct connector *connector, term_t term)
 {
     pthread_mutex_lock(&connector->lock);
     connector->go = true;
-    connector->failures = 0;
+    connector->attempts = 0;
     connector->term = term;
     pthread_cond_broadcast(&connector->changed);
     pthread_mutex_unlock(&connector->lock);

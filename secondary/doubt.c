@@ -1,7 +1,6 @@
 /* Silence of the heartbeat alone is not death while data keeps coming (DESIGN §6: heartbeat paths
  * only): look again when the data would be as old as the silence. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -12,7 +11,8 @@ void secondary_weigh_suspicion(struct secondary *s, const struct letter *letter)
     struct standby_stats stats;
     standby_snapshot(s->standby, &stats);
     const nsec_t now = clock_now();
-    if (!letter->certain && stats.following && now - stats.last_frame < s->config.detection_time) {
+    if (!letter->suspicion.certain && stats.following &&
+        now - stats.last_frame < s->config.detection_time) {
         if (s->recheck_at == INT64_MAX)
             secondary_note(s, true, "heartbeat.silent",
                            "the heartbeat is silent on every path while data keeps coming");
@@ -32,13 +32,7 @@ void secondary_recheck_doubt(struct secondary *s)
 {
     struct letter letter = {.kind = LETTER_SUSPECT, .at = clock_now()};
     memcpy(letter.text, s->doubt, sizeof(letter.text));
-    struct heartbeat_status *status = malloc(sizeof(*status));
-    if (!status)
-        abort();
-    heartbeat_snapshot(s->config.heartbeat, status);
-    const bool still = status->state == DETECTOR_SUSPECT;
-    free(status);
-    if (still) {
+    if (peers_partner_state(s->config.peers) == DETECTOR_SUSPECT) {
         secondary_weigh_suspicion(s, &letter);
     } else {
         s->recheck_at = INT64_MAX;

@@ -36,7 +36,9 @@ static void take_guest(struct secondary *s, const struct letter *letter)
     struct error err = {0};
     const bool due = letter->step.term == s->set_aside && standby_keep(s->standby) &&
                      secondary_fsm_step(s->status.state, SECONDARY_EVENT_HANDED).legal;
-    int rc = due ? term_store_advance(s->config.terms, s->set_aside, TERM_OWNER, &err)
+    /* The old primary is the standby of that term, and nobody else can be. */
+    const char *standby = s->config.peers->count > 1 ? s->config.hosts[s->host] : "";
+    int rc = due ? term_store_own(s->config.terms, s->set_aside, standby, &err)
                  : error_set(&err, -EPROTO, "the guest was offered, but not as was agreed");
     if (rc < 0) {
         standby_let_go(s->standby);
@@ -44,6 +46,7 @@ static void take_guest(struct secondary *s, const struct letter *letter)
         return;
     }
     t->link = standby_take_link(s->standby);
+    t->host = s->host;
     t->offered_term = secondary_known_term(s);
     t->staging_cap = s->staging_cap;
     t->capabilities = s->capabilities;
@@ -95,6 +98,9 @@ int secondary_inherit(struct secondary *s, struct error *err)
     s->status.state = SECONDARY_READY;
     s->status.term = h->term;
     s->life = h->life;
+    s->host = h->host;
+    s->status.host = h->host;
+    peers_choose(s->config.peers, h->host);
     s->staging_cap = h->staging_cap;
     s->capabilities = h->capabilities;
     s->follows = true;

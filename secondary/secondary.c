@@ -41,10 +41,12 @@ static void post_event(struct secondary *s, enum secondary_event event, const ch
 
 /* ---- other threads ---- */
 
-static void on_connected(void *context, struct link *link, const struct session *session)
+static void on_connected(void *context, unsigned host, struct link *link,
+                         const struct session *session)
 {
     struct letter letter = {.kind = LETTER_LINK,
                             .link = {.link = link,
+                                     .host = host,
                                      .term = session->term,
                                      .life = session->peer.life,
                                      .staging_cap = session->peer.staging_cap,
@@ -52,12 +54,19 @@ static void on_connected(void *context, struct link *link, const struct session 
     post(context, &letter, link_peer_name(link));
 }
 
-static void on_connect_failed(void *context, const struct error *why, bool final)
+/* Only a primary speaks of turns. What it said stands until it says something else. */
+static void on_connect_failed(void *context, unsigned host, const struct error *why,
+                              enum session_reason reason, bool final)
 {
     struct secondary *s = context;
+    const bool from_primary = reason == SESSION_TURN || reason == SESSION_STRANGER;
     pthread_mutex_lock(&s->lock);
-    const bool news = strcmp(s->status.trouble, why->text) != 0;
-    snprintf(s->status.trouble, sizeof(s->status.trouble), "%s", why->text);
+    const bool counts = from_primary || s->spokesman < 0 || s->spokesman == (int)host;
+    const bool news = counts && strcmp(s->status.trouble, why->text) != 0;
+    if (counts) {
+        s->spokesman = from_primary ? (int)host : -1;
+        snprintf(s->status.trouble, sizeof(s->status.trouble), "%s", why->text);
+    }
     pthread_mutex_unlock(&s->lock);
     if (news)
         log_info("secondary", "%s", why->text);
@@ -71,14 +80,15 @@ static void on_connect_failed(void *context, const struct error *why, bool final
  * wire that carries nothing any more: there the heartbeat decides. */
 static void hint_heartbeat(const struct secondary *s, enum standby_event event, int code)
 {
-    if (!s->config.heartbeat)
+    struct heartbeat *heartbeat = peers_partner(s->config.peers);
+    if (!heartbeat)
         return;
     if (event == STANDBY_EVENT_GOODBYE)
-        heartbeat_hint_goodbye(s->config.heartbeat);
+        heartbeat_hint_goodbye(heartbeat);
     else if (event == STANDBY_EVENT_CLOSED)
-        heartbeat_hint_eof(s->config.heartbeat);
+        heartbeat_hint_eof(heartbeat);
     else if (event == STANDBY_EVENT_BROKEN && code == -ECONNRESET)
-        heartbeat_hint_reset(s->config.heartbeat);
+        heartbeat_hint_reset(heartbeat);
 }
 
 static void on_standby_event(void *context, enum standby_event event, const struct error *why)
@@ -106,15 +116,16 @@ static void on_answer(void *context, uint64_t number, enum arbiter_result result
     post(context, &letter, text);
 }
 
-void secondary_suspect(struct secondary *secondary, const char *why, bool certain)
+void secondary_suspect(struct secondary *secondary, unsigned host, const char *why, bool certain)
 {
-    struct letter letter = {.kind = LETTER_SUSPECT, .certain = certain};
+    struct letter letter = {.kind = LETTER_SUSPECT,
+                            .suspicion = {.certain = certain, .host = host}};
     post(secondary, &letter, why);
 }
 
-void secondary_alive(struct secondary *secondary)
+void secondary_alive(struct secondary *secondary, unsigned host)
 {
-    struct letter letter = {.kind = LETTER_ALIVE};
+    struct letter letter = {.kind = LETTER_ALIVE, .suspicion = {.host = host}};
     post(secondary, &letter, "");
 }
 
@@ -162,15 +173,13 @@ term_t secondary_known_term(struct secondary *s)
 
 static void publish_local(struct secondary *s)
 {
-    if (!s->config.heartbeat)
-        return;
     struct standby_stats stats;
     standby_snapshot(s->standby, &stats);
     const struct heartbeat_local local = {.role = PACKET_ROLE_SECONDARY,
                                           .term = secondary_known_term(s),
                                           .epoch = stats.committed,
                                           .guest_alive = true};
-    heartbeat_set_local(s->config.heartbeat, &local);
+    peers_set_local(s->config.peers, &local, false);
 }
 
 static void forget_promise(struct secondary *s)
@@ -189,9 +198,12 @@ static void act_follow(struct secondary *s)
     s->status.security = *link_security(link);
     s->status.streams = link_streams(link);
     s->status.trouble[0] = '\0';
+    s->status.host = s->host;
+    s->spokesman = -1;
     pthread_mutex_unlock(&s->lock);
-    if (s->config.heartbeat)
-        heartbeat_hint_session(s->config.heartbeat);
+    peers_choose(s->config.peers, s->host);
+    if (peers_partner(s->config.peers))
+        heartbeat_hint_session(peers_partner(s->config.peers));
     s->recheck_at = INT64_MAX;
     forget_promise(s);
     link_set_timeouts(link, SEND_TIMEOUT_MS, 0);
@@ -360,7 +372,8 @@ static void meet_stranger(struct secondary *s, const struct letter *letter)
 {
     struct link *link = letter->link.link;
     link_destroy(&link);
-    struct letter suspicion = {.kind = LETTER_SUSPECT, .certain = true, .at = letter->at};
+    struct letter suspicion = {
+        .kind = LETTER_SUSPECT, .suspicion = {.certain = true, .host = s->host}, .at = letter->at};
     snprintf(suspicion.text, sizeof(suspicion.text), "the primary restarted without the guest");
     secondary_weigh_suspicion(s, &suspicion);
 }
@@ -403,6 +416,7 @@ static void handle_link(struct secondary *s, const struct letter *letter)
     pthread_mutex_lock(&s->lock);
     s->status.term = letter->link.term;
     pthread_mutex_unlock(&s->lock);
+    s->host = letter->link.host;
     s->life = letter->link.life;
     s->staging_cap = letter->link.staging_cap;
     s->capabilities = letter->link.capabilities;
@@ -499,10 +513,13 @@ static void handle(struct secondary *s, const struct letter *letter)
         secondary_feed(s, letter->event, letter->text);
         break;
     case LETTER_SUSPECT:
-        secondary_weigh_suspicion(s, letter);
+        /* Of the others, none is the primary. */
+        if (letter->suspicion.host == s->host)
+            secondary_weigh_suspicion(s, letter);
         break;
     case LETTER_ALIVE:
-        handle_alive(s, letter);
+        if (letter->suspicion.host == s->host)
+            handle_alive(s, letter);
         break;
     case LETTER_ANSWER:
         handle_answer(s, letter);
@@ -523,8 +540,7 @@ static void handle(struct secondary *s, const struct letter *letter)
         break;
     case LETTER_STOP:
         secondary_note(s, false, "secondary.stopped", letter->text);
-        if (s->config.heartbeat)
-            heartbeat_announce_stop(s->config.heartbeat);
+        peers_announce_stop(s->config.peers);
         standby_say_goodbye(s->standby, letter->text);
         end_with(s, SECONDARY_END_STOPPED);
         break;
@@ -546,13 +562,15 @@ int secondary_create(const struct secondary_config *config, struct secondary **o
     s->status.term = term_store_current(config->terms).term;
     s->status.since = clock_now();
     s->recheck_at = INT64_MAX;
+    s->spokesman = -1;
     pthread_mutex_init(&s->lock, NULL);
     const struct standby_config standby = {.machine = config->machine,
                                            .slab = config->slab,
                                            .event = on_standby_event,
                                            .switchover = on_switchover,
                                            .context = s};
-    const struct connector_config connector = {.uri = config->primary_uri,
+    const struct connector_config connector = {.uris = config->hosts,
+                                               .count = config->peers->count,
                                                .tls = config->tls,
                                                .session = s->config.session,
                                                .connected = on_connected,

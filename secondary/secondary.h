@@ -6,7 +6,7 @@
 #define KEMARI_SECONDARY_SECONDARY_H
 
 #include "heartbeat/claim.h"
-#include "heartbeat/heartbeat.h"
+#include "heartbeat/peers.h"
 #include "heartbeat/term.h"
 #include "secondary/fsm.h"
 #include "secondary/standby.h"
@@ -20,18 +20,18 @@ struct secondary_config {
 
     struct checkpoint_machine machine; /* borrowed, as all below */
     struct slab *slab;
-    const char *primary_uri;
-    const struct tls_credentials *tls; /* for a tls:// one; or NULL */
+    const char *const *hosts; /* addresses at which the primary may be, peers->count of them */
+    const struct tls_credentials *tls; /* for tls:// ones; or NULL */
     struct session_config session;     /* role and term are set here */
 
     struct term_store *terms; /* used on the role's thread only */
     struct arbiter *arbiter;
-    struct heartbeat
-        *heartbeat; /* NULL: none (tests): suspicion comes by secondary_suspect() only */
+    struct peers *peers;
     /* This host has just handed the guest over to the one behind `link`, and is its standby: see
      * primary_take_handed(). Taken over in every case. link NULL: it looks for a primary. */
     struct secondary_heritage {
         struct link *link;
+        unsigned host; /* of the list */
         struct section_set *state;
         epoch_t epoch;
         term_t term; /* recorded */
@@ -72,6 +72,7 @@ struct secondary_takeover {
     nsec_t network;
     /* A planned switchover: */
     struct link *link;    /* to the old primary; the caller's. NULL: it was a failover */
+    unsigned host;        /* the old primary's number in the list */
     uint64_t staging_cap; /* of the old primary */
     uint64_t capabilities;
     term_t offered_term; /* of the link until now */
@@ -88,9 +89,10 @@ enum secondary_end secondary_run(struct secondary *secondary, struct secondary_t
 
 /* ---- any thread ---- */
 
-/* The heartbeat suspects the primary. `certain`: not by silence alone. */
-void secondary_suspect(struct secondary *secondary, const char *why, bool certain);
-void secondary_alive(struct secondary *secondary);
+/* The heartbeat suspects that host. `certain`: not by silence alone. */
+void secondary_suspect(struct secondary *secondary, unsigned host, const char *why, bool certain);
+/* That was wrong. */
+void secondary_alive(struct secondary *secondary, unsigned host);
 /* A peer announced this term. */
 void secondary_superseded(struct secondary *secondary, term_t term);
 void secondary_stop(struct secondary *secondary, const char *why);
@@ -105,8 +107,10 @@ struct secondary_status {
     term_t term; /* of the state held, or the last one known */
     nsec_t since;
     char why[ERROR_TEXT_MAX];     /* what led to the state */
-    char trouble[ERROR_TEXT_MAX]; /* why the last attempt to connect failed, "" after success */
+    char trouble[ERROR_TEXT_MAX]; /* why the last attempt to connect failed, "" after success; of
+                                     several hosts the primary's word counts, if there is one */
     char peer[LINK_PEER_MAX];
+    unsigned host;                 /* the peer's number in the list */
     struct link_security security; /* of the connection to it */
     unsigned streams;              /* connections to it */
     struct claim_status claim;     /* the arbiter's last answer */

@@ -32,6 +32,7 @@ struct letter {
             uint64_t life;
             uint64_t staging_cap;
             uint64_t capabilities;
+            unsigned host;
         } link;
         struct {
             enum message_switchover_step step;
@@ -40,7 +41,10 @@ struct letter {
         } step;
         enum standby_event standby;
         enum secondary_event event;
-        bool certain;
+        struct {
+            bool certain;
+            unsigned host;
+        } suspicion; /* and its end */
         struct {
             uint64_t number;
             enum arbiter_result result;
@@ -66,7 +70,8 @@ struct secondary {
     char doubt[ERROR_TEXT_MAX];
     nsec_t suspected_at;
     bool by_order;         /* not a suspicion: an operator wants the guest here */
-    uint64_t life;         /* of the guest that is, or was, followed */
+    unsigned host;         /* that is, or was, followed */
+    uint64_t life;         /* of its guest */
     uint64_t staging_cap;  /* of the primary */
     uint64_t capabilities; /* of both */
     bool ordered;          /* an operator of this host waits for a switchover */
@@ -81,6 +86,7 @@ struct secondary {
     struct secondary_takeover takeover;
 
     pthread_mutex_t lock; /* protects all below */
+    int spokesman;        /* the host whose words `trouble` are, as a primary; -1: none */
     struct secondary_status status;
 };
 

@@ -120,11 +120,13 @@ def inside(namespace):
 
 
 class Network:
-    """The three namespaces and their wires."""
+    """The namespaces, one per host and that of the switches, and their wires."""
+
+    sides = "ab"
 
     def __init__(self):
         remove_leftovers()
-        self.names = {side: f"{PREFIX}{os.getpid()}-{side}" for side in "abc"}
+        self.names = {side: f"{PREFIX}{os.getpid()}-{side}" for side in [*self.sides, "c"]}
         self.wires = []
         try:
             for name in self.names.values():
@@ -144,7 +146,7 @@ class Network:
         self.wires.append(wire)
         self.ip("c", "link", "add", wire, "address", address, "type", "bridge")
         self.ip("c", "link", "set", wire, "up")
-        for side in "ab":
+        for side in self.sides:
             self.ip(side, "link", "add", wire, "type", "veth", "peer", "name",
                     f"{wire}-{side}", "netns", self.names["c"])
             self.ip("c", "link", "set", f"{wire}-{side}", "master", wire, "up")
@@ -158,7 +160,7 @@ class Network:
         # A client that waits 200 ms before it repeats a segment would hide how short an outage was.
         self.ip("c", "route", "replace", "10.88.0.0/24", "dev", "lan", "src", CLIENT_IP,
                 "rto_min", "20ms")
-        for number, side in enumerate("ab", 1):
+        for number, side in enumerate(self.sides, 1):
             self.ip(side, "addr", "add", f"10.99.0.{number}/24", "dev", "data")
             self.ip(side, "addr", "add", f"10.98.0.{number}/24", "dev", "beat")
             self.ip(side, "link", "add", "br0", "type", "bridge")
@@ -169,7 +171,7 @@ class Network:
 
     def lay_arbiter_wire(self):
         self._lay_wire("arb")
-        for number, side in enumerate("ab", 1):
+        for number, side in enumerate(self.sides, 1):
             self.ip(side, "addr", "add", f"10.97.0.{number}/24", "dev", "arb")
 
     def set_wire(self, wire, whole, sides="ab"):
@@ -340,7 +342,8 @@ class World:
             self.secret.write_text("a secret of the pair tests\n")
             self.secret.chmod(0o600)
             self.network = self.network_type()
-            self.hosts = {side: Host(side, number, self) for number, side in enumerate("ab", 1)}
+            self.hosts = {side: Host(side, number, self)
+                          for number, side in enumerate(self.network.sides, 1)}
         except BaseException:
             self.__exit__()
             raise
@@ -388,7 +391,7 @@ def stop_on_signals():
     signal.signal(signal.SIGHUP, stop)
 
 
-def main(build, tests):
+def main(build, tests, world_type=World):
     """Runs the functions, each in a world of its own. Exit status of a ctest program."""
     reason = skip_reason()
     if reason:
@@ -400,7 +403,7 @@ def main(build, tests):
         name = test.__name__.replace("_", " ")
         started = time.monotonic()
         try:
-            with World(build) as world:
+            with world_type(build) as world:
                 try:
                     test(world)
                 except Exception:

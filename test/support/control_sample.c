@@ -112,6 +112,12 @@ void control_sample_protected(struct control_status *s)
     s->protected = true;
     s->term = 3;
     TEXT(s->peer.address, "tls://10.0.0.2:7000");
+    s->host_count = 2;
+    TEXT(s->hosts[0].address, "tls://10.0.0.2:7000");
+    TEXT(s->hosts[0].part, "standby");
+    s->hosts[0].alive = true;
+    TEXT(s->hosts[1].address, "tls://10.0.0.3:7000");
+    TEXT(s->hosts[1].part, "waits");
     TEXT(s->peer.transport, "tls");
     s->peer.connected = true;
     s->peer.encrypted = true;

@@ -234,6 +234,9 @@ static void both_hosts_derive_the_same_mac(void)
 #define TLS_PAIR    "listen = 10.0.0.1:7000\npeer = tls://10.0.0.2:7000\n"
 #define WITH_SECRET "[heartbeat]\nsecret-file = secret\npath.0 = 10.0.0.1:1,10.0.0.2:1\n"
 #define PAIR        "listen = tcp://10.0.0.1:7000\npeer = tcp://10.0.0.2:7000\n"
+#define THIRD       "host.0 = tcp://10.0.0.3:7000\n"
+#define THIRD_PATH  "path.1 = 10.0.0.1:2,10.0.0.3:1,host=0\n"
+#define ETCD        "[arbiter]\ntype = etcd\nendpoints = http://10.0.0.9:2379\n"
 
 /* A grant of a term says nothing about what a dead host still has on its way to the disk. */
 static void a_shared_disk_needs_who_fences(void)
@@ -321,6 +324,29 @@ static void arbiters_get_their_words_and_passwords(void)
     CU_ASSERT_PTR_NULL(c.arbiter_endpoints.list[2]);
     CU_ASSERT_STRING_EQUAL(c.arbiter_password, "0123456789abcdef");
     CU_ASSERT_STRING_EQUAL(c.arbiter_key_prefix, "/kemari/");
+    config_free(&c);
+}
+
+static void further_hosts_are_listed_with_their_paths(void)
+{
+    struct config c;
+    enum config_action action;
+    struct error err = {0};
+    write_ini(PAIR THIRD "host.1 = tcp://[fd00::4]:7000\nhost-wait = 3s\n" WITH_SECRET THIRD_PATH
+                         "path.2 = 10.0.0.1:3,10.0.0.4:1,host=1\n" ETCD);
+    CU_ASSERT_EQUAL_FATAL(read_words("-c ini", stdout, &c, &action, &err), 0);
+    CU_ASSERT_EQUAL(c.host_count, 2);
+    CU_ASSERT_STRING_EQUAL(c.hosts[1].text, "tcp://[fd00::4]:7000");
+    CU_ASSERT_EQUAL(c.host_wait, SEC(3));
+    CU_ASSERT_EQUAL(c.path_count, 3);
+    for (unsigned i = 0; i < 3; i++)
+        CU_ASSERT_EQUAL(c.paths[i].host, i);
+    CU_ASSERT_STRING_EQUAL(c.paths[2].remote.text, "10.0.0.4:1");
+    config_free(&c);
+    write_ini("");
+    CU_ASSERT_EQUAL_FATAL(read_words("-c ini", stdout, &c, &action, &err), 0);
+    CU_ASSERT_EQUAL(c.host_wait, SEC(10));
+    CU_ASSERT_EQUAL(c.host_count, 0);
     config_free(&c);
 }
 
@@ -451,6 +477,32 @@ static const struct {
     {PAIR "[heartbeat]\nsecret-file = secret\npath.0 = 10.0.0.1:1,10.0.0.2:1\n"
           "path.1 = 10.0.0.1:1,10.0.0.3:1\n",
      "ini:14: path.1: 10.0.0.1:1 is already the local end of path.0"},
+    {PAIR THIRD WITH_SECRET THIRD_PATH "[arbiter]\ntype = manual\n",
+     "ini:11: host.0: more than one standby host needs an arbiter that remembers the term, that is "
+     "etcd: any other could let one take over that was left behind"},
+    {THIRD ETCD, "[replication] peer: this option is needed with host.0"},
+    {"listen = tcp://0.0.0.0:7000\npeer = tcp://10.0.0.2:7000\n" THIRD WITH_SECRET THIRD_PATH ETCD,
+     "ini:9: listen: tcp://0.0.0.0:7000 names no host: with host.0, the address at which the "
+     "others "
+     "list this one is needed"},
+    {PAIR "host.0 = tls://10.0.0.3:7000\n" WITH_SECRET THIRD_PATH ETCD,
+     "ini:11: host.0: tls://10.0.0.3:7000 is of another scheme than listen, tcp://10.0.0.1:7000; "
+     "all hosts need the same"},
+    {PAIR "host.0 = tcp://10.0.0.1:7000\n" WITH_SECRET THIRD_PATH ETCD,
+     "ini:11: host.0: tcp://10.0.0.1:7000 is this host's own listen"},
+    {PAIR "host.0 = tcp://10.0.0.2:7000\n" WITH_SECRET THIRD_PATH ETCD,
+     "ini:11: host.0: tcp://10.0.0.2:7000 is in the list already"},
+    {PAIR THIRD WITH_SECRET ETCD,
+     "ini:11: host.0: no heartbeat path leads to it: one that ends in ,host=0 is needed"},
+    {PAIR WITH_SECRET THIRD_PATH ETCD, "ini:14: path.1: there is no host.0"},
+    {PAIR THIRD "[heartbeat]\nsecret-file = secret\npath.0 = 10.0.0.1:2,10.0.0.3:1,host=0\n" ETCD,
+     "ini:14: path.0: no path leads to peer"},
+    {PAIR WITH_SECRET "path.1 = 10.0.0.1:2,10.0.0.3:1,host=3\n",
+     "ini:14: path.1: \",host=3\" is not ,host=N with N from 0 to 2"},
+    {TLS_PAIR "host.0 = 10.0.0.3:7000\n" WITH_SECRET THIRD_PATH
+              "[tls]\ncert-file = disk\nkey-file = disk\nca-file = disk\n" ETCD,
+     "[tls] peer-name: this option is needed with host.0: one name that the certificates of all "
+     "hosts contain"},
     {"[heartbeat]\nsecret-file = gone\n", "ini:10: secret-file: gone: No such file or directory"},
     {"[heartbeat]\nsecret-file = folder\n", "ini:10: secret-file: folder: not a regular file"},
     {"[heartbeat]\nsecret-file = open-secret\n",
@@ -654,6 +706,7 @@ static const struct test_case cases[] = {
     {"a link without a scheme is tls and believes the host it calls",
      a_link_without_a_scheme_is_tls_and_believes_the_host_it_calls},
     {"arbiters get their words and passwords", arbiters_get_their_words_and_passwords},
+    {"further hosts are listed with their paths", further_hosts_are_listed_with_their_paths},
     {"both hosts derive the same MAC", both_hosts_derive_the_same_mac},
     {"what is wrong in a file is told with its line",
      what_is_wrong_in_a_file_is_told_with_its_line},
