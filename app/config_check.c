@@ -11,31 +11,20 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "app/config_check_internal.h"
 #include "app/config_value.h"
 #include "base/fd.h"
-#include "heartbeat/term.h"
 
 #define HUGE_PAGE_SIZE ((uint64_t)2 << 20)
 
-/* What the checks below share. */
-struct check {
-    const struct config_settings *settings;
-    struct config *config;
-    struct error *err;
-};
-
-#define OPTION(member) config_option_at(offsetof(struct config, member))
-
 /* Completes the phrase in `err` with the place of the option. */
-static int fail_at(const struct check *check, const struct config_option *option, unsigned instance)
+int config_check_fail_at(const struct check *check, const struct config_option *option,
+                         unsigned instance)
 {
     char place[CONFIG_PLACE_MAX];
     return error_prefix(check->err, "%s",
                         config_settings_place(check->settings, option, instance, place));
 }
-
-#define FAIL(check, member, instance, code, ...)                                                   \
-    (error_set((check)->err, code, __VA_ARGS__), fail_at(check, OPTION(member), instance))
 
 static int parse_group(const char *text, gid_t *out, struct error *err)
 {
@@ -124,10 +113,10 @@ static int apply_instances(const struct check *check, const struct config_option
         if (i != count) {
             error_set(check->err, -EINVAL, "%s.%u is missing, numbers count from 0 without gaps",
                       option->key, count);
-            return fail_at(check, option, i);
+            return config_check_fail_at(check, option, i);
         }
         if (parse_value(check, option, i, text) < 0)
-            return fail_at(check, option, i);
+            return config_check_fail_at(check, option, i);
         count++;
         memcpy((char *)check->config + option->count_offset, &count, sizeof(count));
     }
@@ -141,12 +130,12 @@ static int apply_option(const struct check *check, const struct config_option *o
     const char *text = config_settings_value(check->settings, option, 0);
     if (!text && option->required) {
         error_set(check->err, -EINVAL, "this option is needed");
-        return fail_at(check, option, 0);
+        return config_check_fail_at(check, option, 0);
     }
     if (!text)
         text = option->fallback;
     if (text && parse_value(check, option, 0, text) < 0)
-        return fail_at(check, option, 0);
+        return config_check_fail_at(check, option, 0);
     return 0;
 }
 
@@ -198,117 +187,6 @@ static int check_devices(const struct check *check)
     return 0;
 }
 
-/* Both hosts of a pair need the same things, since either may become the other: the secondary calls
- * the primary at its `listen`. Without both addresses a primary runs alone, on purpose. */
-static int check_pair(const struct check *check)
-{
-    const struct config *config = check->config;
-    /* Without a memory outside both hosts, each would begin a guest. */
-    if (config->role == CONFIG_ROLE_AUTO && config->arbiter != CONFIG_ARBITER_ETCD)
-        return FAIL(check, role, 0, -EINVAL,
-                    "auto needs an arbiter that remembers who owns the guest, that is etcd");
-    if (!config->listen.text && !config->peer.text) {
-        if (config->role != CONFIG_ROLE_PRIMARY)
-            return FAIL(check, peer, 0, -EINVAL,
-                        "this option is needed, a secondary must know its primary");
-        if (config->path_count)
-            return FAIL(check, paths, 0, -EINVAL,
-                        "a heartbeat needs a pair, that is listen and peer");
-        return 0;
-    }
-    if (!config->listen.text)
-        return FAIL(check, listen, 0, -EINVAL,
-                    "this option is needed with peer, either host may have to let the other in");
-    if (!config->peer.text)
-        return FAIL(check, peer, 0, -EINVAL,
-                    "this option is needed with listen, either host may have to call the other");
-    if (strcmp(config->listen.text, config->peer.text) == 0)
-        return FAIL(check, peer, 0, -EINVAL, "%s is this host's own listen", config->peer.text);
-    if (strcmp(config->listen.scheme, config->peer.scheme) != 0)
-        return FAIL(check, peer, 0, -EINVAL,
-                    "%s is of another scheme than listen, %s; both hosts need the same",
-                    config->peer.text, config->listen.text);
-    if (!config->secret_file)
-        return FAIL(check, secret_file, 0, -EINVAL,
-                    "this option is needed in a pair, both hosts prove that they know the secret");
-    if (!config->path_count)
-        return FAIL(check, paths, 0, -EINVAL,
-                    "this option is needed in a pair, without a heartbeat a silent host is never "
-                    "noticed");
-    return 0;
-}
-
-static bool is_wildcard(const struct config_address *address)
-{
-    static const struct in6_addr any6;
-    if (address->address.ss_family == AF_INET)
-        return ((const struct sockaddr_in *)&address->address)->sin_addr.s_addr == INADDR_ANY;
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address->address;
-    return memcmp(&in6->sin6_addr, &any6, sizeof(any6)) == 0;
-}
-
-/* One of the list against those before it, peer and listen among them. */
-static int check_host(const struct check *check, unsigned index)
-{
-    const struct config *config = check->config;
-    const struct config_address *host = &config->hosts[index];
-    bool has_path = false;
-    if (strcmp(host->scheme, config->listen.scheme) != 0)
-        return FAIL(check, hosts, index, -EINVAL,
-                    "%s is of another scheme than listen, %s; all hosts need the same", host->text,
-                    config->listen.text);
-    if (strlen(host->text) >= TERM_STANDBY_MAX)
-        return FAIL(check, hosts, index, -EINVAL, "%s is longer than %d characters", host->text,
-                    TERM_STANDBY_MAX - 1);
-    if (strcmp(host->text, config->listen.text) == 0)
-        return FAIL(check, hosts, index, -EINVAL, "%s is this host's own listen", host->text);
-    bool twice = strcmp(host->text, config->peer.text) == 0;
-    for (unsigned i = 0; i < index; i++)
-        twice = twice || strcmp(host->text, config->hosts[i].text) == 0;
-    if (twice)
-        return FAIL(check, hosts, index, -EINVAL, "%s is in the list already", host->text);
-    for (unsigned i = 0; i < config->path_count; i++)
-        has_path = has_path || config->paths[i].host == index + 1;
-    if (!has_path)
-        return FAIL(check, hosts, index, -EINVAL,
-                    "no heartbeat path leads to it: one that ends in ,host=%u is needed", index);
-    return 0;
-}
-
-/* Several hosts that may be the standby. The rule that keeps one that was left behind from being
- * promoted rests on an arbiter that compares terms (primary/roster.h). */
-static int check_hosts(const struct check *check)
-{
-    const struct config *config = check->config;
-    if (!config->host_count)
-        return 0;
-    if (config->arbiter != CONFIG_ARBITER_ETCD)
-        return FAIL(check, hosts, 0, -EINVAL,
-                    "more than one standby host needs an arbiter that remembers the term, that is "
-                    "etcd: any other could let one take over that was left behind");
-    if (!config->peer.text)
-        return FAIL(check, peer, 0, -EINVAL, "this option is needed with host.0");
-    if (is_wildcard(&config->listen))
-        return FAIL(check, listen, 0, -EINVAL,
-                    "%s names no host: with host.0, the address at which the others list this one "
-                    "is needed",
-                    config->listen.text);
-    if (strlen(config->peer.text) >= TERM_STANDBY_MAX ||
-        strlen(config->listen.text) >= TERM_STANDBY_MAX)
-        return FAIL(check, peer, 0, -EINVAL, "peer and listen may have %d characters at most",
-                    TERM_STANDBY_MAX - 1);
-    if (config->tls_cert_file && !config->tls_peer_name)
-        return FAIL(check, tls_peer_name, 0, -EINVAL,
-                    "this option is needed with host.0: one name that the certificates of all "
-                    "hosts contain");
-    for (unsigned i = 0; i < config->host_count; i++) {
-        const int rc = check_host(check, i);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
 /* All that certificates need, or nothing of it. */
 static int check_tls(const struct check *check)
 {
@@ -326,12 +204,12 @@ static int check_tls(const struct check *check)
         return 0;
     if (!config->peer.encrypted) {
         error_set(check->err, -EINVAL, "this option needs listen and peer with tls://");
-        return fail_at(check, given, 0);
+        return config_check_fail_at(check, given, 0);
     }
     for (size_t i = 0; i < ARRAY_SIZE(files); i++)
         if (!files[i].text) {
             error_set(check->err, -EINVAL, "this option is needed with %s", given->key);
-            return fail_at(check, files[i].option, 0);
+            return config_check_fail_at(check, files[i].option, 0);
         }
     if (config->tls_peer_name)
         return 0;
@@ -341,25 +219,6 @@ static int check_tls(const struct check *check)
         return error_set(check->err, -EINVAL, "peer has no numeric address");
     config->tls_peer_name = strdup(host);
     return config->tls_peer_name ? 0 : error_set(check->err, -ENOMEM, "out of memory");
-}
-
-static int check_heartbeat(const struct check *check)
-{
-    const struct config *config = check->config;
-    bool to_peer = !config->path_count;
-    for (unsigned i = 0; i < config->path_count; i++) {
-        if (config->paths[i].host > config->host_count)
-            return FAIL(check, paths, i, -EINVAL, "there is no host.%u", config->paths[i].host - 1);
-        to_peer = to_peer || config->paths[i].host == 0;
-    }
-    if (!to_peer)
-        return FAIL(check, paths, 0, -EINVAL, "no path leads to peer");
-    for (unsigned i = 0; i < config->path_count; i++)
-        for (unsigned j = 0; j < i; j++)
-            if (strcmp(config->paths[i].local.text, config->paths[j].local.text) == 0)
-                return FAIL(check, paths, i, -EINVAL, "%s is already the local end of path.%u",
-                            config->paths[i].local.text, j);
-    return 0;
 }
 
 static bool is_endpoint(const char *url)
@@ -434,15 +293,15 @@ static int check_relations(const struct check *check)
         return FAIL(check, memory, 0, -EINVAL, "the size is not a multiple of 2M");
     if (config->dirty_budget > config->staging_cap)
         return FAIL(check, dirty_budget, 0, -EINVAL, "the size is larger than staging-cap");
-    int rc = check_pair(check);
+    int rc = config_check_pair(check);
     if (rc == 0)
-        rc = check_hosts(check);
+        rc = config_check_hosts(check);
     if (rc == 0)
         rc = check_tls(check);
     if (rc == 0)
         rc = check_devices(check);
     if (rc == 0)
-        rc = check_heartbeat(check);
+        rc = config_check_heartbeat(check);
     if (rc == 0)
         rc = check_arbiter(check);
     return rc < 0 ? rc : check_fencing(check);
@@ -480,7 +339,7 @@ static int check_file(const struct check *check, const struct config_option *opt
     else if (S_ISREG(st.st_mode) && st.st_size == 0)
         rc = error_set(check->err, -EINVAL, "%s: the file is empty", path);
     fd_close(&fd);
-    return rc < 0 ? fail_at(check, option, instance) : 0;
+    return rc < 0 ? config_check_fail_at(check, option, instance) : 0;
 }
 
 /* Somewhere to create the file. */
@@ -543,7 +402,7 @@ static int check_secret(const struct check *check, const struct config_option *o
     int rc = fd < 0 ? error_set(check->err, -errno, "%s: %s", secret->path, strerror(errno))
                     : read_secret(check, fd, secret);
     fd_close(&fd);
-    return rc < 0 ? fail_at(check, option, 0) : 0;
+    return rc < 0 ? config_check_fail_at(check, option, 0) : 0;
 }
 
 static int check_secrets(const struct check *check)
