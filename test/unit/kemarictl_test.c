@@ -382,7 +382,7 @@ static void a_list_shows_every_machine(void)
     fd_close(&fd);
     snprintf(words, sizeof(words), "-r %s list --json", f.directory);
     CU_ASSERT_EQUAL(kemarictl_run_words(words, &out, &err), 3);
-    CU_ASSERT_EQUAL(strncmp(out, "{\"schema\":1,\"vm\":\"web\",", 24), 0);
+    CU_ASSERT_EQUAL(strncmp(out, "{\"schema\":1,\"vm\":\"web\",", 23), 0);
     CU_ASSERT_PTR_EQUAL(strchr(out, '\n'), out + strlen(out) - 1);
     CU_ASSERT_EQUAL(strncmp(err, "kemarictl: db: no kemarid serves ", 33), 0);
     free(out);
