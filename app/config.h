@@ -24,14 +24,14 @@
 #define CONFIG_PATHS_MAX    8
 #define CONFIG_HOSTS_MAX    3  /* beside this one and its peer */
 #define CONFIG_NAME_MAX     32 /* VM name, with the zero */
-#define CONFIG_WORDS_MAX    32
+#define CONFIG_WORDS_MAX    64
 #define CONFIG_PASSWORD_MAX 256 /* bytes of a password, with the zero */
 #define CONFIG_SECRET_MIN   16  /* bytes of a secret file */
 #define CONFIG_SECRET_MAX   4096
 
 /* AUTO: whichever the term record and the arbiter leave to this host. */
 enum config_role { CONFIG_ROLE_PRIMARY, CONFIG_ROLE_SECONDARY, CONFIG_ROLE_AUTO };
-enum config_machine { CONFIG_MACHINE_KVM };
+enum config_machine { CONFIG_MACHINE_KVM, CONFIG_MACHINE_QEMU };
 enum config_serial { CONFIG_SERIAL_HELD, CONFIG_SERIAL_FREE };
 enum config_on_panic { CONFIG_ON_PANIC_RESTART, CONFIG_ON_PANIC_STOP, CONFIG_ON_PANIC_IGNORE };
 enum config_encoding {
@@ -97,9 +97,11 @@ struct config {
     enum config_machine machine;
     uint64_t memory; /* bytes, a multiple of 2 MiB */
     unsigned vcpus;
-    char *kernel;
+    char *kernel;  /* or NULL for QEMU */
     char *initrd;  /* or NULL */
     char *cmdline; /* or NULL */
+    struct config_words qemu; /* program and arguments; of type qemu only */
+    char *qemu_net_device;
     bool huge_pages;
     enum config_serial serial;
     char *console_log; /* file to append to, "stdout", or NULL: nowhere */

@@ -286,6 +286,23 @@ static int check_fencing(const struct check *check)
     return 0;
 }
 
+static int check_machine(const struct check *check)
+{
+    const struct config *config = check->config;
+    if (config->machine == CONFIG_MACHINE_KVM && !config->kernel)
+        return FAIL(check, kernel, 0, -EINVAL, "this option is needed");
+    if (config->machine == CONFIG_MACHINE_KVM && config->qemu.text)
+        return FAIL(check, qemu, 0, -EINVAL, "only type qemu has use for this");
+    if (config->machine == CONFIG_MACHINE_QEMU && !config->qemu.text)
+        return FAIL(check, qemu, 0, -EINVAL, "this option is needed with type qemu");
+    if (config->machine == CONFIG_MACHINE_QEMU && config->disk_count)
+        return FAIL(check, disks, 0, -EINVAL, "type qemu can't protect disks yet");
+    if (config->machine == CONFIG_MACHINE_QEMU && !config->kernel &&
+        (config->initrd || config->cmdline))
+        return FAIL(check, kernel, 0, -EINVAL, "this option is needed with initrd or cmdline");
+    return 0;
+}
+
 static int check_relations(const struct check *check)
 {
     const struct config *config = check->config;
@@ -293,7 +310,9 @@ static int check_relations(const struct check *check)
         return FAIL(check, memory, 0, -EINVAL, "the size is not a multiple of 2M");
     if (config->dirty_budget > config->staging_cap)
         return FAIL(check, dirty_budget, 0, -EINVAL, "the size is larger than staging-cap");
-    int rc = config_check_pair(check);
+    int rc = check_machine(check);
+    if (rc == 0)
+        rc = config_check_pair(check);
     if (rc == 0)
         rc = config_check_hosts(check);
     if (rc == 0)
@@ -454,7 +473,9 @@ int config_check_files(const struct config_settings *settings, struct config *co
 {
     struct error local = {0};
     const struct check check = {settings, config, err ? err : &local};
-    int rc = check_file(&check, OPTION(kernel), 0, config->kernel, O_RDONLY, false);
+    int rc = 0;
+    if (config->kernel)
+        rc = check_file(&check, OPTION(kernel), 0, config->kernel, O_RDONLY, false);
     if (rc == 0 && config->initrd)
         rc = check_file(&check, OPTION(initrd), 0, config->initrd, O_RDONLY, false);
     for (unsigned i = 0; rc == 0 && i < config->disk_count; i++)

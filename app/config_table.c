@@ -12,7 +12,7 @@
 
 static const char *const role_names[] = {"primary", "secondary", "auto", NULL};
 static const char *const log_names[] = {"error", "warning", "info", "debug", NULL};
-static const char *const machine_names[] = {"kvm", NULL};
+static const char *const machine_names[] = {"kvm", "qemu", NULL};
 static const char *const serial_names[] = {"held", "free", NULL};
 static const char *const on_panic_names[] = {"restart", "stop", "ignore", NULL};
 static const char *const encoding_names[] = {"auto", "raw", "delta", "lz4", "smallest", NULL};
@@ -47,17 +47,30 @@ const struct config_option config_options[] = {
      .names = log_names, .placeholder = "LEVEL", .help = "Least severe level that is logged"},
 
     {"machine", "type", "machine", CONFIG_KIND_ENUM, AT(machine), .fallback = "kvm",
-     .names = machine_names, .placeholder = "TYPE", .help = "What runs the guest"},
+     .names = machine_names, .placeholder = "TYPE",
+     .help =
+         "What runs the guest: kvm, the machine of kemarid's own; qemu, a QEMU of this host (see "
+         "qemu)"},
     {"machine", "memory", "memory", CONFIG_KIND_BYTES, AT(memory), .required = true, .min = 2 * MIB,
      .max = TIB, .placeholder = "SIZE", .help = "Memory of the guest, a multiple of 2M"},
     {"machine", "vcpus", "vcpus", CONFIG_KIND_UINT, AT(vcpus), .fallback = "1", .min = 1, .max = 64,
      .placeholder = "N", .help = "Number of virtual processors"},
-    {"machine", "kernel", "kernel", CONFIG_KIND_STRING, AT(kernel), .required = true,
-     .placeholder = "FILE", .help = "bzImage or vmlinux, the same file on both hosts"},
+    {"machine", "kernel", "kernel", CONFIG_KIND_STRING, AT(kernel), .placeholder = "FILE",
+     .fallback_text = "none, needed by type kvm",
+     .help = "bzImage or vmlinux, the same file on both hosts"},
     {"machine", "initrd", "initrd", CONFIG_KIND_STRING, AT(initrd), .placeholder = "FILE",
      .help = "Initial RAM disk, the same file on both hosts"},
     {"machine", "cmdline", "cmdline", CONFIG_KIND_STRING, AT(cmdline), .placeholder = "TEXT",
      .help = "Command line of the kernel"},
+    {"machine", "qemu", "qemu", CONFIG_KIND_WORDS, AT(qemu), .placeholder = "PROGRAM WORD...",
+     .fallback_text = "none, needed by type qemu",
+     .help =
+         "Command line of QEMU, equal on both hosts up to the program's path: what the machine is "
+         "(-machine, -accel, -cpu, -device, ...). Memory, vcpus, kernel, net and the console are "
+         "said by the options here; what could not be protected is refused"},
+    {"machine", "qemu-net-device", "qemu-net-device", CONFIG_KIND_STRING, AT(qemu_net_device),
+     .fallback = "virtio-net-pci", .placeholder = "DRIVER",
+     .help = "With type qemu: driver of the network cards, such as virtio-net-device or e1000"},
     {"machine", "huge-pages", "huge-pages", CONFIG_KIND_BOOL, AT(huge_pages), .fallback = "no",
      .placeholder = "yes|no", .help = "Back guest memory by huge pages of 2 MiB"},
     {"machine", "serial", "serial", CONFIG_KIND_ENUM, AT(serial), .fallback = "held",

@@ -7,15 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/announcement.h"
 #include "app/blk_volume.h"
 #include "app/kvm_disks.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "dirtylog/dirtylog.h"
-
-/* Frames of the RARP announcement (RFC 903): header of the tap, Ethernet, RARP, padding. */
-#define VNET_HEADER_SIZE  12
-#define ANNOUNCEMENT_SIZE (VNET_HEADER_SIZE + 60)
 
 struct kvm_machine {
     struct kvm_machine_config config;
@@ -149,23 +146,15 @@ static void output_close(void *machine)
     m->output_is_open = false;
 }
 
-/* Switches learn on which port the guest's address is now. RARP needs no IP address. Once there is
+/* Once there is
  * an outbox it has the same way out as what the guest says: the address may be elsewhere by now. */
 static void announce(void *machine)
 {
     struct kvm_machine *m = machine;
     struct outbox *outbox = atomic_load(&m->outbox);
     for (unsigned i = 0; i < m->config.machine.net_count; i++) {
-        const uint8_t *mac = m->config.machine.nets[i].mac;
-        uint8_t frame[ANNOUNCEMENT_SIZE] = {0};
-        uint8_t *ethernet = frame + VNET_HEADER_SIZE;
-        memset(ethernet, 0xff, 6);
-        memcpy(ethernet + 6, mac, 6);
-        /* RARP, Ethernet, IPv4, address lengths 6 and 4, operation 3: request reverse. */
-        static const uint8_t rarp[] = {0x80, 0x35, 0, 1, 0x08, 0, 6, 4, 0, 3};
-        memcpy(ethernet + 12, rarp, sizeof(rarp));
-        memcpy(ethernet + 22, mac, 6); /* sender */
-        memcpy(ethernet + 32, mac, 6); /* target */
+        uint8_t frame[ANNOUNCEMENT_SIZE];
+        announcement_make(m->config.machine.nets[i].mac, frame);
         const struct iovec part = {.iov_base = frame, .iov_len = sizeof(frame)};
         if (outbox)
             outbox_put(outbox, i, &part, 1, OUTBOX_NOTICE);

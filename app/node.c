@@ -16,7 +16,6 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "vmm/tap.h"
 
 #define EVENTS_KEPT           1024
 #define HANDSHAKE_TIMEOUT_MS  3000
@@ -40,7 +39,7 @@ static void name_process(struct node *node)
 
 /* ---- building, in order ---- */
 
-static void note_made(struct node *node, const char *path, int (*remove)(const char *))
+void node_note_made(struct node *node, const char *path, int (*remove)(const char *))
 {
     node->made[node->made_count++] = (struct made){path, remove};
 }
@@ -49,116 +48,10 @@ static int make_directory(struct node *node, const char *what, const char *path,
                           struct error *err)
 {
     if (mkdir(path, mode) == 0)
-        note_made(node, path, rmdir);
+        node_note_made(node, path, rmdir);
     else if (errno != EEXIST)
         return error_set(err, -errno, "%s %s: %s", what, path, strerror(errno));
     return 0;
-}
-
-static int open_console(struct node *node, struct error *err)
-{
-    const char *path = node->config->console_log;
-    node->console_fd = -1;
-    if (!path)
-        return 0;
-    if (strcmp(path, "stdout") == 0) {
-        node->console_fd = STDOUT_FILENO;
-        return 0;
-    }
-    const int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC;
-    node->console_fd = open(path, flags | O_EXCL, 0640);
-    if (node->console_fd >= 0)
-        note_made(node, path, unlink);
-    else if (errno == EEXIST)
-        node->console_fd = open(path, flags, 0640);
-    if (node->console_fd < 0)
-        return error_set(err, -errno, "console-log %s: %s", path, strerror(errno));
-    node->console_fd_owned = true;
-    return 0;
-}
-
-static int open_network(void *context, unsigned index, struct error *err)
-{
-    const struct node *node = context;
-    return tap_open(node->config->nets[index].tap, err);
-}
-
-/* Otherwise the guest runs alone, on purpose. */
-static bool is_pair(const struct config *config)
-{
-    return config->listen.text != NULL;
-}
-
-/* The writable disks of a pair are replicated or shared; one that stands alone has nobody to send
- * them to, or to wait for. */
-static enum disk_protection protection_of(const struct config *config, unsigned i)
-{
-    const struct config_disk *disk = &config->disks[i];
-    if (!is_pair(config) || disk->read_only)
-        return DISK_PLAIN;
-    return disk->shared ? DISK_SHARED : DISK_REPLICATED;
-}
-
-static int build_disks(struct node *node, struct error *err)
-{
-    const struct config *c = node->config;
-    struct disk_store_config config = {.count = c->disk_count,
-                                       .vm = c->name,
-                                       .state_dir = c->state_dir,
-                                       .sync_rate = c->resync_rate,
-                                       .event = node_disk_event,
-                                       .context = node};
-    for (unsigned i = 0; i < c->disk_count; i++)
-        config.disks[i] = (struct disk_store_disk){.path = c->disks[i].path,
-                                                   .read_only = c->disks[i].read_only,
-                                                   .protection = protection_of(c, i)};
-    return disk_store_open(&config, &node->disks, err);
-}
-
-static enum machine_panic_policy on_panic_of(const struct config *config)
-{
-    static const enum machine_panic_policy policies[] = {
-        [CONFIG_ON_PANIC_RESTART] = MACHINE_PANIC_RESTART,
-        [CONFIG_ON_PANIC_STOP] = MACHINE_PANIC_STOP,
-        [CONFIG_ON_PANIC_IGNORE] = MACHINE_PANIC_IGNORE,
-    };
-    return policies[config->on_panic];
-}
-
-static int build_machine(struct node *node, struct error *err)
-{
-    const struct config *c = node->config;
-    int rc = open_console(node, err);
-    if (rc == 0)
-        rc = build_disks(node, err);
-    if (rc < 0)
-        return rc;
-    struct kvm_machine_config config = {
-        .machine = {.boot = {.kernel = c->kernel, .initrd = c->initrd, .command_line = c->cmdline},
-                    .vcpus = c->vcpus,
-                    .net_count = c->net_count,
-                    .virtio_console = c->virtio_console,
-                    .rng = c->rng,
-                    .on_panic = on_panic_of(c),
-                    .panic_limit = {.restarts = c->panic_restarts, .window = c->panic_window}},
-        /* A standby's memory is resident before it is needed. */
-        .memory = {.size = c->memory,
-                   .huge_pages = c->huge_pages,
-                   .prefault = c->role != CONFIG_ROLE_PRIMARY},
-        .disks = node->disks,
-        .open_network = open_network,
-        .console_fd = node->console_fd,
-        .console_free = c->serial == CONFIG_SERIAL_FREE,
-        .event = node_machine_event,
-        .context = node,
-    };
-    for (unsigned i = 0; i < c->net_count; i++)
-        memcpy(config.machine.nets[i].mac, c->nets[i].mac, sizeof(c->nets[i].mac));
-    rc = kvm_machine_create(&config, &node->machine, err);
-    if (rc < 0)
-        return rc;
-    node->ops = kvm_machine_ops(node->machine);
-    return slab_create(c->staging_cap, &node->slab, err);
 }
 
 /* On the arbiter's thread. Nothing stops, but a failure now would find nobody to ask (DESIGN §6,
@@ -218,7 +111,7 @@ static int fill_identity(const struct node *node, struct session_party *p, struc
     if (used < sizeof(p->identity))
         memcpy(p->identity, node->ops.ops->identity(node->ops.context), used + 1);
     for (unsigned i = 0; used < sizeof(p->identity) && i < c->disk_count; i++)
-        if (protection_of(c, i) == DISK_SHARED)
+        if (node_disk_protection(c, i) == DISK_SHARED)
             used += (size_t)snprintf(p->identity + used, sizeof(p->identity) - used,
                                      "disk.%u.shared=1\n", i);
     if (used >= sizeof(p->identity))
@@ -276,7 +169,7 @@ static int build_tls(struct node *node, struct error *err)
 
 static int build_door(struct node *node, struct error *err)
 {
-    if (!is_pair(node->config))
+    if (!node_is_pair(node->config))
         return 0;
     int rc = fill_session(node, err);
     if (rc == 0)
@@ -291,7 +184,7 @@ static int build_door(struct node *node, struct error *err)
 static void list_hosts(struct node *node)
 {
     const struct config *c = node->config;
-    if (!is_pair(c))
+    if (!node_is_pair(c))
         return;
     node->hosts[node->peers.count++] = c->peer.text;
     for (unsigned i = 0; i < c->host_count; i++)
@@ -427,11 +320,11 @@ int node_create(const struct config *config, struct node **out, struct error *er
     if (rc == 0)
         rc = make_directory(node, "state-dir", config->state_dir, 0700, err);
     if (rc == 0)
-        rc = build_machine(node, err);
+        rc = node_build_machine(node, err);
     if (rc == 0)
-        rc = kvm_machine_open_networks(node->machine, err);
+        rc = node_open_networks(node, err);
     if (rc == 0 && config->role != CONFIG_ROLE_SECONDARY)
-        rc = kvm_machine_boot(node->machine, err);
+        rc = node_boot(node, err);
     if (rc == 0)
         rc = build_door(node, err);
     if (rc == 0)
@@ -459,7 +352,7 @@ void node_destroy(struct node **node)
     arbiter_destroy(&n->arbiter);
     term_store_close(&n->terms);
     slab_destroy(&n->slab);
-    kvm_machine_destroy(&n->machine);
+    node_destroy_machine(n);
     disk_store_close(&n->disks);
     for (size_t i = 0; i < ARRAY_SIZE(n->signals); i++)
         if (n->signals[i])

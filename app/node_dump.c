@@ -75,6 +75,8 @@ static int start_dump(struct node *node, control_token_t token, const char *name
                          name);
     if (!node->primary || !primary_is_fenced(node->primary))
         return error_set(err, -EBUSY, "there is no guest here that was stopped for good");
+    if (node->qemu)
+        return error_set(err, -ENOTSUP, "the registers of a guest in QEMU can't be read");
     if (node->dump.active)
         return error_set(err, -EBUSY, "a dump is being written");
     if (node->dump.started)

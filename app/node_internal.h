@@ -1,5 +1,5 @@
-/* Inside of the node: node.c (life), node_role.c (the role's thread and its events), node_control.c
- * (the operator). */
+/* Inside of the node: node.c (life), node_machine.c (what runs the guest), node_role.c (the role's
+ * thread and its events), node_control.c (the operator). */
 #ifndef KEMARI_APP_NODE_INTERNAL_H
 #define KEMARI_APP_NODE_INTERNAL_H
 
@@ -8,6 +8,7 @@
 
 #include "app/kvm_machine.h"
 #include "app/node.h"
+#include "app/qemu_machine.h"
 #include "control/server.h"
 #include "disk/store.h"
 #include "primary/primary.h"
@@ -34,7 +35,8 @@ struct node {
     int console_fd;
     bool console_fd_owned;
     struct disk_store *disks;
-    struct kvm_machine *machine;
+    struct kvm_machine *kvm;   /* one of the two */
+    struct qemu_adapter *qemu; /* the other is NULL */
     struct checkpoint_machine ops;
     struct slab *slab;
     struct term_store *terms;
@@ -130,6 +132,19 @@ struct primary_config node_primary_config(struct node *node);
 struct secondary_config node_secondary_config(struct node *node);
 /* Ends the role in an orderly way. Any thread. */
 void node_stop_role(struct node *node, const char *why); /* a literal */
+
+/* node_machine.c */
+int node_build_machine(struct node *node, struct error *err); /* and its disks and staging memory */
+int node_open_networks(struct node *node, struct error *err);
+int node_boot(struct node *node, struct error *err); /* on the side that starts the guest */
+uint64_t node_dropped_frames(const struct node *node);
+void node_destroy_machine(struct node *node);
+/* Otherwise the guest runs alone, on purpose. */
+bool node_is_pair(const struct config *config);
+enum disk_protection node_disk_protection(const struct config *config, unsigned index);
+
+/* node.c */
+void node_note_made(struct node *node, const char *path, int (*remove)(const char *path));
 
 /* node_switchover.c: slots of struct control_ops and of both roles' configuration */
 void node_switchover(void *context, control_token_t token);

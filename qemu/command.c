@@ -11,29 +11,46 @@ static const struct option {
     const char *name;
     bool has_value;
 } allowed[] = {
-    {"machine", true},   {"M", true},         {"accel", true},          {"cpu", true},
-    {"device", true},    {"global", true},    {"rtc", true},            {"bios", true},
-    {"L", true},         {"uuid", true},      {"smbios", true},         {"acpitable", true},
-    {"name", true},      {"boot", true},      {"object", true},         {"overcommit", true},
-    {"sandbox", true},   {"fw_cfg", true},    {"enable-kvm", false},    {"nodefaults", false},
-    {"no-hpet", false},  {"no-acpi", false},  {"no-user-config", false},
+    {"machine", true},
+    {"M", true},
+    {"accel", true},
+    {"cpu", true},
+    {"device", true},
+    {"global", true},
+    {"rtc", true},
+    {"bios", true},
+    {"L", true},
+    {"uuid", true},
+    {"smbios", true},
+    {"acpitable", true},
+    {"name", true},
+    {"boot", true},
+    {"object", true},
+    {"overcommit", true},
+    {"sandbox", true},
+    {"fw_cfg", true},
+    {"enable-kvm", false},
+    {"nodefaults", false},
+    {"no-hpet", false},
+    {"no-acpi", false},
+    {"no-user-config", false},
 };
 
 /* What has a place of its own, and which. */
 static const struct {
     const char *name, *instead;
 } elsewhere[] = {
-    {"m", "memory"},        {"smp", "vcpus"},       {"kernel", "kernel"},   {"initrd", "initrd"},
-    {"append", "cmdline"},  {"netdev", "net.N"},    {"nic", "net.N"},       {"net", "net.N"},
-    {"drive", "disk.N"},    {"blockdev", "disk.N"}, {"hda", "disk.N"},      {"cdrom", "disk.N"},
+    {"m", "memory"},           {"smp", "vcpus"},       {"kernel", "kernel"}, {"initrd", "initrd"},
+    {"append", "cmdline"},     {"netdev", "net.N"},    {"nic", "net.N"},     {"net", "net.N"},
+    {"drive", "disk.N"},       {"blockdev", "disk.N"}, {"hda", "disk.N"},    {"cdrom", "disk.N"},
     {"serial", "console-log"},
 };
 
 /* Devices with state or output that a checkpoint can't have. */
 static const char *const refused_devices[] = {
-    "vfio",        "vhost",       "usb-host", "usb-redir",  "ivshmem",    "virtio-balloon",
-    "virtio-mem",  "virtio-pmem", "nvdimm",   "pc-dimm",    "virtio-gpu", "virtio-vga",
-    "pci-testdev", "virtio-iommu", "qxl",     "VGA",        "cirrus",     "vmware-svga",
+    "vfio",        "vhost",         "usb-host", "usb-redir", "ivshmem",    "virtio-balloon",
+    "virtio-mem",  "virtio-pmem",   "nvdimm",   "pc-dimm",   "virtio-gpu", "virtio-vga",
+    "pci-testdev", "virtio-iommu",  "qxl",      "VGA",       "cirrus",     "vmware-svga",
     "bochs",       "secondary-vga", "ati-vga",
 };
 
@@ -175,8 +192,8 @@ char **qemu_command_arguments(const struct qemu_command *command, bool incoming)
         add(&list, "%s", command->words[i]);
     const unsigned long long memory = command->memory;
     /* -S: the guest runs when it is told to, on either side. */
-    static const char *const fixed[] = {"-nodefaults", "-no-user-config", "-display", "none", "-S",
-                                        "-no-shutdown"};
+    static const char *const fixed[] = {"-nodefaults", "-no-user-config", "-display", "none",
+                                        "-S",          "-no-shutdown"};
     for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
         add(&list, "%s", fixed[i]);
     add(&list, "-m");
@@ -184,7 +201,8 @@ char **qemu_command_arguments(const struct qemu_command *command, bool incoming)
     add(&list, "-smp");
     add(&list, "%u", command->vcpus);
     add(&list, "-object");
-    add(&list, "memory-backend-file,id=" QEMU_MEMORY ",share=on,size=%llu,mem-path=/proc/self/fd/%d",
+    add(&list,
+        "memory-backend-file,id=" QEMU_MEMORY ",share=on,size=%llu,mem-path=/proc/self/fd/%d",
         memory, QEMU_FD_MEMORY);
     add(&list, "-machine");
     add(&list, "memory-backend=" QEMU_MEMORY);

@@ -15,8 +15,8 @@
 #define WORDS_SHOWN 1024
 #define FILE_CHUNK  (256u << 10)
 
-static void __attribute__((format(printf, 2, 3))) add(struct qemu_machine *m, const char *format,
-                                                      ...)
+static void __attribute__((format(printf, 2, 3)))
+add(struct qemu_machine *m, const char *format, ...)
 {
     const size_t used = strlen(m->identity);
     va_list arguments;
@@ -34,8 +34,9 @@ static int add_version(struct qemu_machine *m, struct error *err)
     const json_t *number = json_object_get(answer, "qemu");
     const char *package = json_string_value(json_object_get(answer, "package"));
     if (rc == 0)
-        add(m, "qemu=%" JSON_INTEGER_FORMAT ".%" JSON_INTEGER_FORMAT ".%" JSON_INTEGER_FORMAT
-               " %.100s\n",
+        add(m,
+            "qemu=%" JSON_INTEGER_FORMAT ".%" JSON_INTEGER_FORMAT ".%" JSON_INTEGER_FORMAT
+            " %.100s\n",
             json_integer_value(json_object_get(number, "major")),
             json_integer_value(json_object_get(number, "minor")),
             json_integer_value(json_object_get(number, "micro")), package ? package : "");
@@ -56,8 +57,7 @@ static int add_features(struct qemu_machine *m, struct error *err)
 {
     json_t *cpus = NULL, *words = NULL;
     int rc = qmp_call(m->session.control, "query-cpus-fast", NULL, &cpus, QEMU_START_TIMEOUT, err);
-    const char *path =
-        json_string_value(json_object_get(json_array_get(cpus, 0), "qom-path"));
+    const char *path = json_string_value(json_object_get(json_array_get(cpus, 0), "qom-path"));
     if (rc == 0)
         rc = path ? qmp_call(m->session.control, "qom-get",
                              json_pack("{s:s, s:s}", "path", path, "property", "feature-words"),

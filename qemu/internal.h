@@ -51,15 +51,15 @@ struct qemu_machine {
 
     /* the controlling thread's */
     struct qemu_session session;
-    bool open;    /* a session is there */
-    bool saving;  /* a state was asked for and not yet taken */
+    bool open;               /* a session is there */
+    bool saving;             /* a state was asked for and not yet taken */
     struct qemu_attachment { /* to where frames for the guest come from */
         struct qemu_machine *machine;
         unsigned index;
         struct event *event;
     } attached[QEMU_NETS_MAX];
 
-    pthread_mutex_t drain_lock; /* whoever takes frames and console bytes, until they are put */
+    pthread_mutex_t drain_lock;    /* whoever takes frames and console bytes, until they are put */
     uint8_t frame[QEMU_FRAME_MAX]; /* with it */
 
     pthread_mutex_t lock; /* protects all below */

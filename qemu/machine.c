@@ -307,8 +307,7 @@ static void on_frames(evutil_socket_t fd, short what, void *context)
                         MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-int qemu_machine_net_attach(struct qemu_machine *machine, unsigned index, int fd,
-                            struct error *err)
+int qemu_machine_net_attach(struct qemu_machine *machine, unsigned index, int fd, struct error *err)
 {
     assert(index < machine->config.command.net_count);
     struct qemu_attachment *a = &machine->attached[index];

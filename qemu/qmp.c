@@ -14,7 +14,7 @@
 struct qmp {
     struct qmp_config config;
     unsigned unanswered;
-    size_t used;   /* bytes in `line` */
+    size_t used; /* bytes in `line` */
     char line[QMP_LINE_MAX];
 };
 

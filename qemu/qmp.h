@@ -22,9 +22,9 @@ enum qmp_kind { QMP_GREETING, QMP_RETURN, QMP_ERROR, QMP_EVENT };
 
 struct qmp_message {
     enum qmp_kind kind;
-    json_t *json;      /* owned */
-    const char *text;  /* of an error: its description; of an event: its name; inside `json` */
-    json_t *data;      /* of a return: the value; of an event: its data, or NULL; inside `json` */
+    json_t *json;     /* owned */
+    const char *text; /* of an error: its description; of an event: its name; inside `json` */
+    json_t *data;     /* of a return: the value; of an event: its data, or NULL; inside `json` */
 };
 
 /* Pure. -EBADMSG when the line is none of the four. */

@@ -15,7 +15,8 @@
 #include "qemu/internal.h"
 #include "qemu/ram_blocks.h"
 
-#define SERIAL_BYTES 4096
+#define SERIAL_BYTES   4096
+#define END_TIMEOUT_MS 2000
 
 /* ---- what the guest says ---- */
 
@@ -145,10 +146,15 @@ static void on_process_ended(evutil_socket_t fd, short what, void *context)
         log_warning("qemu", "the waiting QEMU process has ended");
 }
 
-bool session_is_alive(const struct qemu_session *s)
+static bool has_ended(const struct qemu_session *s, int timeout_ms)
 {
     struct pollfd poll_fd = {.fd = s->pid_fd, .events = POLLIN};
-    return s->pid > 0 && poll(&poll_fd, 1, 0) == 0;
+    return poll(&poll_fd, 1, timeout_ms) > 0;
+}
+
+bool session_is_alive(const struct qemu_session *s)
+{
+    return s->pid > 0 && !has_ended(s, 0);
 }
 
 /* ---- building ---- */
@@ -168,8 +174,7 @@ static void on_start(evutil_socket_t fd, short what, void *context)
     (void)fd, (void)what;
     pthread_mutex_lock(&m->lock);
     struct start_job *job = m->job;
-    job->rc =
-        process_start(job->config, &job->session->pid, &job->session->pid_fd, &job->err);
+    job->rc = process_start(job->config, &job->session->pid, &job->session->pid_fd, &job->err);
     job->done = true;
     pthread_cond_signal(&m->started);
     pthread_mutex_unlock(&m->lock);
@@ -211,8 +216,8 @@ static int make_file(const char *name, int *out)
 }
 
 struct ends {
-    int control, events;              /* ours */
-    int theirs[QEMU_FD_END];          /* owned ones only */
+    int control, events;     /* ours */
+    int theirs[QEMU_FD_END]; /* owned ones only */
 };
 
 static int make_ends(struct qemu_machine *m, struct ends *ends)
@@ -259,11 +264,12 @@ static int open_monitors(struct qemu_machine *m, struct ends *ends, struct error
         rc = qmp_open(&events, &s->events, err);
     }
     if (rc == 0)
-        rc = qmp_call(s->control, "migrate-set-capabilities",
-                      json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "events", "state",
-                                1),
-                      NULL, QEMU_START_TIMEOUT, err);
-    if (rc == 0 || session_is_alive(s))
+        rc = qmp_call(
+            s->control, "migrate-set-capabilities",
+            json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "events", "state", 1), NULL,
+            QEMU_START_TIMEOUT, err);
+    /* A process that ends closes its connections first. */
+    if (rc != -ECONNRESET || !has_ended(s, END_TIMEOUT_MS))
         return rc;
     char end[64];
     process_describe_end(&s->pid, &s->pid_fd, end, sizeof(end));
@@ -312,11 +318,8 @@ static int watch_all(struct qemu_machine *m, struct error *err)
 int session_open(struct qemu_machine *m, bool incoming, struct error *err)
 {
     struct ends ends = {.control = -1, .events = -1};
-    m->session = (struct qemu_session){.incoming = incoming,
-                                       .saved_fd = -1,
-                                       .incoming_fd = -1,
-                                       .serial_fd = -1,
-                                       .pid_fd = -1};
+    m->session = (struct qemu_session){
+        .incoming = incoming, .saved_fd = -1, .incoming_fd = -1, .serial_fd = -1, .pid_fd = -1};
     for (int i = 0; i < QEMU_FD_END; i++)
         ends.theirs[i] = -1;
     for (unsigned i = 0; i < QEMU_NETS_MAX; i++)

@@ -18,7 +18,8 @@ int stream_check(const uint8_t *bytes, size_t size, struct error *err)
 {
     if (size <= HEADER_SIZE || size > STREAM_MAX || memcmp(bytes, header, HEADER_SIZE) != 0)
         return error_set(err, -EBADMSG,
-                         "state of QEMU: %zu bytes that don't begin as a stream of version 3", size);
+                         "state of QEMU: %zu bytes that don't begin as a stream of version 3",
+                         size);
     if (bytes[HEADER_SIZE] != PART_BEGIN || bytes[size - 1] != STREAM_END)
         return error_set(err, -EBADMSG, "state of QEMU: the stream of %zu bytes is not whole",
                          size);

@@ -1,0 +1,328 @@
+#include "app/qemu_machine.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/announcement.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "dirtylog/dirtylog.h"
+#include "dirtylog/tracker.h"
+#include "dirtylog/tracker_wire.h"
+
+struct qemu_adapter {
+    /* set at creation */
+    struct qemu_adapter_config config;
+    struct gmem *memory;
+    struct qemu_machine *machine;
+    int tracker_fd;
+    char preload[TRACKER_TEXT_MAX + 16], tracked[TRACKER_TEXT_MAX + 32]; /* of the environment */
+    const char *environment[3];
+
+    /* the controlling thread's */
+    struct dirtylog *log;
+    pid_t logged;               /* the process whose writes it has */
+    int net_fds[QEMU_NETS_MAX]; /* -1 until they are opened */
+    bool output_is_open;
+
+    struct outbox *_Atomic outbox; /* NULL: output is dropped */
+    _Atomic uint64_t dropped_frames;
+};
+
+/* ---- output of the guest ---- */
+
+static void on_network(void *context, unsigned index, const struct iovec *parts, int count)
+{
+    struct qemu_adapter *a = context;
+    struct outbox *outbox = atomic_load(&a->outbox);
+    if (outbox)
+        outbox_put(outbox, index, parts, count, OUTBOX_PACKET);
+}
+
+static void write_console(const struct qemu_adapter *a, const uint8_t *data, size_t size)
+{
+    if (a->config.console_fd >= 0 && fd_write_all(a->config.console_fd, data, size) < 0)
+        log_debug("app", "console output was lost");
+}
+
+static void on_console(void *context, const uint8_t *data, size_t size)
+{
+    struct qemu_adapter *a = context;
+    struct outbox *outbox = atomic_load(&a->outbox);
+    const struct iovec part = {(void *)(uintptr_t)data, size};
+    if (a->config.console_free)
+        write_console(a, data, size);
+    else if (outbox)
+        outbox_put(outbox, QEMU_MACHINE_PORT_CONSOLE, &part, 1, OUTBOX_STREAM);
+}
+
+/* The guest is not broken, its process is: to the other host that is a host that died, and it goes
+ * on from the last commit. */
+static void die(const char *why)
+{
+    log_error("app", "the guest is lost on this host: %s", why);
+    _exit(EXIT_FAILURE);
+}
+
+static void on_event(void *context, enum qemu_event event, const char *detail)
+{
+    static const enum machine_event events[] = {
+        [QEMU_EVENT_RESET] = MACHINE_EVENT_RESET,
+        [QEMU_EVENT_POWER_OFF] = MACHINE_EVENT_POWER_OFF,
+        [QEMU_EVENT_PANICKED] = MACHINE_EVENT_PANICKED,
+        [QEMU_EVENT_CRASH_LOADED] = MACHINE_EVENT_CRASH_LOADED,
+    };
+    struct qemu_adapter *a = context;
+    if (event == QEMU_EVENT_LOST)
+        die(detail);
+    a->config.event(a->config.context, events[event], detail);
+}
+
+static void emit(void *machine, uint32_t port, const uint8_t *data, size_t size)
+{
+    struct qemu_adapter *a = machine;
+    if (port >= QEMU_MACHINE_PORT_CONSOLE)
+        write_console(a, data, size);
+    /* A full queue drops a frame, as any network does. */
+    else if (a->net_fds[port] < 0 || write(a->net_fds[port], data, size) != (ssize_t)size)
+        atomic_fetch_add(&a->dropped_frames, 1);
+}
+
+static void output_to(void *machine, struct outbox *outbox)
+{
+    atomic_store(&((struct qemu_adapter *)machine)->outbox, outbox);
+}
+
+int qemu_adapter_open_networks(struct qemu_adapter *adapter, struct error *err)
+{
+    for (unsigned i = 0; i < adapter->config.command.net_count; i++) {
+        if (adapter->net_fds[i] >= 0)
+            continue;
+        const int fd = adapter->config.open_network(adapter->config.context, i, err);
+        if (fd < 0)
+            return fd;
+        adapter->net_fds[i] = fd;
+    }
+    return 0;
+}
+
+/* What came while this side stood by was for the guest on the other side. */
+static void drop_waiting(int fd)
+{
+    uint8_t frame[QEMU_FRAME_MAX];
+    while (read(fd, frame, sizeof(frame)) > 0)
+        ;
+}
+
+static int output_open(void *machine, struct error *err)
+{
+    struct qemu_adapter *a = machine;
+    int rc = a->output_is_open ? 0 : qemu_adapter_open_networks(a, err);
+    for (unsigned i = 0; rc == 0 && !a->output_is_open && i < a->config.command.net_count; i++) {
+        drop_waiting(a->net_fds[i]);
+        rc = qemu_machine_net_attach(a->machine, i, a->net_fds[i], err);
+    }
+    a->output_is_open = rc == 0;
+    return rc;
+}
+
+static void output_close(void *machine)
+{
+    struct qemu_adapter *a = machine;
+    for (unsigned i = 0; a->output_is_open && i < a->config.command.net_count; i++)
+        qemu_machine_net_attach(a->machine, i, -1, NULL);
+    a->output_is_open = false;
+}
+
+static void announce(void *machine)
+{
+    struct qemu_adapter *a = machine;
+    struct outbox *outbox = atomic_load(&a->outbox);
+    for (unsigned i = 0; i < a->config.command.net_count; i++) {
+        uint8_t frame[ANNOUNCEMENT_SIZE];
+        announcement_make(a->config.command.macs[i], frame);
+        const struct iovec part = {.iov_base = frame, .iov_len = sizeof(frame)};
+        if (outbox)
+            outbox_put(outbox, i, &part, 1, OUTBOX_NOTICE);
+        else if (a->net_fds[i] >= 0 && write(a->net_fds[i], frame, sizeof(frame)) < 0)
+            log_warning("app", "network %u: the announcement could not be sent: %s", i,
+                        strerror(errno));
+    }
+}
+
+/* ---- dirty pages ---- */
+
+/* A machine that became a standby and a primary again runs in another process. */
+static int dirty_start(void *machine, struct error *err)
+{
+    struct qemu_adapter *a = machine;
+    const pid_t pid = qemu_machine_process(a->machine);
+    int rc = 0;
+    if (!a->log || a->logged != pid) {
+        dirtylog_destroy(&a->log);
+        rc = dirtylog_pagemap_create(pid, a->memory, &a->log, err);
+        a->logged = pid;
+    }
+    return rc < 0 ? rc : dirtylog_start(a->log, err);
+}
+
+static int dirty_collect(void *machine, struct dirty_set *set, struct error *err)
+{
+    return dirtylog_collect(((struct qemu_adapter *)machine)->log, set, err);
+}
+
+static void dirty_stop(void *machine)
+{
+    struct qemu_adapter *a = machine;
+    if (a->log)
+        dirtylog_stop(a->log);
+}
+
+/* ---- the rest of the table ---- */
+
+static struct gmem *memory(void *machine)
+{
+    return ((struct qemu_adapter *)machine)->memory;
+}
+
+static const char *identity(void *machine)
+{
+    return qemu_machine_identity(((struct qemu_adapter *)machine)->machine);
+}
+
+static void park(void *machine)
+{
+    qemu_machine_park(((struct qemu_adapter *)machine)->machine);
+}
+
+static void resume(void *machine)
+{
+    qemu_machine_resume(((struct qemu_adapter *)machine)->machine);
+}
+
+static int save(void *machine, struct section_set *set, struct error *err)
+{
+    return qemu_machine_save(((struct qemu_adapter *)machine)->machine, set, err);
+}
+
+static int check(void *machine, const struct section_set *set, struct error *err)
+{
+    return qemu_machine_check(((struct qemu_adapter *)machine)->machine, set, err);
+}
+
+static int load(void *machine, const struct section_set *set, nsec_t elapsed, struct error *err)
+{
+    (void)elapsed;
+    return qemu_machine_load(((struct qemu_adapter *)machine)->machine, set, err);
+}
+
+struct checkpoint_machine qemu_adapter_ops(struct qemu_adapter *adapter)
+{
+    static const struct checkpoint_machine_ops ops = {
+        .name = "qemu",
+        .memory = memory,
+        .identity = identity,
+        .dirty_start = dirty_start,
+        .dirty_collect = dirty_collect,
+        .dirty_stop = dirty_stop,
+        .park = park,
+        .resume = resume,
+        .save = save,
+        .check = check,
+        .load = load,
+        .output_to = output_to,
+        .output_open = output_open,
+        .output_close = output_close,
+        .announce = announce,
+        .emit = emit,
+    };
+    return (struct checkpoint_machine){.ops = &ops, .context = adapter};
+}
+
+/* ---- life ---- */
+
+static int prepare_tracker(struct qemu_adapter *a, struct error *err)
+{
+    char text[TRACKER_TEXT_MAX];
+    int rc = dirtylog_pagemap_probe(err);
+    if (rc < 0)
+        return rc;
+    a->tracker_fd = tracker_open(err);
+    if (a->tracker_fd < 0)
+        return a->tracker_fd;
+    tracker_preload_text(QEMU_FD_PRELOAD, text);
+    snprintf(a->preload, sizeof(a->preload), "LD_PRELOAD=%s", text);
+    rc = tracker_memory_text(gmem_fd(a->memory), text);
+    if (rc < 0)
+        return error_set(err, rc, "guest memory: %s", strerror(-rc));
+    snprintf(a->tracked, sizeof(a->tracked), TRACKER_ENVIRONMENT "=%s", text);
+    a->environment[0] = a->preload;
+    a->environment[1] = a->tracked;
+    return 0;
+}
+
+/* That its writes can be told is found out now, not at the first standby. */
+static int try_log(struct qemu_adapter *a, struct error *err)
+{
+    a->logged = qemu_machine_process(a->machine);
+    return dirtylog_pagemap_create(a->logged, a->memory, &a->log, err);
+}
+
+int qemu_adapter_create(const struct qemu_adapter_config *config, struct qemu_adapter **out,
+                        struct error *err)
+{
+    static const struct qemu_output_ops output = {
+        .network = on_network, .console = on_console, .event = on_event};
+    *out = NULL;
+    struct qemu_adapter *a = calloc(1, sizeof(*a));
+    if (!a)
+        return error_set(err, -ENOMEM, "machine: out of memory");
+    a->config = *config;
+    a->tracker_fd = -1;
+    for (unsigned i = 0; i < QEMU_NETS_MAX; i++)
+        a->net_fds[i] = -1;
+    int rc = gmem_create(&config->memory, &a->memory, err);
+    if (rc == 0)
+        rc = prepare_tracker(a, err);
+    if (rc == 0) {
+        const struct qemu_machine_config machine = {.memory = a->memory,
+                                                    .command = config->command,
+                                                    .preload_fd = a->tracker_fd,
+                                                    .environment = a->environment,
+                                                    .standby = config->standby,
+                                                    .on_panic = config->on_panic,
+                                                    .output = &output,
+                                                    .context = a};
+        rc = qemu_machine_create(&machine, &a->machine, err);
+    }
+    if (rc == 0)
+        rc = try_log(a, err);
+    if (rc < 0)
+        qemu_adapter_destroy(&a);
+    *out = a;
+    return rc;
+}
+
+void qemu_adapter_destroy(struct qemu_adapter **adapter)
+{
+    struct qemu_adapter *a = *adapter;
+    if (!a)
+        return;
+    dirtylog_destroy(&a->log);
+    qemu_machine_destroy(&a->machine);
+    for (unsigned i = 0; i < QEMU_NETS_MAX; i++)
+        fd_close(&a->net_fds[i]);
+    fd_close(&a->tracker_fd);
+    gmem_destroy(&a->memory);
+    free(a);
+    *adapter = NULL;
+}
+
+uint64_t qemu_adapter_dropped_frames(const struct qemu_adapter *adapter)
+{
+    return atomic_load(&adapter->dropped_frames);
+}

@@ -1,0 +1,39 @@
+/* Stock QEMU (qemu/) behind the table that checkpoint/ declares: the counterpart of kvm_machine.h,
+ * and the only place that knows both.
+ *
+ * What the QEMU process writes is logged by dirtylog/pagemap.c, whose library is loaded into it. A
+ * process that is lost takes ours with it: the other host has the last commit. */
+#ifndef KEMARI_APP_QEMU_MACHINE_H
+#define KEMARI_APP_QEMU_MACHINE_H
+
+#include "checkpoint/machine_ops.h"
+#include "qemu/machine.h"
+#include "vmm/machine.h"
+
+#define QEMU_MACHINE_PORT_CONSOLE 0x100u
+
+struct qemu_adapter;
+
+struct qemu_adapter_config {
+    struct qemu_command command;
+    struct gmem_config memory;
+    bool standby; /* the process begins waiting for a state */
+    enum qemu_panic_policy on_panic;
+    /* As in struct kvm_machine_config. */
+    int (*open_network)(void *context, unsigned index, struct error *err);
+    int console_fd;
+    bool console_free;
+    void (*event)(void *context, enum machine_event event, const char *detail);
+    void *context;
+};
+
+int qemu_adapter_create(const struct qemu_adapter_config *config, struct qemu_adapter **out,
+                        struct error *err);
+void qemu_adapter_destroy(struct qemu_adapter **adapter);
+
+struct checkpoint_machine qemu_adapter_ops(struct qemu_adapter *adapter);
+/* As the functions of kvm_machine.h. */
+int qemu_adapter_open_networks(struct qemu_adapter *adapter, struct error *err);
+uint64_t qemu_adapter_dropped_frames(const struct qemu_adapter *adapter);
+
+#endif

@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""usage: qemu.py BUILD [TEST...]
+
+The pair with stock QEMU as the machine (docs/qemu.md): a Linux guest with redis (scripts/guest-image) in
+software emulation, which any host can do, and the oracle as its client.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import support
+from oracle import Oracle
+from support import GUEST_IP, check, wait_until
+
+SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
+BOOT_LIMIT = 120.0  # seconds, of a kernel in software emulation on a busy machine
+EMULATED = "-accel tcg -cpu max"
+Q35 = {"qemu": f"qemu-system-x86_64 -machine q35 {EMULATED}"}
+PC = {"qemu": f"qemu-system-x86_64 -machine pc {EMULATED} -device virtio-rng-pci"}
+
+
+def guest():
+    """Kernel and initrd."""
+    return subprocess.run([SCRIPTS / "guest-image", "--with", "redis"], check=True, text=True,
+                          capture_output=True).stdout.split()
+
+
+def settings(machine, **changes):
+    kernel, initrd = guest()
+    return {"machine": "qemu", "kernel": kernel, "initrd": initrd, "memory": "256M",
+            "cmdline": "console=ttyS0 quiet panic=-1 kemari.run=redis "
+                       f"kemari.ip={GUEST_IP}/24", **machine, **changes}
+
+
+def start(world, words):
+    primary, secondary = world.start_pair(**words)
+    wait_until(lambda: "kemari-guest: ready redis" in primary.console(), "redis in the guest",
+               BOOT_LIMIT)
+    oracle = Oracle(world, service="redis").start()
+    oracle.wait_all_served()
+    return primary, secondary, oracle
+
+
+def qemu_of(host):
+    """Process ids of QEMUs that this host's daemon has started."""
+    tasks = Path(f"/proc/{host.daemon.pid}/task")
+    children = {int(pid) for task in tasks.iterdir()
+                for pid in (task / "children").read_text().split()}
+    return {pid for pid in children
+            if "qemu" in Path(f"/proc/{pid}/comm").read_text()}
+
+
+def wait_taken_over(host):
+    host.wait_for("takeover", lambda status: status["takeover"]["happened"])
+
+
+def tell(host, oracle):
+    took = host.status()["takeover"]
+    print(f"  {host.side} ran after {took['run_ns'] / 1e6:.1f} ms (load "
+          f"{(took['load_ns'] - took['apply_ns']) / 1e6:.1f} ms), spoke after "
+          f"{took['first_output_ns'] / 1e6:.1f} ms; the client heard nothing for "
+          f"{oracle.longest_silence * 1000:.0f} ms at most", flush=True)
+
+
+def a_linux_guest_survives_host_after_host(world):
+    words = settings(Q35)
+    primary, secondary, oracle = start(world, words)
+    for _ in range(2):
+        oracle.reset_silence()
+        primary.kill()
+        wait_taken_over(secondary)
+        oracle.wait_all_served()
+        tell(secondary, oracle)
+        primary.start("secondary", **words)
+        primary.wait_protected()
+        primary, secondary = secondary, primary
+        oracle.wait_all_served()
+    oracle.verify()
+
+
+def a_guest_with_two_processors_moves_when_told(world):
+    primary, secondary, oracle = start(world, settings(PC, vcpus=2))
+    for _ in range(3):
+        before = qemu_of(primary)
+        primary.order("switchover")
+        secondary.wait_protected()
+        primary.wait_for("secondary", lambda status: status["role"] == "secondary")
+        primary.wait_protected()
+        check(not before & qemu_of(primary), "a process that has run waits for a state")
+        oracle.wait_all_served()
+        primary, secondary = secondary, primary
+    a_qemu_that_dies_is_a_host_that_dies(primary, secondary, oracle)
+
+
+def a_qemu_that_dies_is_a_host_that_dies(primary, secondary, oracle):
+    waiting = qemu_of(secondary)
+    check(len(waiting) == 1, f"a standby with {len(waiting)} processes")
+    os.kill(max(waiting), signal.SIGKILL)
+    # Its next commit proves that it could be loaded, by a new process.
+    wait_until(lambda: qemu_of(secondary) - waiting, "another process of the standby")
+    oracle.wait_all_served()
+    check(secondary.status()["protected"], "the standby's process is there again")
+    running = qemu_of(primary)
+    check(len(running) == 1, f"a primary with {len(running)} processes")
+    os.kill(max(running), signal.SIGKILL)
+    wait_taken_over(secondary)
+    oracle.wait_all_served()
+    check(primary.wait_exit() == 1, "the daemon goes on without its guest")
+
+
+def refusal(world, side, role, **words):
+    host = world.hosts[side]
+    host.start(role, **words)
+    check(host.wait_exit() != 0, "it was not refused")
+    return host.log.read_text()
+
+
+def what_cannot_be_protected_is_refused(world):
+    command = Q35["qemu"]
+    for word, sentence in (("-netdev user,id=x", "say it by the option net.N"),
+                           ("-device pci-bridge-none", "while it started"),
+                           ("-device isa-vga", "RAM block")):
+        said = refusal(world, "a", "primary", **settings({"qemu": f"{command} {word}"}))
+        check(sentence in said, f"{word}: {said}")
+        world.hosts["a"].log.unlink()
+
+
+def hosts_that_differ_do_not_pair(world):
+    words = settings(PC)
+    world.hosts["a"].start("primary", **words)
+    words["qemu"] = words["qemu"].replace("max", "qemu64")
+    world.hosts["b"].start("secondary", **words)
+    wait_until(lambda: "cpu-features" in world.hosts["b"].log.read_text() +
+               world.hosts["a"].log.read_text(), "the difference is told")
+    check(not world.hosts["a"].status()["protected"], "protected by a host that differs")
+
+
+TESTS = [
+    a_linux_guest_survives_host_after_host,
+    a_guest_with_two_processors_moves_when_told,
+    what_cannot_be_protected_is_refused,
+    hosts_that_differ_do_not_pair,
+]
+
+if __name__ == "__main__":
+    chosen = [test for test in TESTS if not sys.argv[2:] or test.__name__ in sys.argv[2:]]
+    sys.exit(support.main(sys.argv[1], chosen))

@@ -1,0 +1,269 @@
+/* The pure parts of qemu/: what an operator, a monitor, QEMU's state and a peer may say. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "qemu/command.h"
+#include "qemu/qmp.h"
+#include "qemu/ram_blocks.h"
+#include "qemu/stream.h"
+#include "test/support/runner.h"
+
+#define MEMORY ((uint64_t)256 << 20)
+
+/* ---- the stream of states ---- */
+
+/* Three devices; the second one's data contain what looks like ends of others. */
+static const uint8_t stream[] = {
+    'Q', 'E', 'V', 'M', 0,  0,    0,   3,                                        /* header */
+    4,   0,   0,   0,   9,  3,    'c', 'p',  'u', 1, 2, 3,    0x7e, 0, 0, 0, 9,  /* 9 */
+    4,   0,   0,   0,   10, 0x7e, 0,   0,    0,   9, 4, 0x7e, 0x7e, 0, 0, 0, 10, /* 10 */
+    4,   0,   0,   0,   11, 5,    5,   0x7e, 0,   0, 0, 11,   0,                 /* 11, end */
+};
+
+static void a_state_is_cut_at_its_devices_and_put_together_again(void)
+{
+    static const uint32_t sizes[] = {8, 17, 17, 12, 1};
+    struct error err = {0};
+    struct section_set *set = section_set_create();
+    uint8_t out[sizeof(stream)];
+    CU_ASSERT_EQUAL_FATAL(stream_check(stream, sizeof(stream), &err), 0);
+    CU_ASSERT_EQUAL_FATAL(stream_to_sections(stream, sizeof(stream), set, &err), 0);
+    CU_ASSERT_EQUAL_FATAL(section_set_count(set), ARRAY_SIZE(sizes));
+    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+        CU_ASSERT_EQUAL(section_set_at(set, i)->size, sizes[i]);
+    CU_ASSERT_EQUAL_FATAL(stream_from_sections(set, NULL, &err), (int)sizeof(stream));
+    CU_ASSERT_EQUAL(stream_from_sections(set, out, &err), (int)sizeof(stream));
+    CU_ASSERT_EQUAL(memcmp(out, stream, sizeof(stream)), 0);
+    section_set_destroy(&set);
+}
+
+static void any_bytes_come_back_as_they_were(void)
+{
+    struct error err = {0};
+    struct section_set *set = section_set_create();
+    const size_t size = (5u << 20) + 17;
+    uint8_t *bytes = malloc(size), *out = malloc(size);
+    CU_ASSERT_FATAL(set && bytes && out);
+    uint64_t state = 1;
+    for (unsigned round = 0; round < 6; round++) {
+        /* Of few values, so that beginnings and ends are everywhere. */
+        for (size_t i = 0; i < size; i++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            bytes[i] = (const uint8_t[]){0, 0, 4, 0x7e}[state >> 62];
+        }
+        section_set_reset(set);
+        const size_t used = round < 3 ? size : 1000 + round;
+        CU_ASSERT_EQUAL_FATAL(stream_to_sections(bytes, used, set, &err), 0);
+        CU_ASSERT_EQUAL_FATAL(stream_from_sections(set, out, &err), (int)used);
+        CU_ASSERT_EQUAL(memcmp(out, bytes, used), 0);
+    }
+    free(bytes);
+    free(out);
+    section_set_destroy(&set);
+}
+
+static void a_state_that_is_cut_short_is_refused(void)
+{
+    struct error err = {0};
+    for (size_t size = 0; size < sizeof(stream); size++) {
+        uint8_t part[sizeof(stream)];
+        memcpy(part, stream, size);
+        /* A part that ends with a zero by chance is for QEMU to refuse. */
+        if (size > 8 && part[size - 1] == 0)
+            continue;
+        CU_ASSERT_EQUAL(stream_check(part, size, &err), -EBADMSG);
+    }
+}
+
+static void sections_that_are_not_in_order_are_refused(void)
+{
+    struct error err = {0};
+    struct section_set *set = section_set_create();
+    CU_ASSERT_EQUAL(stream_from_sections(set, NULL, &err), -EBADMSG);
+    CU_ASSERT_PTR_NOT_NULL(section_set_add(set, STREAM_SECTION, 1, STREAM_VERSION, 4));
+    CU_ASSERT_EQUAL(stream_from_sections(set, NULL, &err), -EBADMSG);
+    section_set_reset(set);
+    CU_ASSERT_PTR_NOT_NULL(section_set_add(set, STREAM_SECTION, 0, STREAM_VERSION + 1, 4));
+    CU_ASSERT_EQUAL(stream_from_sections(set, NULL, &err), -EBADMSG);
+    section_set_reset(set);
+    for (uint32_t i = 0; i <= STREAM_MAX / SECTION_SIZE_MAX; i++)
+        CU_ASSERT_PTR_NOT_NULL(
+            section_set_add(set, STREAM_SECTION, i, STREAM_VERSION, SECTION_SIZE_MAX));
+    CU_ASSERT_EQUAL(stream_from_sections(set, NULL, &err), -EBADMSG);
+    section_set_destroy(&set);
+}
+
+/* ---- RAM blocks ---- */
+
+#define LIST_HEAD                                                                                  \
+    "              Block Name    PSize              Offset               Used              "       \
+    "Total\n"
+#define LIST_RAM                                                                                   \
+    "              kemari-ram    4 KiB  0x0000000000000000 0x0000000010000000 "                    \
+    "0x0000000010000000\n"
+#define LIST_ROMS                                                                                  \
+    "                 pc.bios    4 KiB  0x0000000010000000 0x0000000000040000 "                    \
+    "0x0000000000040000\n"                                                                         \
+    " 0000:00:01.0/virtio-net-pci.rom    4 KiB  0x0000000010080000 0x0000000000040000 "            \
+    "0x0000000000040000\r\n"                                                                       \
+    "    /rom@etc/acpi/tables    4 KiB  0x00000000100c0000 0x0000000000020000 "                    \
+    "0x0000000000200000\n"
+
+static void memory_that_no_checkpoint_has_is_found(void)
+{
+    static const struct {
+        const char *list;
+        int rc;
+        const char *text;
+    } cases[] = {
+        {LIST_HEAD LIST_RAM LIST_ROMS, 0, NULL},
+        {LIST_RAM LIST_ROMS, 0, NULL},
+        {LIST_HEAD LIST_ROMS, -ENOTSUP, "does not use the memory"},
+        {"", -ENOTSUP, "does not use the memory"},
+        {LIST_HEAD LIST_RAM "vga.vram 4 KiB 0x0 0x1000000 0x1000000\n", -ENOTSUP, "vga.vram"},
+        {LIST_HEAD LIST_RAM "system.flash0 4 KiB 0x0 0x1000000 0x1000000\n", -ENOTSUP,
+         "system.flash0"},
+        {LIST_HEAD "kemari-ram 4 KiB 0x0 0x8000000 0x8000000\n", -ENOTSUP, "134217728 bytes"},
+        {LIST_HEAD LIST_RAM "what is this\n", -EBADMSG, "can't read"},
+        {LIST_HEAD LIST_HEAD LIST_RAM, -EBADMSG, "can't read"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct error err = {0};
+        CU_ASSERT_EQUAL(ram_blocks_check(cases[i].list, MEMORY, &err), cases[i].rc);
+        if (cases[i].text)
+            CU_ASSERT_PTR_NOT_NULL(strstr(err.text, cases[i].text));
+    }
+    static char line[4096];
+    memset(line, 'x', sizeof(line) - 1);
+    CU_ASSERT_EQUAL(ram_blocks_check(line, MEMORY, NULL), -EBADMSG);
+}
+
+/* ---- the command ---- */
+
+static void words_that_are_not_known_to_be_safe_are_refused(void)
+{
+    static const struct {
+        const char *words[6];
+        int rc;
+    } cases[] = {
+        {{"qemu", NULL}, 0},
+        {{"qemu", "-machine", "q35", "-cpu", "max", NULL}, 0},
+        {{"qemu", "--machine", "q35", "-enable-kvm", NULL}, 0},
+        {{"qemu", "-object", "rng-builtin,id=x", NULL}, 0},
+        {{"qemu", "-device", "virtio-rng-pci", NULL}, 0},
+        {{NULL}, -EINVAL},
+        {{"qemu", "image.raw", NULL}, -EINVAL},
+        {{"qemu", "-machine", NULL}, -EINVAL},
+        {{"qemu", "-m", "1G", NULL}, -EINVAL},
+        {{"qemu", "-netdev", "user,id=x", NULL}, -EINVAL},
+        {{"qemu", "--monitor", "stdio", NULL}, -EINVAL},
+        {{"qemu", "-daemonize", NULL}, -EINVAL},
+        {{"qemu", "-incoming", "defer", NULL}, -EINVAL},
+        {{"qemu", "-device", "vfio-pci,host=1", NULL}, -EINVAL},
+        {{"qemu", "-device", "driver=vfio-pci", NULL}, -EINVAL},
+        {{"qemu", "-object", "memory-backend-ram,id=x,size=1M", NULL}, -EINVAL},
+        {{"qemu", "-machine", "q35,memory-backend=x", NULL}, -EINVAL},
+        {{"qemu", "-M", "q35,pflash0=x", NULL}, -EINVAL},
+        {{"qemu", "-", "x", NULL}, -EINVAL},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        const struct qemu_command command = {.words = cases[i].words};
+        struct error err = {0};
+        CU_ASSERT_EQUAL(qemu_command_check(&command, &err), cases[i].rc);
+        CU_ASSERT_EQUAL(err.text[0] != '\0', cases[i].rc < 0);
+    }
+}
+
+static bool has_pair(char **arguments, const char *option, const char *value)
+{
+    for (size_t i = 0; arguments[i] && arguments[i + 1]; i++)
+        if (strcmp(arguments[i], option) == 0 && strstr(arguments[i + 1], value))
+            return true;
+    return false;
+}
+
+static void a_command_has_the_operators_words_and_ours(void)
+{
+    static const char *const words[] = {"qemu", "-machine", "q35", NULL};
+    const struct qemu_command command = {.words = words,
+                                         .memory = MEMORY,
+                                         .vcpus = 3,
+                                         .kernel = "/k",
+                                         .command_line = "a b=c,d",
+                                         .net_device = "e1000",
+                                         .net_count = 2,
+                                         .macs = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 0xff}}};
+    for (int incoming = 0; incoming < 2; incoming++) {
+        char **a = qemu_command_arguments(&command, incoming);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(a);
+        CU_ASSERT_STRING_EQUAL(a[0], "qemu");
+        CU_ASSERT_TRUE(has_pair(a, "-machine", "q35"));
+        CU_ASSERT_TRUE(has_pair(a, "-machine", "memory-backend=" QEMU_MEMORY));
+        CU_ASSERT_TRUE(has_pair(a, "-m", "262144K"));
+        CU_ASSERT_TRUE(has_pair(a, "-smp", "3"));
+        CU_ASSERT_TRUE(has_pair(a, "-kernel", "/k"));
+        CU_ASSERT_TRUE(has_pair(a, "-append", "a b=c,d"));
+        CU_ASSERT_FALSE(has_pair(a, "-initrd", ""));
+        CU_ASSERT_TRUE(has_pair(a, "-device", "e1000,netdev=net1,id=card1,mac=02:00:00:00:00:ff"));
+        CU_ASSERT_EQUAL(has_pair(a, "-incoming", "defer"), incoming);
+        qemu_command_free(&a);
+        CU_ASSERT_PTR_NULL(a);
+    }
+}
+
+/* ---- QMP ---- */
+
+static void lines_are_told_apart(void)
+{
+    static const struct {
+        const char *line;
+        int rc;
+        enum qmp_kind kind;
+        const char *text;
+    } cases[] = {
+        {"{\"QMP\": {\"version\": {}}}", 0, QMP_GREETING, NULL},
+        {"{\"return\": {}}", 0, QMP_RETURN, NULL},
+        {"{\"return\": [1, 2]}\r\n", 0, QMP_RETURN, NULL},
+        {"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}", 0, QMP_ERROR, "no"},
+        {"{\"event\": \"STOP\", \"timestamp\": {}}", 0, QMP_EVENT, "STOP"},
+        {"{\"event\": 7}", -EBADMSG, 0, NULL},
+        {"{\"error\": \"no\"}", -EBADMSG, 0, NULL},
+        {"{\"error\": {}}", -EBADMSG, 0, NULL},
+        {"{\"return\": {}, \"return\": {}}", -EBADMSG, 0, NULL},
+        {"{}", -EBADMSG, 0, NULL},
+        {"[]", -EBADMSG, 0, NULL},
+        {"7", -EBADMSG, 0, NULL},
+        {"", -EBADMSG, 0, NULL},
+        {"{\"return\": {", -EBADMSG, 0, NULL},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct qmp_message message;
+        struct error err = {0};
+        CU_ASSERT_EQUAL(qmp_decode(cases[i].line, strlen(cases[i].line), &message, &err),
+                        cases[i].rc);
+        if (cases[i].rc == 0) {
+            CU_ASSERT_EQUAL(message.kind, cases[i].kind);
+            if (cases[i].text)
+                CU_ASSERT_STRING_EQUAL(message.text, cases[i].text);
+        }
+        CU_ASSERT_EQUAL(message.json != NULL, cases[i].rc == 0);
+        json_decref(message.json);
+    }
+}
+
+static const struct test_case cases[] = {
+    {"a state is cut at its devices and put together again",
+     a_state_is_cut_at_its_devices_and_put_together_again},
+    {"any bytes come back as they were", any_bytes_come_back_as_they_were},
+    {"a state that is cut short is refused", a_state_that_is_cut_short_is_refused},
+    {"sections that are not in order are refused", sections_that_are_not_in_order_are_refused},
+    {"memory that no checkpoint has is found", memory_that_no_checkpoint_has_is_found},
+    {"words that are not known to be safe are refused",
+     words_that_are_not_known_to_be_safe_are_refused},
+    {"a command has the operator's words and ours", a_command_has_the_operators_words_and_ours},
+    {"lines are told apart", lines_are_told_apart},
+};
+
+TEST_MAIN("qemu-parts", cases)
