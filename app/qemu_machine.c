@@ -326,3 +326,8 @@ uint64_t qemu_adapter_dropped_frames(const struct qemu_adapter *adapter)
 {
     return atomic_load(&adapter->dropped_frames);
 }
+
+pid_t qemu_adapter_process(const struct qemu_adapter *adapter)
+{
+    return qemu_machine_process(adapter->machine);
+}

@@ -34,6 +34,8 @@ void qemu_adapter_destroy(struct qemu_adapter **adapter);
 struct checkpoint_machine qemu_adapter_ops(struct qemu_adapter *adapter);
 /* As the functions of kvm_machine.h. */
 int qemu_adapter_open_networks(struct qemu_adapter *adapter, struct error *err);
+/* The process that runs the guest now, or waits for it. */
+pid_t qemu_adapter_process(const struct qemu_adapter *adapter);
 uint64_t qemu_adapter_dropped_frames(const struct qemu_adapter *adapter);
 
 #endif

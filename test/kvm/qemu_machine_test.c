@@ -1,0 +1,241 @@
+/* A QEMU in software emulation, behind the table of checkpoint/: what it writes to the guest's
+ * memory, its processors and its devices, is in the dirty log, page by page; saving its state
+ * writes nothing; and another QEMU with the same memory goes on from there.
+ *
+ * The guest is the firmware, whose network boot asks for an address for as long as nobody answers.
+ * Needs no /dev/kvm. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "app/qemu_machine.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "dirtylog/dirtylog.h"
+#include "test/support/runner.h"
+
+#define MEMORY     ((uint64_t)64 << 20)
+#define EPOCHS_MIN 40
+#define PAGES_MIN  1000
+#define FRAMES_MIN 1
+#define PATIENCE   SEC(60)
+
+static const char *const command[] = {
+    "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-boot", "n", NULL};
+
+struct side {
+    struct qemu_adapter *adapter;
+    struct checkpoint_machine machine;
+    struct gmem *memory;
+    struct outbox *outbox;
+    int way_out; /* the test's end of the network */
+    int way_in;  /* the machine's, until it has it */
+    uint64_t frames;
+};
+
+static void require(int rc, const struct error *err)
+{
+    if (rc)
+        printf("%s\n", err->text);
+    CU_ASSERT_EQUAL_FATAL(rc, 0);
+}
+
+static int open_network(void *context, unsigned index, struct error *err)
+{
+    struct side *side = context;
+    (void)index, (void)err;
+    return side->way_in;
+}
+
+static void on_event(void *context, enum machine_event event, const char *detail)
+{
+    (void)context;
+    printf("event %d %s\n", event, detail ? detail : "");
+}
+
+static void emit(void *context, uint32_t port, const uint8_t *data, size_t size)
+{
+    struct side *side = context;
+    side->machine.ops->emit(side->machine.context, port, data, size);
+}
+
+static void on_wake(void *context)
+{
+    (void)context;
+}
+
+static void open_side(struct side *side, bool standby)
+{
+    struct error err = {0};
+    int ends[2];
+    CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends),
+                          0);
+    *side = (struct side){.way_out = ends[0], .way_in = ends[1]};
+    const struct qemu_adapter_config config = {
+        .command = {.words = command,
+                    .vcpus = 1,
+                    .net_device = "virtio-net-pci",
+                    .net_count = 1,
+                    .macs = {{2, 0, 0, 0, 0, 1}}},
+        .memory = {.size = MEMORY},
+        .standby = standby,
+        .open_network = open_network,
+        .console_fd = -1,
+        .event = on_event,
+        .context = side,
+    };
+    require(qemu_adapter_create(&config, &side->adapter, &err), &err);
+    side->machine = qemu_adapter_ops(side->adapter);
+    side->memory = side->machine.ops->memory(side->machine.context);
+    const struct outbox_config outbox = {
+        .cap_bytes = OUTBOX_CAP_MIN, .emit = emit, .wake = on_wake, .context = side};
+    require(outbox_create(&outbox, 1, &side->outbox, &err), &err);
+    outbox_open(side->outbox);
+    side->machine.ops->output_to(side->machine.context, side->outbox);
+    require(side->machine.ops->output_open(side->machine.context, &err), &err);
+}
+
+static void close_side(struct side *side)
+{
+    qemu_adapter_destroy(&side->adapter);
+    outbox_destroy(&side->outbox);
+    fd_close(&side->way_out);
+}
+
+static void count_frames(struct side *side)
+{
+    uint8_t frame[QEMU_FRAME_MAX];
+    while (read(side->way_out, frame, sizeof(frame)) > QEMU_FRAME_HEADER)
+        side->frames++;
+}
+
+static bool same_memory(const struct side *a, const struct side *b)
+{
+    for (uint64_t i = 0; i < gmem_page_count(a->memory); i++) {
+        const gfn_t gfn = gmem_gfn_at(a->memory, i);
+        if (memcmp(gmem_page(a->memory, gfn), gmem_page(b->memory, gfn), PAGE_SIZE) != 0) {
+            printf("page %llx differs\n", (unsigned long long)gfn);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void copy_page(struct side *to, const struct side *from, uint64_t index)
+{
+    const gfn_t gfn = gmem_gfn_at(from->memory, index);
+    memcpy(gmem_page(to->memory, gfn), gmem_page(from->memory, gfn), PAGE_SIZE);
+}
+
+/* Parked: takes an epoch over, as a standby gets it, and compares everything. Returns its pages. */
+static uint64_t follow(struct side *from, struct side *to, struct dirty_set *dirty,
+                       struct section_set *state)
+{
+    struct error err = {0};
+    const struct checkpoint_machine *m = &from->machine;
+    uint64_t pages = 0;
+    require(m->ops->dirty_collect(m->context, dirty, &err), &err);
+    for (uint64_t i = dirty_set_next(dirty, 0); i < dirty->page_count;
+         i = dirty_set_next(dirty, i + 1), pages++)
+        copy_page(to, from, i);
+    dirty_set_clear(dirty);
+    section_set_reset(state);
+    require(m->ops->save(m->context, state, &err), &err);
+    /* After the state was saved: doing so wrote nothing. */
+    CU_ASSERT_TRUE_FATAL(same_memory(from, to));
+    require(to->machine.ops->check(to->machine.context, state, &err), &err);
+    return pages;
+}
+
+static void another_process_goes_on_from_any_epoch(void)
+{
+    struct error err = {0};
+    struct side first, second;
+    struct dirty_set dirty;
+    struct section_set *state = section_set_create();
+    open_side(&first, false);
+    open_side(&second, true);
+    CU_ASSERT_STRING_EQUAL(first.machine.ops->identity(first.machine.context),
+                           second.machine.ops->identity(second.machine.context));
+    const struct checkpoint_machine *m = &first.machine;
+    CU_ASSERT_EQUAL_FATAL(dirty_set_init(&dirty, gmem_page_count(first.memory)), 0);
+    require(m->ops->dirty_start(m->context, &err), &err);
+    for (uint64_t i = 0; i < dirty.page_count; i++)
+        copy_page(&second, &first, i);
+    uint64_t pages = 0;
+    const nsec_t deadline = clock_now() + PATIENCE;
+    for (unsigned epoch = 0; epoch < EPOCHS_MIN || pages < PAGES_MIN || first.frames < FRAMES_MIN;
+         epoch++) {
+        CU_ASSERT_TRUE_FATAL(clock_now() < deadline);
+        m->ops->resume(m->context);
+        /* Some of it while the guest runs, for longer and shorter. */
+        for (unsigned i = 0; i < epoch % 4; i++) {
+            require(m->ops->dirty_collect(m->context, &dirty, &err), &err);
+            usleep(5000);
+        }
+        m->ops->park(m->context);
+        pages += follow(&first, &second, &dirty, state);
+        count_frames(&first);
+    }
+    CU_ASSERT_EQUAL(second.frames, 0);
+    close_side(&first);
+    m = &second.machine;
+    require(m->ops->load(m->context, state, 0, &err), &err);
+    m->ops->resume(m->context);
+    while (second.frames < FRAMES_MIN) {
+        CU_ASSERT_TRUE_FATAL(clock_now() < deadline + PATIENCE);
+        count_frames(&second);
+        usleep(1000);
+    }
+    close_side(&second);
+    dirty_set_free(&dirty);
+    section_set_destroy(&state);
+}
+
+static void a_state_that_is_damaged_is_refused_and_the_next_one_loads(void)
+{
+    struct error err = {0};
+    struct side first, second;
+    struct section_set *state = section_set_create(), *damaged = section_set_create();
+    open_side(&first, false);
+    open_side(&second, true);
+    const struct checkpoint_machine *m = &first.machine, *standby = &second.machine;
+    require(m->ops->save(m->context, state, &err), &err);
+    CU_ASSERT_EQUAL(standby->ops->check(standby->context, damaged, &err), -EBADMSG);
+    for (size_t i = 0; i + 1 < section_set_count(state); i++) {
+        const struct section *s = section_set_at(state, i);
+        uint8_t *data = section_set_add(damaged, s->name, s->instance, s->version, s->size);
+        memcpy(data, section_set_data(state, s), s->size);
+    }
+    CU_ASSERT_EQUAL(standby->ops->check(standby->context, damaged, &err), -EBADMSG);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "not whole"));
+    require(standby->ops->check(standby->context, state, &err), &err);
+    require(standby->ops->load(standby->context, state, 0, &err), &err);
+    standby->ops->resume(standby->context);
+    standby->ops->park(standby->context);
+    /* It has run: to follow again takes another process. */
+    const pid_t before = qemu_adapter_process(second.adapter);
+    require(standby->ops->check(standby->context, state, &err), &err);
+    CU_ASSERT_NOT_EQUAL(qemu_adapter_process(second.adapter), before);
+    section_set_destroy(&damaged);
+    section_set_destroy(&state);
+    close_side(&second);
+    close_side(&first);
+}
+
+static const struct test_case cases[] = {
+    {"another process goes on from any epoch", another_process_goes_on_from_any_epoch},
+    {"a state that is damaged is refused and the next one loads",
+     a_state_that_is_damaged_is_refused_and_the_next_one_loads},
+};
+
+int main(int argc, char **argv)
+{
+    struct error reason = {0};
+    if (dirtylog_pagemap_probe(&reason) < 0)
+        test_skip(reason.text);
+    return test_run(argc, argv, "qemu-machine", cases, ARRAY_SIZE(cases));
+}
