@@ -147,10 +147,7 @@ def keep(folder, stage, reason, context):
 
 def live(life, steps, options, results, quiet):
     """One life until its steps are over or there were enough failovers."""
-    settings = dict(life.settings)
-    if options.transport:
-        settings["transport"] = options.transport
-    with Stage(options.build, settings, options.linux, dict(options.daemon)) as stage:
+    with Stage(options.build, life.settings, options.linux, dict(options.daemon)) as stage:
         step = None
         try:
             run = LifeRun(stage, results, f"{options.seed}/{life.number}")
@@ -171,10 +168,10 @@ def live(life, steps, options, results, quiet):
             raise
 
 
-def lives(seed, only):
+def lives(options):
     """(life, its steps), without end."""
     life, steps = None, []
-    for item in schedule.run(seed, only):
+    for item in schedule.run(options.seed, options.faults, options.transport):
         if isinstance(item, schedule.Life):
             if life:
                 yield life, steps
@@ -193,7 +190,7 @@ def parse():
     parser.add_argument("--table", default=None)
     parser.add_argument("--print", action="store_true", dest="show")
     parser.add_argument("--quiet", action="store_true")
-    parser.add_argument("--transport", choices=("tcp", "tls"), default=None)
+    parser.add_argument("--transport", choices=("tcp", "tls", "rdma"), default=None)
     parser.add_argument("--linux", nargs=2, metavar=("KERNEL", "INITRD"), default=None)
     parser.add_argument("--daemon", action="append", default=[],
                         type=lambda text: tuple(text.split("=", 1)))
@@ -201,6 +198,9 @@ def parse():
     for name in options.faults or ():
         if name not in schedule.FAULTS:
             parser.error(f"no fault '{name}'; there are {', '.join(schedule.FAULTS)}")
+    needs = [schedule.FAULTS[name][2] for name in options.faults or ()]
+    if "relay" in needs and not schedule.can_be_relayed(options.transport):
+        parser.error(f"no relay carries {options.transport}: faults of a relay need tcp or tls")
     if options.seed is None:
         options.seed = random.SystemRandom().getrandbits(32)
     options.keep = Path(options.keep or f"{options.build}/chaos").resolve()
@@ -210,7 +210,8 @@ def parse():
 def main():
     options = parse()
     if options.show:
-        for item in itertools.islice(schedule.run(options.seed, options.faults), options.count):
+        items = schedule.run(options.seed, options.faults, options.transport)
+        for item in itertools.islice(items, options.count):
             print(item)
         return 0
     reason = support.skip_reason() or (None if shutil.which("etcd") and shutil.which("etcdctl")
@@ -223,14 +224,15 @@ def main():
     results = report.Results(options.seed)
     status = 1
     try:
-        for life, steps in lives(options.seed, options.faults):
+        for life, steps in lives(options):
             if not options.quiet:
                 print(f"life {life.number}: {life.settings}", flush=True)
             live(life, steps, options, results, options.quiet)
             if results.failovers >= options.count:
                 status = 0
                 break
-    except Violation:
+    except Violation as violation:
+        print(f"ended by: {violation}", flush=True)
         results.violations += 1
     finally:
         print(results.table())

@@ -63,6 +63,11 @@ class Step(NamedTuple):
         return f"{self.number} {self.fault} {words}".rstrip()
 
 
+def can_be_relayed(transport):
+    """Whether what it says can pass through a process that lies: the relay knows TCP only."""
+    return transport in (None, "tcp", "tls")
+
+
 def _draw(chance, choices):
     """From a tuple: one of it, or a number between two numbers."""
     if len(choices) == 2 and isinstance(choices[0], float):
@@ -76,8 +81,8 @@ def _disk(draw):
     return "shared" if draw < 0.15 else "replicated" if draw < 0.4 else "none"
 
 
-def _life(chance, number):
-    return Life(number, {
+def _life(chance, number, transport):
+    settings = {
         "relay": chance.random() < 0.5,
         "disk": _disk(chance.random()),
         "transport": chance.choice(("tls", "tls", "tcp")),
@@ -85,16 +90,22 @@ def _life(chance, number):
         "wait": chance.choice(("poll", "hlt")),
         "policy": chance.choice(("pipelined", "pipelined", "pipelined", "kemari", "interval")),
         "window": chance.choice((1, 2, 2, 4)),
-    })
+    }
+    if transport:
+        settings["transport"] = transport
+    if not can_be_relayed(settings["transport"]):
+        settings["relay"] = False
+    return Life(number, settings)
 
 
-def run(seed, only=None):
-    """Yields Life and Step without end. `only`: names of faults, the others never strike."""
+def run(seed, only=None, transport=None):
+    """Yields Life and Step without end. `only`: names of faults, the others never strike (one of
+    them at least must be possible with `transport`, that of all lives)."""
     number = 0
     for life_number in range(1, 1 << 30):
         # A life draws from a source of its own, so that the number of draws before it is no matter.
         chance = random.Random(f"{seed}/{life_number}")
-        life = _life(chance, life_number)
+        life = _life(chance, life_number, transport)
         names = [name for name, (_, _, need) in FAULTS.items()
                  if (only is None or name in only) and (need is None or life.settings[need])]
         if not names:  # all that may strike need what this life lacks

@@ -1,52 +1,16 @@
-"""The pair that chaos plays with: one more wire for the arbiter, and a relay that may lie.
-
-    a, b ── data  10.99.0.0/24   checkpoints (through the relay at .11, .12 if a life has one), beats
-         ── beat  10.98.0.0/24   beats
-         ── arb   10.97.0.0/24   etcd at .100
-         ── lan   10.88.0.0/24   the guest and its client
-"""
+"""The pair that chaos plays with, an arbiter, and a relay that may lie."""
 
 import os
 import random
 import subprocess
 
 import support
+from chaos.wires import ETCD, ChaosNetwork, RdmaNetwork
 from etcd import Etcd, arbiter_at
-from support import GUEST_IP, Network, World, check, wait_until
+from support import GUEST_IP, World, check, wait_until
 
-ETCD = "10.97.0.100"
-NOWHERE = "02:00:00:00:00:99"
-WIRES = {"data": "10.99.0", "beat": "10.98.0"}
 RECORDS = 16384  # sectors of the disk
 LIMIT = 240.0 if os.environ.get("KEMARI_RIG") else 30.0
-
-
-class ChaosNetwork(Network):
-    def _lay_wires(self):
-        super()._lay_wires()
-        self.lay_arbiter_wire()
-        self.ip("c", "addr", "add", "10.99.0.11/24", "dev", "data")
-        self.ip("c", "addr", "add", "10.99.0.12/24", "dev", "data")
-
-    def cut(self, *wires, sides="ab"):
-        for wire in wires:
-            self.set_wire(wire, False, sides)
-
-    def heal(self, *wires, sides="ab"):
-        for wire in wires:
-            self.set_wire(wire, True, sides)
-
-    def mute(self, side, muted):
-        """What this side says on data and beat is lost, what it should hear arrives."""
-        other = 2 if side == "a" else 1
-        for wire in ("data", "beat"):
-            for last in (other, 11, 12) if wire == "data" else (other,):
-                address = f"{WIRES[wire]}.{last}"
-                if muted:
-                    self.ip(side, "neigh", "replace", address, "lladdr", NOWHERE, "dev", wire,
-                            "nud", "permanent")
-                else:
-                    self.ip(side, "neigh", "del", address, "dev", wire)
 
 
 class Relay:
@@ -79,10 +43,9 @@ class Stage(World):
     the service guest. `options`: of both daemons, on top.
     """
 
-    network_type = ChaosNetwork
-
     def __init__(self, build, settings, linux, options):
         super().__init__(build)
+        self.network_type = RdmaNetwork if settings["transport"] == "rdma" else ChaosNetwork
         self.settings = settings
         self.linux = linux
         self.journal_seed = random.getrandbits(60)
@@ -95,7 +58,7 @@ class Stage(World):
     def __enter__(self):
         super().__enter__()
         try:
-            self.etcd = Etcd(self, ETCD, "arb").__enter__()
+            self.etcd = Etcd(self, ETCD["a"], "arb", [ETCD["b"]]).__enter__()
             if self.settings["relay"]:
                 self.relay = Relay(self)
                 self.clients.append(self.relay)
@@ -113,7 +76,7 @@ class Stage(World):
         own, other = host.number, 3 - host.number
         settings = self.settings
         words = {
-            **arbiter_at(ETCD),
+            **arbiter_at(ETCD[host.side]),
             "cmdline": f"ip={GUEST_IP} dirty={settings['dirty']} wait={settings['wait']}",
             "policy": settings["policy"], "window": settings["window"],
             "path_1": f"10.98.0.{own}:7001,10.98.0.{other}:7001",

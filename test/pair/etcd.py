@@ -29,21 +29,24 @@ ARBITER = arbiter_at(ADDRESS)
 
 
 class Etcd:
-    """Runs in the namespace of the switches, at `address` of `wire`. Use as a context."""
+    """Runs in the namespace of the switches, at `address` of `wire`, and at `others`. Use as a
+    context."""
 
-    def __init__(self, world, address=ADDRESS, wire="data"):
+    def __init__(self, world, address=ADDRESS, wire="data", others=()):
         self.inside = ["ip", "netns", "exec", world.network.names["c"]]
         self.folder = world.folder / "etcd"
         self.address = address
         self.url = f"http://{address}:2379"
-        world.network.ip("c", "addr", "add", f"{address}/24", "dev", wire)
+        self.urls = [self.url, *(f"http://{other}:2379" for other in others)]
+        for each in (address, *others):
+            world.network.ip("c", "addr", "add", f"{each}/24", "dev", wire)
         self.server = None
 
     def __enter__(self):
         peer = f"http://{self.address}:2380"
         self.server = subprocess.Popen(
             [*self.inside, "etcd", "--data-dir", self.folder, "--unsafe-no-fsync",
-             "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
+             "--listen-client-urls", ",".join(self.urls), "--advertise-client-urls", self.url,
              "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
              "--initial-cluster", f"default={peer}"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

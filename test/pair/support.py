@@ -129,16 +129,26 @@ class Network:
         self.names = {side: f"{PREFIX}{os.getpid()}-{side}" for side in [*self.sides, "c"]}
         self.wires = []
         try:
-            for name in self.names.values():
-                run("ip", "netns", "add", name)
-                run("ip", "-n", name, "link", "set", "lo", "up")
+            self._make_namespaces()
             self._lay_wires()
         except Exception:
             self.remove()
             raise
 
+    def _make_namespaces(self):
+        for side in self.names:
+            self._make_namespace(side)
+
+    def _make_namespace(self, side):
+        run("ip", "netns", "add", self.names[side])
+        self.ip(side, "link", "set", "lo", "up")
+
     def ip(self, side, *words):
         return run("ip", "-n", self.names[side], *words)
+
+    def device(self, name, _side):
+        """What the interface `name` of this side is called there."""
+        return name
 
     def _lay_wire(self, wire):
         # With an address of its own: else it has that of a port, and another one after a cut.
@@ -147,10 +157,11 @@ class Network:
         self.ip("c", "link", "add", wire, "address", address, "type", "bridge")
         self.ip("c", "link", "set", wire, "up")
         for side in self.sides:
-            self.ip(side, "link", "add", wire, "type", "veth", "peer", "name",
+            device = self.device(wire, side)
+            self.ip(side, "link", "add", device, "type", "veth", "peer", "name",
                     f"{wire}-{side}", "netns", self.names["c"])
             self.ip("c", "link", "set", f"{wire}-{side}", "master", wire, "up")
-            self.ip(side, "link", "set", wire, "up")
+            self.ip(side, "link", "set", device, "up")
 
     def _lay_wires(self):
         self.ip("c", "link", "add", "void", "type", "bridge")
@@ -161,18 +172,20 @@ class Network:
         self.ip("c", "route", "replace", "10.88.0.0/24", "dev", "lan", "src", CLIENT_IP,
                 "rto_min", "20ms")
         for number, side in enumerate(self.sides, 1):
-            self.ip(side, "addr", "add", f"10.99.0.{number}/24", "dev", "data")
-            self.ip(side, "addr", "add", f"10.98.0.{number}/24", "dev", "beat")
-            self.ip(side, "link", "add", "br0", "type", "bridge")
-            self.ip(side, "link", "set", "br0", "up")
-            self.ip(side, "tuntap", "add", "tap0", "mode", "tap", "vnet_hdr")
-            self.ip(side, "link", "set", "tap0", "master", "br0", "up")
-            self.ip(side, "link", "set", "lan", "master", "br0")
+            data, beat, bridge, tap, lan = (
+                self.device(name, side) for name in ("data", "beat", "br0", "tap0", "lan"))
+            self.ip(side, "addr", "add", f"10.99.0.{number}/24", "dev", data)
+            self.ip(side, "addr", "add", f"10.98.0.{number}/24", "dev", beat)
+            self.ip(side, "link", "add", bridge, "type", "bridge")
+            self.ip(side, "link", "set", bridge, "up")
+            self.ip(side, "tuntap", "add", tap, "mode", "tap", "vnet_hdr")
+            self.ip(side, "link", "set", tap, "master", bridge, "up")
+            self.ip(side, "link", "set", lan, "master", bridge)
 
     def lay_arbiter_wire(self):
         self._lay_wire("arb")
         for number, side in enumerate(self.sides, 1):
-            self.ip(side, "addr", "add", f"10.97.0.{number}/24", "dev", "arb")
+            self.ip(side, "addr", "add", f"10.97.0.{number}/24", "dev", self.device("arb", side))
 
     def set_wire(self, wire, whole, sides="ab"):
         """A cut wire loses frames silently, as behind a switch: links stay up on both hosts.
@@ -199,7 +212,8 @@ class Network:
 
     def emitted(self, side):
         """Frames that the daemon of this side has written to its tap."""
-        shown = json.loads(self.ip(side, "-j", "-s", "link", "show", "tap0"))
+        tap = self.device("tap0", side)
+        shown = json.loads(self.ip(side, "-j", "-s", "link", "show", tap))
         return shown[0]["stats64"]["rx"]["packets"]
 
     def guest_mac(self):
@@ -234,7 +248,7 @@ class Host:
             "name": "pair", "role": role, "state-dir": self.folder / "state",
             "run-dir": self.folder / "run", "memory": "64M",
             "kernel": self.world.build / "test" / "guest" / "service", "cmdline": f"ip={GUEST_IP}",
-            "net.0": "tap0", "console-log": self.console_log,
+            "net.0": self.world.network.device("tap0", self.side), "console-log": self.console_log,
             "listen": f"10.99.0.{own}:7000", "peer": f"10.99.0.{other}:7000",
             "path.0": f"10.99.0.{own}:7001,10.99.0.{other}:7001",
             "secret-file": self.world.secret, "arbiter": "none",
@@ -363,7 +377,7 @@ class World:
         taps = {}
         for side in self.hosts:
             with inside(self.network.names[side]):
-                taps[side] = capture.listen("tap0")
+                taps[side] = capture.listen(self.network.device("tap0", side))
         return {"enter": ["ip", "netns", "exec", self.network.names["c"]], "taps": taps,
                 "guest": GUEST_IP, "bind": CLIENT_IP}
 
