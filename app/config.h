@@ -54,8 +54,8 @@ enum config_arbiter {
 struct config_address {
     char *text;         /* "10.0.0.1:7001", a link's with its scheme: "tls://[fd00::1]:7000"; NULL
                            when not given */
-    const char *scheme; /* of a link: "tls", "tcp", "rdma"; static */
-    bool encrypted;     /* of a link: tls:// */
+    const char *scheme; /* of a link: "tls", "tcp", "rdma", "rdma+tls"; static */
+    bool encrypted;     /* of a link: tls:// or rdma+tls:// */
     struct sockaddr_storage address; /* numeric, AF_INET or AF_INET6; port 0 never */
     socklen_t length;
 };

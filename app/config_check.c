@@ -203,7 +203,8 @@ static int check_tls(const struct check *check)
     if (!given)
         return 0;
     if (!config->peer.encrypted) {
-        error_set(check->err, -EINVAL, "this option needs listen and peer with tls://");
+        error_set(check->err, -EINVAL,
+                  "this option needs listen and peer with tls:// or rdma+tls://");
         return config_check_fail_at(check, given, 0);
     }
     for (size_t i = 0; i < ARRAY_SIZE(files); i++)

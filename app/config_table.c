@@ -112,11 +112,11 @@ const struct config_option config_options[] = {
 
     {"replication", "listen", "listen", CONFIG_KIND_ADDRESS, AT(listen),
      .placeholder = "[SCHEME://]HOST:PORT",
-     .help =
-         "Address of this host at which the other one finds it, as long as this host is the "
-         "primary; needed on both hosts. The scheme is tls, or tcp or rdma, which encrypt nothing. "
-         "Without listen and peer a primary runs its guest alone, "
-         "unprotected"},
+     .help = "Address of this host at which the other one finds it, as long as this host is the "
+             "primary; needed on both hosts. The scheme is tls, or rdma+tls, or tcp or rdma, which "
+             "encrypt nothing. "
+             "Without listen and peer a primary runs its guest alone, "
+             "unprotected"},
     {"replication", "peer", "peer", CONFIG_KIND_ADDRESS, AT(peer),
      .placeholder = "[SCHEME://]HOST:PORT",
      .help = "The other host's listen: a secondary calls its primary there; needed on both hosts"},

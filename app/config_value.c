@@ -207,7 +207,7 @@ int config_parse_link(const char *text, struct config_address *out, struct error
     static const struct {
         const char *scheme;
         bool encrypted;
-    } transports[] = {{"tls", true}, {"tcp", false}, {"rdma", false}};
+    } transports[] = {{"tls", true}, {"tcp", false}, {"rdma", false}, {"rdma+tls", true}};
     *out = (struct config_address){0};
     const char *colon = strstr(text, "://");
     const char *endpoint = colon ? colon + 3 : text;
@@ -220,7 +220,8 @@ int config_parse_link(const char *text, struct config_address *out, struct error
     if (i == ARRAY_SIZE(transports) || !scan_endpoint(endpoint, out))
         return error_set(err, -EINVAL,
                          "\"%s\" is not an address such as tls://192.0.2.1:7000 or "
-                         "tls://[2001:db8::1]:7000; the schemes are tls, tcp and rdma",
+                         "tls://[2001:db8::1]:7000; the schemes are tls, tcp, rdma and "
+                         "rdma+tls",
                          text);
     out->scheme = transports[i].scheme;
     out->encrypted = transports[i].encrypted;

@@ -68,7 +68,7 @@ enum control_path_state { CONTROL_PATH_UNKNOWN, CONTROL_PATH_UP, CONTROL_PATH_DO
 
 struct control_peer {
     char address[CONTROL_NAME_MAX];   /* "tls://10.0.0.2:7000"; empty when none is known */
-    char transport[CONTROL_NAME_MAX]; /* "tls", "tcp", "rdma" */
+    char transport[CONTROL_NAME_MAX]; /* "tls", "tcp", "rdma", "rdma+tls" */
     bool connected;
     bool encrypted;
     char cipher[CONTROL_NAME_MAX];  /* "TLS_AES_128_GCM_SHA256"; empty when not encrypted */

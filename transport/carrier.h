@@ -35,5 +35,6 @@ struct listener {
 extern const struct carrier tcp_carrier;
 extern const struct carrier tls_carrier;
 extern const struct carrier rdma_carrier;
+extern const struct carrier rdma_tls_carrier;
 
 #endif

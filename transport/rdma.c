@@ -1,5 +1,6 @@
 /* RDMA: addresses and connections, by the connection manager. The device, its port and the GID are
- * those that own the address, on InfiniBand, RoCE and soft-RoCE alike. Bytes are rdma_link.c's. */
+ * those that own the address, on InfiniBand, RoCE and soft-RoCE alike. Bytes are rdma_link.c's;
+ * with the scheme rdma+tls they are records of TLS, tls_link.c's. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -16,6 +17,7 @@
 #include "transport/carrier.h"
 #include "transport/rdma_internal.h"
 #include "transport/rdma_wire.h"
+#include "transport/tls.h"
 
 #define BACKLOG          16
 #define ADDRESS_TEXT_MAX 72
@@ -27,8 +29,25 @@ struct rdma_listener {
     struct listener base; /* first member */
     struct rdma_event_channel *events;
     struct rdma_cm_id *id;
-    int wake_fd; /* readable once shut down */
+    const struct tls_credentials *tls; /* NULL: not encrypted */
+    int wake_fd;                       /* readable once shut down */
 };
+
+static const char *scheme_of(const struct tls_credentials *tls)
+{
+    return tls ? "rdma+tls" : "rdma";
+}
+
+/* Of a link that has just been made: with TLS on top if there is any. */
+static int finish_link(struct rdma_link *rdma, bool accepted, const struct tls_credentials *tls,
+                       struct link **out, struct error *err)
+{
+    struct link *link = rdma_link_base(rdma);
+    if (tls)
+        return tls_link_create_over(link, link_peer_name(link), accepted, tls, out, err);
+    *out = link;
+    return 0;
+}
 
 /* "192.0.2.7:7700", "[2001:db8::7]:7700" */
 static void format_address(const struct sockaddr *address, uint16_t port, char *out)
@@ -118,14 +137,23 @@ static int connect_failed(const char *text, int rc, unsigned timeout_ms, struct 
 }
 
 struct attempt {
+    const struct tls_credentials *tls;
     struct rdma_event_channel *events;
     struct rdma_cm_id *id;
     nsec_t deadline;
     int cancel_fd;
 };
 
+/* A listener of ours that does not want us, not a port where nobody listens. */
+static bool says_more(const struct rdma_conn_param *conn)
+{
+    static const uint8_t nothing[RDMA_OFFER_SIZE];
+    return conn->private_data && conn->private_data_len >= RDMA_OFFER_SIZE &&
+           memcmp(conn->private_data, nothing, sizeof(nothing)) != 0;
+}
+
 /* Waits for `wanted`: 0, or why it did not come. `offer` (NULL: not asked for) gets what
- * rdma_offer_check() says of the event's private data. */
+ * rdma_offer_check() says of the event's private data, which a refusal may have, too. */
 static int expect_event(const struct attempt *a, enum rdma_cm_event_type wanted, int *offer,
                         struct error *err)
 {
@@ -133,11 +161,13 @@ static int expect_event(const struct attempt *a, enum rdma_cm_event_type wanted,
     int rc = next_event(a->events, a->deadline, a->cancel_fd, &event);
     if (rc < 0)
         return rc;
+    const bool refused = event->event == RDMA_CM_EVENT_REJECTED;
+    const struct rdma_conn_param *conn = &event->param.conn;
+    if (offer && (event->event == wanted || (refused && says_more(conn))))
+        *offer = rdma_offer_check(conn->private_data, conn->private_data_len, a->tls, err);
     if (event->event == wanted) {
-        if (offer)
-            *offer = rdma_offer_check(event->param.conn.private_data,
-                                      event->param.conn.private_data_len, err);
-    } else if (event->event == RDMA_CM_EVENT_REJECTED) {
+        rc = 0;
+    } else if (refused) {
         rc = -ECONNREFUSED;
     } else if (event->event == RDMA_CM_EVENT_UNREACHABLE ||
                event->event == RDMA_CM_EVENT_ADDR_ERROR ||
@@ -180,40 +210,39 @@ static int shake_hands(const struct attempt *a, struct rdma_link *link, int *off
 
 /* On success the attempt's id and channel belong to the link. */
 static int connect_link(const struct attempt *a, const struct rdma_addrinfo *info, const char *text,
-                        unsigned timeout_ms, struct link **out, struct error *err)
+                        unsigned timeout_ms, struct rdma_link **out, struct error *err)
 {
     int rc = find_way(a, info->ai_dst_addr);
     if (rc < 0)
         return connect_failed(text, rc, timeout_ms, err);
     char address[ADDRESS_TEXT_MAX], name[LINK_PEER_MAX];
     format_address(rdma_get_peer_addr(a->id), ntohs(rdma_get_dst_port(a->id)), address);
-    snprintf(name, sizeof(name), "rdma %s", address);
+    snprintf(name, sizeof(name), "%s %s", scheme_of(a->tls), address);
     struct rdma_link *link = NULL;
-    rc = rdma_link_create(a->id, a->events, name, &link, err);
+    rc = rdma_link_create(a->id, a->events, a->tls != NULL, name, &link, err);
     if (rc < 0)
         return rc;
     int offer = 0;
     rc = shake_hands(a, link, &offer, err);
-    if (rc < 0)
-        rc = connect_failed(text, rc, timeout_ms, err);
-    else if (offer < 0)
+    if (offer < 0)
         rc = offer;
+    else if (rc < 0)
+        rc = connect_failed(text, rc, timeout_ms, err);
     if (rc == 0)
         rc = rdma_link_start(link, true, err);
-    if (rc < 0) {
+    if (rc < 0)
         rdma_link_abandon(link);
-        return rc;
-    }
-    *out = rdma_link_base(link);
-    return 0;
+    else
+        *out = link;
+    return rc;
 }
 
-static int rdma_carrier_connect(const struct uri *uri, const char *text,
-                                const struct tls_credentials *tls, unsigned timeout_ms,
-                                int cancel_fd, struct link **out, struct error *err)
+static int connect_as(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                      unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
 {
-    (void)tls;
-    struct attempt a = {.deadline = clock_now() + MSEC(timeout_ms), .cancel_fd = cancel_fd};
+    struct attempt a = {
+        .tls = tls, .deadline = clock_now() + MSEC(timeout_ms), .cancel_fd = cancel_fd};
+    struct rdma_link *link = NULL;
     struct rdma_addrinfo *info = NULL;
     int rc = open_events(text, &a.events, err);
     if (rc < 0)
@@ -222,32 +251,34 @@ static int rdma_carrier_connect(const struct uri *uri, const char *text,
     if (rc == 0 && rdma_create_id(a.events, &a.id, NULL, RDMA_PS_TCP) < 0)
         rc = connect_failed(text, -errno, timeout_ms, err);
     if (rc == 0)
-        rc = connect_link(&a, info, text, timeout_ms, out, err);
+        rc = connect_link(&a, info, text, timeout_ms, &link, err);
     if (info)
         rdma_freeaddrinfo(info);
     if (rc < 0) {
         if (a.id)
             rdma_destroy_id(a.id);
         rdma_destroy_event_channel(a.events);
+        return rc;
     }
-    return rc;
+    return finish_link(link, false, tls, out, err);
 }
 
 /* --- listening --- */
 
 /* Gives the visitor a channel of its own and accepts. On failure the caller destroys `id`. */
-static int accept_visitor(struct rdma_cm_id *id, struct link **out, struct error *err)
+static int accept_visitor(struct rdma_cm_id *id, const struct tls_credentials *tls,
+                          struct rdma_link **out, struct error *err)
 {
     char address[ADDRESS_TEXT_MAX], name[LINK_PEER_MAX];
     format_address(rdma_get_peer_addr(id), ntohs(rdma_get_dst_port(id)), address);
-    snprintf(name, sizeof(name), "rdma %s", address);
+    snprintf(name, sizeof(name), "%s %s", scheme_of(tls), address);
     struct rdma_event_channel *events = rdma_create_event_channel();
     if (!events)
         return error_set(err, -errno, "%s: no event channel: %s", name, strerror(errno));
     struct rdma_link *link = NULL;
     int rc = rdma_migrate_id(id, events) < 0
                  ? error_set(err, -errno, "%s: %s", name, strerror(errno))
-                 : rdma_link_create(id, events, name, &link, err);
+                 : rdma_link_create(id, events, tls != NULL, name, &link, err);
     if (rc < 0) {
         rdma_destroy_event_channel(events);
         return rc;
@@ -265,8 +296,17 @@ static int accept_visitor(struct rdma_cm_id *id, struct link **out, struct error
         rdma_destroy_event_channel(events);
         return rc;
     }
-    *out = rdma_link_base(link);
+    *out = link;
     return 0;
+}
+
+/* With what this side offers, so that the other one can say what is wrong. */
+static void refuse_visitor(struct rdma_cm_id *id, const struct tls_credentials *tls)
+{
+    uint8_t offer[RDMA_OFFER_SIZE];
+    rdma_offer_encode(tls != NULL, offer);
+    rdma_reject(id, offer, sizeof(offer));
+    rdma_destroy_id(id);
 }
 
 /* One event: -EAGAIN when it made no link. What is wrong with a visitor is no error of ours. */
@@ -281,16 +321,17 @@ static int visitor(struct rdma_listener *l, nsec_t deadline, struct link **out, 
     if (rc < 0)
         return error_set(err, rc, "%s: accept: %s", l->base.uri, strerror(-rc));
     const bool asks = event->event == RDMA_CM_EVENT_CONNECT_REQUEST;
-    const bool fits = asks && rdma_offer_check(event->param.conn.private_data,
-                                               event->param.conn.private_data_len, err) == 0;
+    const bool fits =
+        asks && rdma_offer_check(event->param.conn.private_data, event->param.conn.private_data_len,
+                                 l->tls, err) == 0;
     struct rdma_cm_id *id = event->id;
     rdma_ack_cm_event(event);
     if (!asks)
         return -EAGAIN;
-    if (fits && accept_visitor(id, out, err) == 0)
-        return 0;
-    rdma_reject(id, NULL, 0);
-    rdma_destroy_id(id);
+    struct rdma_link *link = NULL;
+    if (fits && accept_visitor(id, l->tls, &link, err) == 0)
+        return finish_link(link, true, l->tls, out, err) == 0 ? 0 : -EAGAIN;
+    refuse_visitor(id, l->tls);
     return -EAGAIN;
 }
 
@@ -347,19 +388,18 @@ static int bind_and_listen(struct rdma_listener *l, const struct rdma_addrinfo *
                          text);
     char address[ADDRESS_TEXT_MAX];
     format_address(rdma_get_local_addr(l->id), ntohs(rdma_get_src_port(l->id)), address);
-    snprintf(l->base.uri, sizeof(l->base.uri), "rdma://%s", address);
+    snprintf(l->base.uri, sizeof(l->base.uri), "%s://%s", scheme_of(l->tls), address);
     return 0;
 }
 
-static int rdma_carrier_listen(const struct uri *uri, const char *text,
-                               const struct tls_credentials *tls, struct listener **out,
-                               struct error *err)
+static int listen_as(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                     struct listener **out, struct error *err)
 {
-    (void)tls;
     struct rdma_listener *l = calloc(1, sizeof(*l));
     if (!l)
         return error_set(err, -ENOMEM, "listener: out of memory");
     l->base.ops = &listener_ops;
+    l->tls = tls;
     l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct rdma_addrinfo *info = NULL;
     int rc = l->wake_fd < 0 ? error_set(err, -errno, "listener: %s", strerror(errno))
@@ -378,8 +418,49 @@ static int rdma_carrier_listen(const struct uri *uri, const char *text,
     return 0;
 }
 
+/* --- the two schemes --- */
+
+static int plain_listen(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                        struct listener **out, struct error *err)
+{
+    (void)tls;
+    return listen_as(uri, text, NULL, out, err);
+}
+
+static int plain_connect(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                         unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
+{
+    (void)tls;
+    return connect_as(uri, text, NULL, timeout_ms, cancel_fd, out, err);
+}
+
 const struct carrier rdma_carrier = {
     .scheme = "rdma",
-    .listen = rdma_carrier_listen,
-    .connect = rdma_carrier_connect,
+    .listen = plain_listen,
+    .connect = plain_connect,
+};
+
+static int no_credentials(const char *text, struct error *err)
+{
+    return error_set(err, -EINVAL, "address \"%s\": rdma+tls:// needs a secret or certificates",
+                     text);
+}
+
+static int tls_listen(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                      struct listener **out, struct error *err)
+{
+    return tls ? listen_as(uri, text, tls, out, err) : no_credentials(text, err);
+}
+
+static int tls_connect(const struct uri *uri, const char *text, const struct tls_credentials *tls,
+                       unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
+{
+    return tls ? connect_as(uri, text, tls, timeout_ms, cancel_fd, out, err)
+               : no_credentials(text, err);
+}
+
+const struct carrier rdma_tls_carrier = {
+    .scheme = "rdma+tls",
+    .listen = tls_listen,
+    .connect = tls_connect,
 };

@@ -8,10 +8,11 @@
 
 struct rdma_link;
 
-/* Makes the queue pair of `id`, with receive slots posted, and everything around it. On success the
- * link owns `id` and `events`, which must be the channel of the id; on failure the caller does. */
-int rdma_link_create(struct rdma_cm_id *id, struct rdma_event_channel *events, const char *peer,
-                     struct rdma_link **out, struct error *err);
+/* Makes the queue pair of `id`, with receive slots posted, and everything around it. `encrypted`:
+ * what is offered to the peer. On success the link owns `id` and `events`, which must be the
+ * channel of the id; on failure the caller does. */
+int rdma_link_create(struct rdma_cm_id *id, struct rdma_event_channel *events, bool encrypted,
+                     const char *peer, struct rdma_link **out, struct error *err);
 
 /* What rdma_connect() and rdma_accept() are given: points into the link. */
 struct rdma_conn_param rdma_link_parameters(struct rdma_link *link);

@@ -353,10 +353,14 @@ static void take_completion(struct rdma_link *l, const struct ibv_wc *wc)
     const uint64_t value = wc->wr_id & WR_VALUE;
     if (kind != WR_RECEIVE)
         l->send_queue_used--;
-    /* Work that was flushed is what a connection leaves behind; why it ended is told elsewhere, or
-     * by the first failure. */
-    if (wc->status == IBV_WC_WR_FLUSH_ERR)
+    /* Work that was flushed is what a connection leaves behind; why it ended was told by an event
+     * or by the first failure. If not, the device has ended it by itself: the peer wrote where it
+     * may not, for one. */
+    if (wc->status == IBV_WC_WR_FLUSH_ERR) {
+        if (kind == WR_RECEIVE && !l->stopped)
+            fail(l, -ECONNRESET, "the RDMA device ended the connection: the peer broke its rules");
         return;
+    }
     if (wc->status != IBV_WC_SUCCESS) {
         fail(l, -ECONNRESET, ibv_wc_status_str(wc->status));
         return;
@@ -880,8 +884,8 @@ static int create_parts(struct rdma_link *l, struct error *err)
     return rc == 0 && l->failure ? error_set(err, l->failure, "%s", l->failure_text.text) : rc;
 }
 
-int rdma_link_create(struct rdma_cm_id *id, struct rdma_event_channel *events, const char *peer,
-                     struct rdma_link **out, struct error *err)
+int rdma_link_create(struct rdma_cm_id *id, struct rdma_event_channel *events, bool encrypted,
+                     const char *peer, struct rdma_link **out, struct error *err)
 {
     struct rdma_link *l = calloc(1, sizeof(*l));
     if (!l)
@@ -896,7 +900,7 @@ int rdma_link_create(struct rdma_cm_id *id, struct rdma_event_channel *events, c
     pthread_cond_init(&l->readable, &monotonic);
     pthread_cond_init(&l->writable, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    rdma_offer_encode(l->offer);
+    rdma_offer_encode(encrypted, l->offer);
     link_init(&l->link, &rdma_ops, peer);
     const int rc = create_parts(l, err);
     if (rc < 0) {

@@ -7,19 +7,26 @@
 
 #define OFFER_MAGIC 0x41444d4bu /* "KMDA" read as little-endian */
 
-void rdma_offer_encode(uint8_t out[RDMA_OFFER_SIZE])
+#define OFFER_TLS   1u /* flag */
+
+void rdma_offer_encode(bool encrypted, uint8_t out[RDMA_OFFER_SIZE])
 {
     struct wire_writer w = {.bytes = out, .size = RDMA_OFFER_SIZE};
     wire_put_u32(&w, OFFER_MAGIC);
     wire_put_u16(&w, RDMA_WIRE_VERSION);
     wire_put_u16(&w, RDMA_SLOTS);
     wire_put_u16(&w, RDMA_CONTROL_SLOTS);
-    wire_put_u16(&w, 0);
+    wire_put_u16(&w, encrypted ? OFFER_TLS : 0);
     wire_put_u32(&w, RDMA_SLOT_SIZE);
     assert(!w.bad && w.used == RDMA_OFFER_SIZE);
 }
 
-int rdma_offer_check(const uint8_t *bytes, size_t size, struct error *err)
+static const char *scheme(bool encrypted)
+{
+    return encrypted ? "rdma+tls" : "rdma";
+}
+
+int rdma_offer_check(const uint8_t *bytes, size_t size, bool encrypted, struct error *err)
 {
     struct wire_reader r = {.bytes = bytes, .size = size};
     const uint32_t magic = wire_get_u32(&r);
@@ -29,8 +36,14 @@ int rdma_offer_check(const uint8_t *bytes, size_t size, struct error *err)
     if (version != RDMA_WIRE_VERSION)
         return error_set(err, -EPROTONOSUPPORT, "the peer speaks version %u over RDMA, we %u",
                          version, RDMA_WIRE_VERSION);
-    uint8_t mine[RDMA_OFFER_SIZE];
-    rdma_offer_encode(mine);
+    uint8_t mine[RDMA_OFFER_SIZE], other[RDMA_OFFER_SIZE];
+    rdma_offer_encode(encrypted, mine);
+    rdma_offer_encode(!encrypted, other);
+    if (size >= sizeof(other) && memcmp(bytes, other, sizeof(other)) == 0)
+        return error_set(err, -EPROTO,
+                         "the peer speaks %s:// and this host %s://: write the same scheme on both "
+                         "hosts",
+                         scheme(!encrypted), scheme(encrypted));
     if (size < sizeof(mine) || memcmp(bytes, mine, sizeof(mine)) != 0)
         return error_set(err, -EPROTO, "the peer's receive slots are not what this version has");
     return 0;

@@ -59,12 +59,13 @@ struct rdma_message {
     };
 };
 
-/* Both sides use the same constants; the offer proves it. */
-void rdma_offer_encode(uint8_t out[RDMA_OFFER_SIZE]);
+/* Both sides use the same constants; the offer proves it. `encrypted`: TLS begins at once. */
+void rdma_offer_encode(bool encrypted, uint8_t out[RDMA_OFFER_SIZE]);
 
-/* `size` may be larger: the connection manager pads with zeroes. -EPROTO: not Kemari, or other
- * constants; -EPROTONOSUPPORT: another version. */
-int rdma_offer_check(const uint8_t *bytes, size_t size, struct error *err);
+/* Of the peer of a side that says `encrypted` itself. `size` may be larger: the connection manager
+ * pads with zeroes. -EPROTO: not Kemari, or other constants, or the other way of the two;
+ * -EPROTONOSUPPORT: another version. */
+int rdma_offer_check(const uint8_t *bytes, size_t size, bool encrypted, struct error *err);
 
 /* Writes header and body, for DATA the header alone, into `out`; returns the bytes written. `out`
  * has room for RDMA_SLOT_SIZE. The message must be valid (asserted). */

@@ -45,4 +45,10 @@ int tls_link_create(int fd, const char *peer, bool server,
                     const struct tls_credentials *credentials, struct link **out,
                     struct error *err);
 
+/* The same on top of a link that does not encrypt, of which only the bytes are used: it has carried
+ * no frame, and belongs to the new link from now on (destroyed also on failure). */
+int tls_link_create_over(struct link *below, const char *peer, bool server,
+                         const struct tls_credentials *credentials, struct link **out,
+                         struct error *err);
+
 #endif

@@ -1,4 +1,4 @@
-/* A link over TLS.
+/* A link over TLS, on a socket or on another link (transport/tls_wire.h).
  *
  * OpenSSL's object may be used by one thread at a time, but a link sends on one thread while
  * another waits in a receive. So the object never touches the socket: it reads from one buffer and
@@ -25,13 +25,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/fd.h"
 #include "base/wire.h"
 #include "transport/frame.h"
 #include "transport/link_backend.h"
-#include "transport/socket_io.h"
 #include "transport/tls.h"
 #include "transport/tls_internal.h"
+#include "transport/tls_wire.h"
 
 #define RECORD_MAX     SSL3_RT_MAX_PLAIN_LENGTH /* bytes of plain text in a record */
 #define RECORD_WIRE    (RECORD_MAX + SSL3_RT_MAX_ENCRYPTED_OVERHEAD + SSL3_RT_HEADER_LENGTH)
@@ -44,7 +43,7 @@
 struct tls_link {
     struct link link; /* first member */
     const struct tls_credentials *credentials;
-    struct socket_io io;
+    struct tls_wire wire;
     bool kernel; /* sends go around `ssl`; set by establish */
 
     pthread_mutex_t lock; /* around every use of `ssl` */
@@ -143,14 +142,13 @@ static int flush_out(struct tls_link *t, const struct link_wait *wait, struct er
         return 0;
     struct iovec part = {t->out, t->out_used};
     t->out_used = 0;
-    return socket_io_send(&t->io, &part, 1, wait, err);
+    return tls_wire_send(&t->wire, &part, 1, wait, err);
 }
 
 /* More bytes for the object, which has used up what was there. */
 static int fill_in(struct tls_link *t, const struct link_wait *wait, struct error *err)
 {
-    struct iovec part = {t->in, IN_SIZE};
-    const ssize_t n = socket_io_receive(&t->io, &part, 1, wait, err);
+    const ssize_t n = tls_wire_receive(&t->wire, t->in, IN_SIZE, wait, err);
     if (n < 0)
         return (int)n;
     t->in_start = 0;
@@ -214,7 +212,7 @@ static int tls_send(struct link *link, struct iovec *parts, int count, const str
 {
     struct tls_link *t = (struct tls_link *)link;
     if (t->kernel)
-        return socket_io_send(&t->io, parts, (size_t)count, wait, err);
+        return tls_wire_send(&t->wire, parts, count, wait, err);
     int rc = 0;
     for (int i = 0; rc == 0 && i < count; i++)
         rc = send_part(t, parts[i].iov_base, parts[i].iov_len, wait, err);
@@ -278,7 +276,7 @@ static int tls_receive(struct link *link, void *buffer, size_t size, size_t *got
 static int refuse_plain(struct tls_link *t, struct error *err)
 {
     static const uint8_t alert[] = {0x15, 3, 3, 0, 2, 2, 70}; /* fatal, protocol_version */
-    (void)!send(t->io.fd, alert, sizeof(alert), MSG_NOSIGNAL | MSG_DONTWAIT);
+    tls_wire_try_send(&t->wire, alert, sizeof(alert));
     return error_set(err, -EPROTO,
                      "the peer speaks plain tcp:// and this host tls://: write the same scheme on "
                      "both hosts");
@@ -316,10 +314,16 @@ static int shake_hands(struct tls_link *t, const struct link_wait *wait, struct 
     }
 }
 
+/* It encrypts for sockets only. */
+static bool may_use_kernel(const struct tls_link *t)
+{
+    return t->credentials->kernel && !t->wire.below;
+}
+
 /* Frames go through `out`, unless the kernel encrypts. */
 static int take_over_sending(struct tls_link *t, struct error *err)
 {
-    if (!t->credentials->kernel)
+    if (!may_use_kernel(t))
         return 0;
     t->kernel = BIO_get_ktls_send(SSL_get_wbio(t->ssl));
     if (t->kernel)
@@ -336,7 +340,8 @@ static int take_over_sending(struct tls_link *t, struct error *err)
  * may overtake the alert that says why. So the peer is heard out, within limits, before that. */
 static void let_peer_read(struct tls_link *t, const struct link_wait *wait)
 {
-    shutdown(t->io.fd, SHUT_WR);
+    if (!tls_wire_end_sending(&t->wire))
+        return;
     for (int i = 0; wait->deadline && i < LAST_WORDS_MAX; i++)
         if (fill_in(t, wait, NULL) < 0)
             return;
@@ -372,16 +377,24 @@ static int tls_establish(struct link *link, const struct link_wait *wait, struct
     return rc;
 }
 
+/* The peer may have memory to write to, by way of what is below. */
+static void tls_trust(struct link *link)
+{
+    struct link *below = ((struct tls_link *)link)->wire.below;
+    if (below)
+        link_trust(below);
+}
+
 static void tls_shutdown(struct link *link)
 {
-    shutdown(((struct tls_link *)link)->io.fd, SHUT_RDWR);
+    tls_wire_shutdown(&((struct tls_link *)link)->wire);
 }
 
 static void tls_destroy(struct link *link)
 {
     struct tls_link *t = (struct tls_link *)link;
     SSL_free(t->ssl);
-    socket_io_close(&t->io);
+    tls_wire_close(&t->wire);
     pthread_mutex_destroy(&t->lock);
     OPENSSL_cleanse(t->plain, sizeof(t->plain));
     free(t);
@@ -391,6 +404,7 @@ static const struct link_ops tls_ops = {
     .establish = tls_establish,
     .send = tls_send,
     .receive = tls_receive,
+    .trust = tls_trust,
     .shutdown = tls_shutdown,
     .destroy = tls_destroy,
 };
@@ -400,35 +414,35 @@ static bool attach(struct tls_link *t)
 {
     pthread_once(&methods_once, make_methods);
     BIO *in = BIO_new(buffer_method);
-    BIO *out = BIO_new(t->credentials->kernel ? socket_method : buffer_method);
+    BIO *out = BIO_new(may_use_kernel(t) ? socket_method : buffer_method);
     if (!in || !out) {
         BIO_free(in);
         BIO_free(out);
         return false;
     }
     BIO_set_data(in, t);
-    if (t->credentials->kernel)
-        BIO_set_fd(out, t->io.fd, BIO_NOCLOSE);
+    if (may_use_kernel(t))
+        BIO_set_fd(out, t->wire.io.fd, BIO_NOCLOSE);
     else
         BIO_set_data(out, t);
     SSL_set_bio(t->ssl, in, out);
     return true;
 }
 
-int tls_link_create(int fd, const char *peer, bool server,
-                    const struct tls_credentials *credentials, struct link **out, struct error *err)
+static int create(struct tls_wire wire, const char *peer, bool server,
+                  const struct tls_credentials *credentials, struct link **out, struct error *err)
 {
     *out = NULL;
     struct tls_link *t = calloc(1, sizeof(*t));
     SSL *ssl = t ? SSL_new(credentials->context) : NULL;
     if (!ssl) {
         free(t);
-        fd_close(&fd);
+        tls_wire_close(&wire);
         return error_set(err, -ENOMEM, "%s: out of memory for a link", peer);
     }
     t->credentials = credentials;
     t->ssl = ssl;
-    socket_io_open(&t->io, fd);
+    t->wire = wire;
     pthread_mutex_init(&t->lock, NULL);
     link_init(&t->link, &tls_ops, peer);
     if (!attach(t)) {
@@ -442,4 +456,21 @@ int tls_link_create(int fd, const char *peer, bool server,
         SSL_set_connect_state(ssl);
     *out = &t->link;
     return 0;
+}
+
+int tls_link_create(int fd, const char *peer, bool server,
+                    const struct tls_credentials *credentials, struct link **out, struct error *err)
+{
+    struct tls_wire wire;
+    tls_wire_open_socket(&wire, fd);
+    return create(wire, peer, server, credentials, out, err);
+}
+
+int tls_link_create_over(struct link *below, const char *peer, bool server,
+                         const struct tls_credentials *credentials, struct link **out,
+                         struct error *err)
+{
+    struct tls_wire wire;
+    tls_wire_open_link(&wire, below);
+    return create(wire, peer, server, credentials, out, err);
 }

@@ -6,7 +6,8 @@
 
 #include "transport/carrier.h"
 
-static const struct carrier *const carriers[] = {&tls_carrier, &tcp_carrier, &rdma_carrier};
+static const struct carrier *const carriers[] = {&tls_carrier, &tcp_carrier, &rdma_carrier,
+                                                 &rdma_tls_carrier};
 
 static int find_carrier(const char *text, struct uri *uri, const struct carrier **out,
                         struct error *err)
@@ -20,8 +21,9 @@ static int find_carrier(const char *text, struct uri *uri, const struct carrier 
             return 0;
         }
     return error_set(err, -EINVAL,
-                     "address \"%s\": no transport is called \"%s\"; there are tls and tcp", text,
-                     uri->scheme);
+                     "address \"%s\": no transport is called \"%s\"; there are tls, tcp, rdma and "
+                     "rdma+tls",
+                     text, uri->scheme);
 }
 
 int transport_listen(const char *uri, const struct tls_credentials *tls, struct listener **out,

@@ -2,7 +2,8 @@
  *
  *   tls://host:port   tls://[v6]:port   TLS 1.3 over TCP (transport/tls.h); also without a scheme
  *   tcp://host:port                     plain TCP; port 0 when listening: the kernel chooses
- *   rdma://host:port                    RDMA, on the device that owns the address (InfiniBand, RoCE)
+ *   rdma://host:port                    RDMA, on the device that owns the address (InfiniBand,
+ * RoCE) rdma+tls://host:port                the same, and what travels on it are records of TLS 1.3
  *
  * A host name is resolved at each call; every address is tried in the resolver's order. */
 #ifndef KEMARI_TRANSPORT_TRANSPORT_H
@@ -13,9 +14,9 @@
 struct listener;
 struct tls_credentials;
 
-/* Binds and listens. `tls` is for tls:// alone, borrowed until the listener and its links are gone;
- * NULL where there is none. -EINVAL: not a URI we know, or tls:// without credentials; -EADDRINUSE,
- * -EADDRNOTAVAIL, ...: the phrase names the address. */
+/* Binds and listens. `tls` is for tls:// and rdma+tls://, borrowed until the listener and its links
+ * are gone; NULL where there is none. -EINVAL: not a URI we know, or one of these without
+ * credentials; -EADDRINUSE, -EADDRNOTAVAIL, ...: the phrase names the address. */
 int transport_listen(const char *uri, const struct tls_credentials *tls, struct listener **out,
                      struct error *err);
 

@@ -39,7 +39,7 @@ int uri_parse(const char *text, struct uri *out, struct error *err)
     const char *separator = strstr(text, "://");
     const char *scheme = separator ? text : URI_SCHEME_DEFAULT;
     const size_t length = separator ? (size_t)(separator - text) : strlen(scheme);
-    if (!take(out->scheme, sizeof(out->scheme), scheme, length, LETTERS))
+    if (!take(out->scheme, sizeof(out->scheme), scheme, length, LETTERS "+"))
         return malformed(text, "the scheme is missing or too long", err);
     const char *host = separator ? separator + 3 : text;
     const bool bracketed = host[0] == '[';

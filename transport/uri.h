@@ -13,7 +13,7 @@
 #define URI_PORT_MAX       6
 
 struct uri {
-    char scheme[URI_SCHEME_MAX]; /* lower case letters */
+    char scheme[URI_SCHEME_MAX]; /* lower case letters and '+' */
     char host[URI_HOST_MAX];     /* without brackets */
     char port[URI_PORT_MAX];     /* "0".."65535" */
 };

@@ -190,7 +190,7 @@ def parse():
     parser.add_argument("--table", default=None)
     parser.add_argument("--print", action="store_true", dest="show")
     parser.add_argument("--quiet", action="store_true")
-    parser.add_argument("--transport", choices=("tcp", "tls", "rdma"), default=None)
+    parser.add_argument("--transport", choices=("tcp", "tls", "rdma", "rdma+tls"), default=None)
     parser.add_argument("--linux", nargs=2, metavar=("KERNEL", "INITRD"), default=None)
     parser.add_argument("--daemon", action="append", default=[],
                         type=lambda text: tuple(text.split("=", 1)))

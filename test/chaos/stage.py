@@ -45,7 +45,8 @@ class Stage(World):
 
     def __init__(self, build, settings, linux, options):
         super().__init__(build)
-        self.network_type = RdmaNetwork if settings["transport"] == "rdma" else ChaosNetwork
+        by_rdma = settings["transport"].startswith("rdma")
+        self.network_type = RdmaNetwork if by_rdma else ChaosNetwork
         self.settings = settings
         self.linux = linux
         self.journal_seed = random.getrandbits(60)

@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         static uint8_t back[RDMA_SLOT_SIZE];
         assert(rdma_message_encode(&m, back) == size && memcmp(back, data, size) == 0);
     }
-    rc = rdma_offer_check(data, size, NULL);
+    rc = rdma_offer_check(data, size, false, NULL);
     assert(rc <= 0);
     return 0;
 }

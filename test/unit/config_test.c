@@ -399,13 +399,13 @@ static const struct {
     {"[machine]\nrng = maybe\n", "ini:10: rng: \"maybe\" is neither yes nor no"},
     {"listen = tcp://localhost:1\n",
      "ini:9: listen: \"tcp://localhost:1\" is not an address such as tls://192.0.2.1:7000 or "
-     "tls://[2001:db8::1]:7000; the schemes are tls, tcp and rdma"},
+     "tls://[2001:db8::1]:7000; the schemes are tls, tcp, rdma and rdma+tls"},
     {"listen = tcp://10.0.0.1:0\n",
      "ini:9: listen: \"tcp://10.0.0.1:0\" is not an address such as tls://192.0.2.1:7000 or "
-     "tls://[2001:db8::1]:7000; the schemes are tls, tcp and rdma"},
+     "tls://[2001:db8::1]:7000; the schemes are tls, tcp, rdma and rdma+tls"},
     {"listen = udp://10.0.0.1:7000\n",
      "ini:9: listen: \"udp://10.0.0.1:7000\" is not an address such as tls://192.0.2.1:7000 or "
-     "tls://[2001:db8::1]:7000; the schemes are tls, tcp and rdma"},
+     "tls://[2001:db8::1]:7000; the schemes are tls, tcp, rdma and rdma+tls"},
     {"[vm]\ncontrol-group = no-such-group\n",
      "ini:10: control-group: there is no group \"no-such-group\" on this host"},
     {"[machine]\nnet = tap0\n", "ini:10: there is no option net in section [machine]"},
@@ -461,7 +461,7 @@ static const struct {
      "both "
      "hosts need the same"},
     {PAIR WITH_SECRET "[tls]\ncert-file = disk\n",
-     "ini:15: cert-file: this option needs listen and peer with tls://"},
+     "ini:15: cert-file: this option needs listen and peer with tls:// or rdma+tls://"},
     {TLS_PAIR WITH_SECRET "[tls]\ncert-file = disk\n",
      "[tls] key-file: this option is needed with cert-file"},
     {TLS_PAIR WITH_SECRET "[tls]\npeer-name = b\n",

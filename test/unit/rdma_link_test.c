@@ -1,4 +1,5 @@
-/* Links over a real RDMA device: test/rig/rdma_test.sh makes a soft-RoCE one and runs this.
+/* Links over a real RDMA device, plain and with TLS: test/rig/rdma_test.sh makes a soft-RoCE one
+ * and runs this.
  *
  *   test-rdma-link ADDRESS [CASE]     ADDRESS belongs to the device
  *
@@ -16,7 +17,10 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "test/support/party.h"
+#include "test/support/rdma_stranger.h"
 #include "test/support/runner.h"
+#include "test/support/tls_identity.h"
 #include "transport/rdma_wire.h"
 #include "transport/transport.h"
 
@@ -31,13 +35,16 @@ static const char *address;
 static const struct frame control = {.type = FRAME_CONTROL, .term = 3, .epoch = 4};
 static const struct frame pages = {.type = FRAME_PAGES, .term = 5, .epoch = 6};
 
+/* NULL: plain. Of both sides. */
+static struct tls_credentials *credentials;
+
 static struct listener *listen_here(void)
 {
     struct listener *listener = NULL;
     struct error err = {0};
     char uri[96];
-    snprintf(uri, sizeof(uri), "rdma://%s:0", address);
-    const int rc = transport_listen(uri, NULL, &listener, &err);
+    snprintf(uri, sizeof(uri), "%s://%s:0", credentials ? "rdma+tls" : "rdma", address);
+    const int rc = transport_listen(uri, credentials, &listener, &err);
     if (rc < 0)
         printf("%s\n", err.text);
     CU_ASSERT_EQUAL_FATAL(rc, 0);
@@ -54,7 +61,9 @@ static void *visit(void *argument)
 {
     struct visitor *v = argument;
     struct error err = {0};
-    const int rc = transport_connect(v->uri, NULL, AMPLE_MS, -1, &v->link, &err);
+    int rc = transport_connect(v->uri, credentials, AMPLE_MS, -1, &v->link, &err);
+    if (rc == 0)
+        rc = link_establish(v->link, &err);
     if (rc < 0)
         printf("%s\n", err.text);
     CU_ASSERT_EQUAL(rc, 0);
@@ -68,7 +77,9 @@ static void make_pair(struct link *pair[2], bool trusted)
     struct visitor v = {.uri = listener_uri(listener)};
     pthread_create(&v.thread, NULL, visit, &v);
     struct error err = {0};
-    const int rc = listener_accept(listener, AMPLE_MS, &pair[1], &err);
+    int rc = listener_accept(listener, AMPLE_MS, &pair[1], &err);
+    if (rc == 0)
+        rc = link_establish(pair[1], &err);
     if (rc < 0)
         printf("%s\n", err.text);
     CU_ASSERT_EQUAL_FATAL(rc, 0);
@@ -77,7 +88,6 @@ static void make_pair(struct link *pair[2], bool trusted)
     CU_ASSERT_PTR_NOT_NULL_FATAL(pair[0]);
     listener_destroy(&listener);
     for (int i = 0; i < 2; i++) {
-        CU_ASSERT_EQUAL(link_establish(pair[i], NULL), 0);
         link_set_timeouts(pair[i], AMPLE_MS, AMPLE_MS);
         if (trusted)
             link_trust(pair[i]);
@@ -400,6 +410,164 @@ static void an_idle_link_notices_that_its_network_is_gone(void)
     drop(pair);
 }
 
+/* --- with TLS on top --- */
+
+static void begin_tls(void)
+{
+    credentials = tls_identity_by_secret(PARTY_SECRET, 0);
+}
+
+static void end_tls(void)
+{
+    tls_credentials_destroy(&credentials);
+}
+
+static void encrypted_frames_of_all_sizes_travel_both_ways_at_once(void)
+{
+    struct link *pair[2];
+    begin_tls();
+    make_pair(pair, true);
+    CU_ASSERT_EQUAL(strncmp(link_peer_name(pair[0]), "rdma+tls ", 9), 0);
+    CU_ASSERT_TRUE(link_security(pair[0])->encrypted && link_security(pair[1])->encrypted);
+    CU_ASSERT_EQUAL(
+        memcmp(link_security(pair[0])->binding, link_security(pair[1])->binding, LINK_BINDING_SIZE),
+        0);
+    run_traffic(pair, HAMMER / 10, NULL); /* encryption is slow where the device is emulated */
+    drop(pair);
+    end_tls();
+}
+
+static void encrypted_last_words_arrive_before_the_end(void)
+{
+    begin_tls();
+    last_words_arrive_before_the_end();
+    end_tls();
+}
+
+static void *accept_nobody(void *argument)
+{
+    struct link *link = NULL;
+    CU_ASSERT_EQUAL(listener_accept(argument, 0, &link, NULL), -ECANCELED);
+    return NULL;
+}
+
+static void the_two_schemes_refuse_each_other_with_a_sentence(void)
+{
+    struct tls_credentials *mine = tls_identity_by_secret(PARTY_SECRET, 0);
+    for (int encrypted = 0; encrypted < 2; encrypted++) {
+        credentials = encrypted ? mine : NULL;
+        struct listener *listener = listen_here();
+        pthread_t thread;
+        pthread_create(&thread, NULL, accept_nobody, listener);
+        char uri[96];
+        snprintf(uri, sizeof(uri), "%s%s", encrypted ? "rdma" : "rdma+tls",
+                 strstr(listener_uri(listener), "://"));
+        struct link *link = NULL;
+        struct error err = {0};
+        CU_ASSERT_EQUAL(transport_connect(uri, mine, AMPLE_MS, -1, &link, &err), -EPROTO);
+        CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "write the same scheme on both hosts"));
+        listener_shutdown(listener);
+        pthread_join(thread, NULL);
+        listener_destroy(&listener);
+    }
+    credentials = NULL;
+    tls_credentials_destroy(&mine);
+}
+
+/* --- strangers --- */
+
+struct host {
+    pthread_t thread;
+    struct listener *listener;
+    struct link *link;
+    int rc;
+};
+
+/* As a door does with a visitor; the link stays until the test has looked. */
+static void *receive_visitor(void *argument)
+{
+    struct host *h = argument;
+    struct session session;
+    struct session_config *config = calloc(1, sizeof(*config));
+    party_config(config, SESSION_PRIMARY, AMPLE_MS);
+    h->rc = listener_accept(h->listener, AMPLE_MS, &h->link, NULL);
+    if (h->rc == 0)
+        h->rc = session_accept(h->link, config, &session, NULL);
+    free(config);
+    return NULL;
+}
+
+static void host_begin(struct host *h)
+{
+    *h = (struct host){.listener = listen_here()};
+    pthread_create(&h->thread, NULL, receive_visitor, h);
+}
+
+static void host_end(struct host *h)
+{
+    link_destroy(&h->link);
+    listener_destroy(&h->listener);
+}
+
+#define LINK_BUFFERS 2 /* memory regions of a link that nobody trusts: receive and send slots */
+
+/* A session over a whole connection, of somebody who holds `secret` or another one. */
+static void visit_with(const char *secret, bool welcome)
+{
+    struct host host;
+    struct link *link = NULL;
+    struct session session;
+    struct session_config *config = calloc(1, sizeof(*config));
+    party_config(config, SESSION_SECONDARY, AMPLE_MS);
+    CU_ASSERT_EQUAL(key_derive(secret, strlen(secret), KEY_LABEL_SESSION, config->key, NULL), 0);
+    struct tls_credentials *theirs = credentials ? tls_identity_by_secret(secret, 0) : NULL;
+    host_begin(&host);
+    CU_ASSERT_EQUAL_FATAL(
+        transport_connect(listener_uri(host.listener), theirs, AMPLE_MS, -1, &link, NULL), 0);
+    const int rc = session_connect(link, config, &session, NULL);
+    CU_ASSERT_EQUAL(rc, welcome ? 0 : -EKEYREJECTED);
+    pthread_join(host.thread, NULL);
+    CU_ASSERT_EQUAL(host.rc, welcome ? 0 : -EKEYREJECTED);
+    const int regions = rdma_stranger_regions();
+    CU_ASSERT_TRUE(welcome ? regions > 2 * LINK_BUFFERS : regions == 2 * LINK_BUFFERS);
+    link_destroy(&link);
+    host_end(&host);
+    tls_credentials_destroy(&theirs);
+    free(config);
+}
+
+static void memory_is_made_writable_for_who_holds_the_secret_alone(void)
+{
+    for (int encrypted = 0; encrypted < 2; encrypted++) {
+        if (encrypted)
+            begin_tls();
+        visit_with(PARTY_SECRET, true);
+        visit_with("some other secret, as long as it", false);
+        end_tls();
+    }
+}
+
+/* Who speaks RDMA well and holds nothing: he is told of no ring, and what he writes all the same is
+ * refused by the device, and ends his connection. */
+static void a_stranger_writes_to_no_memory_of_ours(void)
+{
+    static uint8_t canary[RDMA_RING_MIN], whole[RDMA_RING_MIN];
+    struct host host;
+    host_begin(&host);
+    struct rdma_stranger *stranger = rdma_stranger_connect(listener_uri(host.listener));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(stranger);
+    memset(canary, 0x5a, sizeof(canary));
+    memcpy(whole, canary, sizeof(whole));
+    CU_ASSERT_FALSE(rdma_stranger_write(stranger, canary, 0x1234));
+    CU_ASSERT_EQUAL(memcmp(canary, whole, sizeof(whole)), 0);
+    CU_ASSERT_EQUAL(rdma_stranger_rings(stranger), 0);
+    /* At once, not when the time for a handshake is up. */
+    pthread_join(host.thread, NULL);
+    CU_ASSERT_EQUAL(host.rc, -ECONNRESET);
+    rdma_stranger_destroy(&stranger);
+    host_end(&host);
+}
+
 static const struct test_case cases[] = {
     {"frames travel as messages until the peer is trusted",
      frames_travel_as_messages_until_the_peer_is_trusted},
@@ -418,6 +586,14 @@ static const struct test_case cases[] = {
      a_network_that_goes_away_in_mid_epoch_ends_the_link},
     {"an idle link notices that its network is gone",
      an_idle_link_notices_that_its_network_is_gone},
+    {"encrypted frames of all sizes travel both ways at once",
+     encrypted_frames_of_all_sizes_travel_both_ways_at_once},
+    {"encrypted last words arrive before the end", encrypted_last_words_arrive_before_the_end},
+    {"the two schemes refuse each other with a sentence",
+     the_two_schemes_refuse_each_other_with_a_sentence},
+    {"memory is made writable for who holds the secret alone",
+     memory_is_made_writable_for_who_holds_the_secret_alone},
+    {"a stranger writes to no memory of ours", a_stranger_writes_to_no_memory_of_ours},
 };
 
 int main(int argc, char **argv)

@@ -16,17 +16,31 @@ static const uint8_t golden_ring[] = {3, 0, 0, 0, 16, 0,    0, 0, 0, 0x10, 0, 0,
 static void an_offer_has_its_bytes_and_no_other_is_taken(void)
 {
     uint8_t bytes[56] = {0};
-    rdma_offer_encode(bytes);
+    rdma_offer_encode(false, bytes);
     CU_ASSERT_EQUAL(memcmp(bytes, golden_offer, sizeof(golden_offer)), 0);
-    CU_ASSERT_EQUAL(rdma_offer_check(bytes, sizeof(bytes), NULL), 0);
-    CU_ASSERT_EQUAL(rdma_offer_check(bytes, RDMA_OFFER_SIZE, NULL), 0);
+    CU_ASSERT_EQUAL(rdma_offer_check(bytes, sizeof(bytes), false, NULL), 0);
+    CU_ASSERT_EQUAL(rdma_offer_check(bytes, RDMA_OFFER_SIZE, false, NULL), 0);
     for (size_t size = 0; size < RDMA_OFFER_SIZE; size++)
-        CU_ASSERT_EQUAL(rdma_offer_check(bytes, size, NULL), -EPROTO);
+        CU_ASSERT_EQUAL(rdma_offer_check(bytes, size, false, NULL), -EPROTO);
     for (size_t bit = 0; bit < RDMA_OFFER_SIZE * 8; bit++) {
         bytes[bit / 8] = (uint8_t)(bytes[bit / 8] ^ 1u << bit % 8);
-        CU_ASSERT_EQUAL(rdma_offer_check(bytes, sizeof(bytes), NULL),
+        CU_ASSERT_EQUAL(rdma_offer_check(bytes, sizeof(bytes), false, NULL),
                         bit / 8 == 4 || bit / 8 == 5 ? -EPROTONOSUPPORT : -EPROTO);
         bytes[bit / 8] = (uint8_t)(bytes[bit / 8] ^ 1u << bit % 8);
+    }
+}
+
+static void an_offer_of_the_other_scheme_is_refused_with_a_sentence(void)
+{
+    uint8_t bytes[RDMA_OFFER_SIZE];
+    for (int encrypted = 0; encrypted < 2; encrypted++) {
+        struct error err = {0};
+        rdma_offer_encode(encrypted, bytes);
+        CU_ASSERT_EQUAL(bytes[10], encrypted);
+        CU_ASSERT_EQUAL(rdma_offer_check(bytes, sizeof(bytes), encrypted, NULL), 0);
+        CU_ASSERT_EQUAL(rdma_offer_check(bytes, sizeof(bytes), !encrypted, &err), -EPROTO);
+        CU_ASSERT_PTR_NOT_NULL(strstr(err.text, encrypted ? "speaks rdma+tls:// and this host rdma:"
+                                                          : "speaks rdma:// and this host rdma+"));
     }
 }
 
@@ -105,6 +119,8 @@ static void what_is_not_possible_is_refused(void)
 
 static const struct test_case cases[] = {
     {"an offer has its bytes and no other is taken", an_offer_has_its_bytes_and_no_other_is_taken},
+    {"an offer of the other scheme is refused with a sentence",
+     an_offer_of_the_other_scheme_is_refused_with_a_sentence},
     {"messages have their bytes", messages_have_their_bytes},
     {"a message comes back and no part of it is taken",
      a_message_comes_back_and_no_part_of_it_is_taken},

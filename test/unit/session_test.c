@@ -13,6 +13,7 @@
 #include "test/support/party.h"
 #include "test/support/runner.h"
 #include "transport/inproc.h"
+#include "transport/link_backend.h"
 #include "transport/message.h"
 
 #define AMPLE_MS 60000 /* never reached by a test that passes */
@@ -145,6 +146,7 @@ static void the_judge_finds_the_first_difference_and_both_sides_agree(void)
 struct side {
     pthread_t thread;
     struct link *link;
+    struct link_ops ops; /* its own, but for trust */
     struct session_config config;
     struct session session;
     int (*run)(struct link *, const struct session_config *, struct session *, struct error *);
@@ -157,11 +159,25 @@ struct meeting {
     struct side listener;
 };
 
+/* What this thread's link gave to its peer. */
+static _Thread_local unsigned trusted;
+
+static void count_trust(struct link *link)
+{
+    (void)link;
+    trusted++;
+}
+
 /* Closes the link after a failure, so that the other side isn't left waiting. */
 static void *run_side(void *argument)
 {
     struct side *s = argument;
+    s->ops = *s->link->ops;
+    s->ops.trust = count_trust;
+    s->link->ops = &s->ops;
     s->rc = s->run(s->link, &s->config, &s->session, &s->err);
+    /* Whoever was refused, for whatever reason, gets no memory of ours to write to. */
+    CU_ASSERT_EQUAL(trusted, s->rc == 0);
     if (s->rc < 0)
         link_shutdown(s->link);
     return NULL;

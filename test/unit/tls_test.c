@@ -53,14 +53,27 @@ struct side {
     int rc;
 };
 
+/* The TLS of all sides runs on top of another link, not on the socket itself. */
+static bool over_a_link;
+
+static int make_tls(struct side *s)
+{
+    const char *peer = s->server ? "client" : "server";
+    if (!over_a_link)
+        return tls_link_create(s->fd, peer, s->server, s->credentials, &s->link, &s->err);
+    struct link *below = NULL;
+    const int rc = inproc_adopt(s->fd, "below", &below, &s->err);
+    return rc < 0 ? rc
+                  : tls_link_create_over(below, peer, s->server, s->credentials, &s->link, &s->err);
+}
+
 static void *shake(void *argument)
 {
     struct side *s = argument;
     if (s->scheme == TCP)
         s->rc = inproc_adopt(s->fd, "plain", &s->link, &s->err);
     else
-        s->rc = tls_link_create(s->fd, s->server ? "client" : "server", s->server, s->credentials,
-                                &s->link, &s->err);
+        s->rc = make_tls(s);
     if (s->rc == 0 && s->whole) {
         struct session_config *config = calloc(1, sizeof(*config));
         party_config(config, s->server ? SESSION_PRIMARY : SESSION_SECONDARY, s->timeout_ms);
@@ -807,6 +820,48 @@ static void a_silent_peer_is_a_time_out_that_can_be_tried_again(void)
     tls_credentials_destroy(&credentials);
 }
 
+/* --- on top of another link --- */
+
+static void all_that_holds_on_top_of_another_link(void)
+{
+    over_a_link = true;
+    two_sides_with_the_same_secret_talk();
+    two_sides_with_certificates_of_one_authority_talk();
+    a_byte_changed_on_the_way_is_found();
+    a_stream_cut_at_any_byte_is_a_reset_but_between_frames_an_eof();
+    a_record_sent_twice_is_found();
+    senders_and_receivers_on_both_sides_at_once_lose_nothing();
+    shutdown_wakes_a_blocked_sender_and_receiver();
+    a_silent_peer_is_a_time_out_that_can_be_tried_again();
+    over_a_link = false;
+}
+
+/* A time-out inside a record, at each of its bytes, loses nothing of it. */
+static void a_record_that_drips_through_a_link_comes_whole(void)
+{
+    over_a_link = true;
+    struct tls_credentials *credentials = tls_identity_by_secret(SECRET, 0);
+    struct relay *relay = calloc(1, sizeof(*relay));
+    struct side sides[2] = {{.credentials = credentials}, {.credentials = credentials}};
+    uint8_t bytes[RECORDED];
+    struct frame header;
+    meet_through(relay, sides);
+    expect_met(sides);
+    const size_t size = catch_frame(relay, sides, bytes);
+    for (size_t at = 0; at < size; at++) {
+        link_set_timeouts(sides[1].link, 0, 1);
+        CU_ASSERT_EQUAL_FATAL(link_receive_header(sides[1].link, &header, NULL), -ETIMEDOUT);
+        CU_ASSERT_EQUAL(fd_write_all(relay->ends[1], bytes + at, 1), 0);
+    }
+    link_set_timeouts(sides[1].link, 0, AMPLE_MS);
+    expect_text(sides[1].link, "payload");
+    part(sides);
+    close_relay(relay);
+    free(relay);
+    tls_credentials_destroy(&credentials);
+    over_a_link = false;
+}
+
 /* --- over TCP, by URI --- */
 
 static void *establish_main(void *link)
@@ -952,6 +1007,9 @@ static const struct test_case cases[] = {
     {"shutdown wakes a blocked sender and receiver", shutdown_wakes_a_blocked_sender_and_receiver},
     {"a silent peer is a time-out that can be tried again",
      a_silent_peer_is_a_time_out_that_can_be_tried_again},
+    {"all that holds on top of another link", all_that_holds_on_top_of_another_link},
+    {"a record that drips through a link comes whole",
+     a_record_that_drips_through_a_link_comes_whole},
     {"an address without a scheme means tls", an_address_without_a_scheme_means_tls},
     {"several secured connections become one link", several_secured_connections_become_one_link},
     {"files that can't be used are refused with a sentence",
