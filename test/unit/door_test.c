@@ -3,11 +3,15 @@
 #include "transport/door.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fd.h"
 #include "test/support/fault_link.h"
 #include "test/support/party.h"
 #include "test/support/runner.h"
@@ -30,16 +34,21 @@ static int listen_anywhere(struct listener **listener)
     return transport_listen(uri, credentials, listener, NULL);
 }
 
-static struct door *open_door(enum session_role role)
+static struct door *open_door_for(enum session_role role, unsigned timeout_ms)
 {
     struct listener *listener = NULL;
     struct door *door = NULL;
     struct session_config *config = malloc(sizeof(*config));
-    party_config(config, role, AMPLE_MS);
+    party_config(config, role, timeout_ms);
     CU_ASSERT_EQUAL_FATAL(listen_anywhere(&listener), 0);
     CU_ASSERT_EQUAL_FATAL(door_open(listener, config, &door, NULL), 0);
     free(config);
     return door;
+}
+
+static struct door *open_door(enum session_role role)
+{
+    return open_door_for(role, AMPLE_MS);
 }
 
 static struct link *dial(const struct door *door)
@@ -260,6 +269,89 @@ static void silent_strangers_do_not_keep_a_good_peer_out(void)
         link_destroy(&silent[i]);
     link_destroy(&inside);
     link_destroy(&outside);
+    door_destroy(&door);
+}
+
+/* --- strangers that drip: never silent, never done --- */
+
+#define DRIP_MS    20 /* between two bytes */
+#define DRIP_BYTES 16384
+
+struct dripper {
+    pthread_t thread;
+    int fd;
+    const atomic_bool *enough;
+    bool ended; /* by the door */
+};
+
+static int dial_raw(const struct door *door)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    address.sin_port = htons((uint16_t)atoi(strrchr(door_uri(door), ':') + 1));
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CU_ASSERT_FATAL(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+    return fd;
+}
+
+/* The beginning of what could be a long first frame, or TLS record. */
+static void make_drip(uint8_t bytes[DRIP_BYTES])
+{
+    static const uint8_t record[] = {22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3};
+    const struct frame frame = {.type = FRAME_CONTROL, .size = FRAME_CONTROL_MAX, .digest = 1};
+    memset(bytes, 0, DRIP_BYTES);
+    if (credentials)
+        memcpy(bytes, record, sizeof(record));
+    else
+        frame_encode(&frame, bytes);
+}
+
+static void *drip(void *argument)
+{
+    struct dripper *d = argument;
+    uint8_t bytes[DRIP_BYTES];
+    make_drip(bytes);
+    struct pollfd peer = {.fd = d->fd, .events = POLLIN};
+    for (size_t i = 0; !d->ended && !atomic_load(d->enough) && i < sizeof(bytes); i++)
+        d->ended = send(d->fd, bytes + i, 1, MSG_NOSIGNAL) != 1 || poll(&peer, 1, DRIP_MS) != 0;
+    return NULL;
+}
+
+static void start_dripping(struct dripper *d, const struct door *door, const atomic_bool *enough)
+{
+    *d = (struct dripper){.fd = dial_raw(door), .enough = enough};
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&d->thread, NULL, drip, d), 0);
+}
+
+static void dripping_strangers_do_not_keep_a_good_peer_out(void)
+{
+    struct door *door = open_door(SESSION_PRIMARY);
+    struct dripper drippers[SILENT_MAX];
+    atomic_bool enough = false;
+    for (size_t i = 0; i < SILENT_MAX; i++)
+        start_dripping(&drippers[i], door, &enough);
+    struct link *outside, *inside;
+    CU_ASSERT_EQUAL(knock(door, SESSION_SECONDARY, 0, &outside), 0);
+    CU_ASSERT_EQUAL(answer(door, &inside), 0);
+    atomic_store(&enough, true);
+    for (size_t i = 0; i < SILENT_MAX; i++) {
+        pthread_join(drippers[i].thread, NULL);
+        fd_close(&drippers[i].fd);
+    }
+    link_destroy(&inside);
+    link_destroy(&outside);
+    door_destroy(&door);
+}
+
+/* Alone with the door, it has its place until its time is up, and no longer. */
+static void a_stranger_that_drips_ends_with_its_time(void)
+{
+    struct door *door = open_door_for(SESSION_PRIMARY, 10 * DRIP_MS);
+    struct dripper dripper;
+    const atomic_bool enough = false;
+    start_dripping(&dripper, door, &enough);
+    pthread_join(dripper.thread, NULL);
+    CU_ASSERT_TRUE(dripper.ended);
+    fd_close(&dripper.fd);
     door_destroy(&door);
 }
 
@@ -536,6 +628,9 @@ static const struct test_case cases[] = {
     {"half a session ends with its time, and with the door",
      half_a_session_ends_with_its_time_and_with_the_door},
     {"silent strangers do not keep a good peer out", silent_strangers_do_not_keep_a_good_peer_out},
+    {"dripping strangers do not keep a good peer out",
+     dripping_strangers_do_not_keep_a_good_peer_out},
+    {"a stranger that drips ends with its time", a_stranger_that_drips_ends_with_its_time},
     {"closing ends visitors and waiters", closing_ends_visitors_and_waiters},
     {"nobody comes is a time-out", nobody_comes_is_a_time_out},
     {"a peer of a higher term tells the owner once", a_peer_of_a_higher_term_tells_the_owner_once},

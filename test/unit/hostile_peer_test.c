@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -14,16 +15,20 @@
 #include "test/support/fake_machine.h"
 #include "test/support/runner.h"
 #include "transport/inproc.h"
+#include "transport/link_backend.h"
 #include "transport/session.h"
 
 #define TERM      7
 #define MEMORY    ((uint64_t)32 << 20)
 #define STAGING   (16 * SLAB_CHUNK_SIZE)
 #define STALL_CAP MSEC(100)
+#define DRIP      MSEC(20) /* between two bytes */
 
 enum temper {
     SILENT,  /* takes everything, acknowledges nothing */
     DEAF,    /* takes nothing */
+    SIPPER,  /* takes one byte from time to time: the connection never stands still */
+    DRIPPER, /* takes everything, and says one byte from time to time of what is never whole */
     TALKER,  /* says all the time that something was applied */
     PREVIOUS /* acknowledges what it has acknowledged before */
 };
@@ -31,6 +36,7 @@ enum temper {
 /* A standby that behaves for some epochs, then shows its temper. */
 struct peer {
     struct link *link;
+    int fd; /* below the link, and its own */
     pthread_t thread;
     unsigned good;
     enum temper temper;
@@ -105,6 +111,47 @@ static bool say(struct link *link, enum message_kind kind, epoch_t epoch)
     return message_send(link, TERM, epoch, &message, NULL) == 0;
 }
 
+static void rest(void)
+{
+    const struct timespec pace = clock_to_timespec(DRIP);
+    nanosleep(&pace, NULL);
+}
+
+/* From the socket itself: a link reads ahead. */
+static void sip(const struct peer *p)
+{
+    uint8_t byte;
+    while (!atomic_load(&p->link->down) && recv(p->fd, &byte, 1, 0) == 1)
+        rest();
+}
+
+static void *drip_main(void *context)
+{
+    static const struct link_wait for_ever = {0};
+    struct peer *p = context;
+    const struct frame frame = {
+        .type = FRAME_CONTROL, .size = MESSAGE_SIZE_MAX, .term = TERM, .epoch = 2, .digest = 1};
+    uint8_t bytes[FRAME_HEADER_SIZE + MESSAGE_SIZE_MAX] = {0};
+    frame_encode(&frame, bytes);
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        struct iovec part = {bytes + i, 1};
+        if (p->link->ops->send(p->link, &part, 1, &for_ever, NULL) < 0)
+            break;
+        rest();
+    }
+    return NULL;
+}
+
+static void drip(struct peer *p, uint8_t *buffer)
+{
+    struct frame frame;
+    pthread_t thread;
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, drip_main, p), 0);
+    while (take_frame(p->link, buffer, &frame)) {
+    }
+    pthread_join(thread, NULL);
+}
+
 static void show_temper(struct peer *p, epoch_t last, uint8_t *buffer)
 {
     struct frame frame;
@@ -114,6 +161,12 @@ static void show_temper(struct peer *p, epoch_t last, uint8_t *buffer)
         }
         break;
     case DEAF:
+        break;
+    case SIPPER:
+        sip(p);
+        break;
+    case DRIPPER:
+        drip(p, buffer);
         break;
     case TALKER:
         while (say(p->link, MESSAGE_APPLIED, last)) {
@@ -183,8 +236,11 @@ static void start(struct scene *s, enum policy_kind policy, enum temper temper, 
     CU_ASSERT_EQUAL_FATAL(engine_create(&engine, &s->engine, NULL), 0);
     engine_start_guest(s->engine);
     struct link *ends[2];
-    CU_ASSERT_EQUAL_FATAL(inproc_pair("hostile", ends, NULL), 0);
-    s->peer = (struct peer){.link = ends[1], .good = good, .temper = temper};
+    int fds[2];
+    CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    for (int i = 0; i < 2; i++)
+        CU_ASSERT_EQUAL_FATAL(inproc_adopt(fds[i], "hostile", &ends[i], NULL), 0);
+    s->peer = (struct peer){.link = ends[1], .fd = fds[1], .good = good, .temper = temper};
     CU_ASSERT_EQUAL_FATAL(pthread_create(&s->peer.thread, NULL, peer_main, &s->peer), 0);
     CU_ASSERT_EQUAL_FATAL(
         engine_protect(s->engine, ends[0], TERM, STAGING, SESSION_CAP_ENCODED, NULL), 0);
@@ -240,6 +296,16 @@ static void a_standby_that_acknowledges_nothing_is_given_up(void)
 static void a_standby_that_takes_nothing_is_given_up(void)
 {
     survives(DEAF, -ETIMEDOUT);
+}
+
+static void a_standby_that_takes_bytes_one_by_one_is_given_up(void)
+{
+    survives(SIPPER, -ETIMEDOUT);
+}
+
+static void a_standby_that_answers_byte_by_byte_is_given_up(void)
+{
+    survives(DRIPPER, -ETIMEDOUT);
 }
 
 static void a_standby_that_never_stops_talking_is_given_up(void)
@@ -340,6 +406,10 @@ static const struct test_case cases[] = {
     {"a standby that acknowledges nothing is given up",
      a_standby_that_acknowledges_nothing_is_given_up},
     {"a standby that takes nothing is given up", a_standby_that_takes_nothing_is_given_up},
+    {"a standby that takes bytes one by one is given up",
+     a_standby_that_takes_bytes_one_by_one_is_given_up},
+    {"a standby that answers byte by byte is given up",
+     a_standby_that_answers_byte_by_byte_is_given_up},
     {"a standby that never stops talking is given up",
      a_standby_that_never_stops_talking_is_given_up},
     {"a standby that acknowledges twice is given up",
