@@ -2,9 +2,9 @@
  * and beside sending them as they are, all in one run.
  *
  * Pages come from recordings of real guests (test/bench/page_recorder.py) or are random. A
- * recording is played epoch by epoch through an encoder and a link over loopback TCP to a thread
- * that decodes, verifies and applies, as a standby does, and acknowledges; at the end both memories
- * must be equal. */
+ * recording is played epoch by epoch through an encoder and a link over loopback, of TCP or TLS, to
+ * a thread that decodes, verifies and applies, as a standby does, and acknowledges; at the end both
+ * memories must be equal. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -16,6 +16,7 @@
 #include "checkpoint/page_cache.h"
 #include "checkpoint/page_encoder.h"
 #include "transport/message.h"
+#include "transport/tls.h"
 #include "transport/transport.h"
 
 #define MEMORY      ((uint64_t)256 << 20)
@@ -43,6 +44,8 @@ struct mix {
     uint64_t pages;
     uint64_t epochs;
 };
+
+static struct tls_credentials *credentials;
 
 static void die(const char *what, const struct error *err)
 {
@@ -173,15 +176,29 @@ struct result {
     nsec_t commit; /* all epochs, from the first byte encoded to the acknowledgement */
 };
 
-static void connect_pair(struct link **near, struct link **far)
+static void *establish_far(void *link)
 {
+    struct error err;
+    if (link_establish(link, &err) < 0)
+        die("link", &err);
+    return NULL;
+}
+
+static void connect_pair(bool encrypted, struct link **near, struct link **far)
+{
+    const char *uri = encrypted ? "tls://127.0.0.1:0" : "tcp://127.0.0.1:0";
     struct listener *listener;
     struct error err;
-    if (transport_listen("tcp://127.0.0.1:0", NULL, &listener, &err) < 0 ||
-        transport_connect(listener_uri(listener), NULL, 5000, -1, near, &err) < 0 ||
+    pthread_t thread;
+    if (transport_listen(uri, credentials, &listener, &err) < 0 ||
+        transport_connect(listener_uri(listener), credentials, 5000, -1, near, &err) < 0 ||
         listener_accept(listener, 5000, far, &err) < 0)
         die("link", &err);
     listener_destroy(&listener);
+    pthread_create(&thread, NULL, establish_far, *far);
+    if (link_establish(*near, &err) < 0)
+        die("link", &err);
+    pthread_join(thread, NULL);
 }
 
 static struct gmem *make_memory(void)
@@ -265,7 +282,7 @@ static void compare(const struct mix *mix, const struct gmem *memory)
     gmem_destroy(&expected);
 }
 
-static struct result measure(const struct mix *mix, enum page_encoder_mode mode)
+static struct result measure(const struct mix *mix, enum page_encoder_mode mode, bool encrypted)
 {
     struct result result = {0};
     struct standby standby = {.memory = make_memory()};
@@ -277,7 +294,7 @@ static struct result measure(const struct mix *mix, enum page_encoder_mode mode)
     if (page_encoder_create(&config, &encoder, &err) < 0)
         die("encoder", &err);
     page_encoder_begin_link(encoder, true, 1);
-    connect_pair(&link, &standby.link);
+    connect_pair(encrypted, &link, &standby.link);
     pthread_t thread;
     if (pthread_create(&thread, NULL, standby_main, &standby) != 0)
         die("thread", NULL);
@@ -306,7 +323,7 @@ static nsec_t measure_copy(const struct mix *mix)
     return took;
 }
 
-static void report(const struct mix *mix)
+static void report(const struct mix *mix, bool encrypted)
 {
     nsec_t copy = INT64_MAX;
     struct result best[PAGE_ENCODER_SMALLEST + 1];
@@ -314,15 +331,15 @@ static void report(const struct mix *mix)
         const nsec_t took = measure_copy(mix);
         copy = took < copy ? took : copy;
         for (int mode = 0; mode <= PAGE_ENCODER_SMALLEST; mode++) {
-            const struct result r = measure(mix, (enum page_encoder_mode)mode);
+            const struct result r = measure(mix, (enum page_encoder_mode)mode, encrypted);
             if (round == 0 || r.commit < best[mode].commit)
                 best[mode] = r;
         }
     }
     const double pages = (double)mix->pages;
-    printf("%s: %llu pages in %llu checkpoints; a copy of a page takes %.2f us\n", mix->name,
-           (unsigned long long)mix->pages, (unsigned long long)mix->epochs,
-           (double)copy / pages / 1e3);
+    printf("%s, %s: %llu pages in %llu checkpoints; a copy of a page takes %.2f us\n", mix->name,
+           encrypted ? "tls" : "tcp", (unsigned long long)mix->pages,
+           (unsigned long long)mix->epochs, (double)copy / pages / 1e3);
     printf("  %-9s %14s %12s %12s %12s %8s\n", "encoding", "sent/dirtied", "encode us", "decode us",
            "commit us", "vs. raw");
     for (int mode = 0; mode <= PAGE_ENCODER_SMALLEST; mode++) {
@@ -343,11 +360,21 @@ static void release(struct mix *mix)
     free(mix->batches);
 }
 
+static void make_credentials(void)
+{
+    uint8_t key[KEY_SIZE];
+    struct error err;
+    memset(key, 1, sizeof(key));
+    if (tls_credentials_create(&(struct tls_config){.key = key}, &credentials, &err) < 0)
+        die("credentials", &err);
+}
+
 int main(int argc, char **argv)
 {
+    make_credentials();
     printf(
         "Times per page. Encode: all of it, a zero test at least. Decode: check, verify, apply.\n"
-        "Commit: encode, send over loopback TCP, decode, acknowledge; one checkpoint at a "
+        "Commit: encode, send over loopback, decode, acknowledge; one checkpoint at a "
         "time.\n\n");
     for (int i = 1; i <= argc; i++) {
         struct mix mix = {0};
@@ -355,8 +382,10 @@ int main(int argc, char **argv)
             load(&mix, argv[i]);
         else
             make_random(&mix);
-        report(&mix);
+        report(&mix, false);
+        report(&mix, true);
         release(&mix);
     }
+    tls_credentials_destroy(&credentials);
     return 0;
 }
