@@ -53,6 +53,18 @@ static void unlink_request(struct blk *b, struct blk_request *r)
     else
         b->last = r->prev;
     b->taken--;
+    if (r->claimed)
+        b->heads[r->chain.head] = false;
+}
+
+/* Of a request that has its chain. False: another one has the same. */
+static bool claim_head(struct blk_request *r)
+{
+    bool *taken = &r->owner->heads[r->chain.head];
+    if (*taken)
+        return false;
+    *taken = r->claimed = true;
+    return true;
 }
 
 /* The status byte is the last one the device may write (§5.2.6), the data what lies before it. */
@@ -322,6 +334,14 @@ bool blk_take_new(struct blk *b)
             free(r);
             return false;
         }
+        if (!claim_head(r)) {
+            virtqueue_rewind(queue_of(b), 1, 0);
+            virtio_pci_fail(b->transport,
+                            "a disk request is offered again before it was given back");
+            unlink_request(b, r);
+            free(r);
+            return false;
+        }
         if (!begin(r))
             return false;
     }
@@ -333,8 +353,12 @@ bool blk_take_new(struct blk *b)
 struct blk_request *blk_add_loaded(struct blk *b, uint16_t head)
 {
     struct blk_request *r = add(b, BLK_LOADED);
-    if (r)
-        r->chain.head = head;
+    if (!r)
+        return NULL;
+    r->chain.head = head;
+    const bool first = claim_head(r);
+    assert(first); /* checked before the state was loaded */
+    (void)first;
     return r;
 }
 

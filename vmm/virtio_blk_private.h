@@ -27,6 +27,7 @@ struct blk_request {
     struct blk_request *prev, *next; /* in the order they were taken; device lock */
     struct blk *owner;
     enum blk_phase { BLK_LOADED, BLK_ACTIVE, BLK_ORPHAN } phase;
+    bool claimed;                 /* the head of `chain` is among the device's heads */
     struct virtqueue_chain chain; /* of a loaded state: only `head` */
     uint32_t type;
     enum blk_op op;
@@ -54,6 +55,8 @@ struct blk {
     struct blk_request *first; /* LOADED and ACTIVE */
     struct blk_request *last;
     unsigned taken;       /* of them */
+    bool heads[BLK_QUEUE_SIZE]; /* of theirs: a chain is in flight once, or no standby takes the
+                                   state */
     uint64_t data_flying; /* bytes in buffers */
     unsigned complaints;
 
