@@ -165,6 +165,7 @@ void config_free(struct config *config)
         free(config->nets[i].tap);
     for (size_t i = 0; i < CONFIG_DISKS_MAX; i++)
         free(config->disks[i].path);
+    free_address(&config->metrics);
     free_address(&config->listen);
     free_address(&config->peer);
     for (size_t i = 0; i < CONFIG_HOSTS_MAX; i++)

@@ -87,6 +87,7 @@ struct config {
     /* [vm] */
     char *name;
     enum config_role role;
+    struct config_address metrics; /* served by HTTP; text NULL: nowhere */
     char *state_dir;      /* default /var/lib/kemari/NAME */
     char *run_dir;        /* default /run/kemari */
     char *control_socket; /* default RUN-DIR/NAME.sock */

@@ -89,6 +89,8 @@ static int parse_value(const struct check *check, const struct config_option *op
         return config_parse_enum(text, option->names, member, check->err);
     case CONFIG_KIND_ADDRESS:
         return config_parse_link(text, (struct config_address *)member + instance, check->err);
+    case CONFIG_KIND_SERVICE:
+        return config_parse_service(text, member, check->err);
     case CONFIG_KIND_WORDS:
         return config_parse_words(text, member, check->err);
     case CONFIG_KIND_GROUP:

@@ -43,6 +43,10 @@ const struct config_option config_options[] = {
     {"vm", "control-group", "control-group", CONFIG_KIND_GROUP, AT(control_group),
      .placeholder = "GROUP", .fallback_text = "root and the daemon's own user only",
      .help = "Group whose members may use kemarictl, as a name or a number"},
+    {"vm", "metrics", "metrics", CONFIG_KIND_SERVICE, AT(metrics), .placeholder = "[HOST:]PORT",
+     .help =
+         "Where metrics are served by HTTP for Prometheus, on 127.0.0.1 unless a HOST is given; "
+         "whoever reaches the address may read them (docs/metrics.md)"},
     {"vm", "log-level", "log-level", CONFIG_KIND_ENUM, AT(log_level), .fallback = "info",
      .names = log_names, .placeholder = "LEVEL", .help = "Least severe level that is logged"},
 
@@ -360,6 +364,7 @@ bool config_option_format(const struct config_option *option, unsigned instance,
     case CONFIG_KIND_STRING:
         return format_string(*(char *const *)member, out, size);
     case CONFIG_KIND_ADDRESS:
+    case CONFIG_KIND_SERVICE:
         return format_string(((const struct config_address *)member)[instance].text, out, size);
     case CONFIG_KIND_WORDS:
         return format_string(((const struct config_words *)member)->text, out, size);

@@ -14,6 +14,7 @@ enum config_kind {
     CONFIG_KIND_BOOL,     /* bool */
     CONFIG_KIND_ENUM,     /* an enum that counts from 0, `names` */
     CONFIG_KIND_ADDRESS,  /* struct config_address of a link: tls:// or tcp://; once, or KEY.N */
+    CONFIG_KIND_SERVICE,  /* struct config_address of a server that is local unless told else */
     CONFIG_KIND_GROUP,    /* gid_t */
     CONFIG_KIND_WORDS,    /* struct config_words */
     CONFIG_KIND_NET,      /* struct config_net[]; these three are given once per instance, KEY.N */

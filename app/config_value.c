@@ -202,6 +202,20 @@ int config_parse_address(const char *text, struct config_address *out, struct er
     return out->text ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
 
+int config_parse_service(const char *text, struct config_address *out, struct error *err)
+{
+    char local[CONFIG_VALUE_TEXT_MAX];
+    snprintf(local, sizeof(local), "%s%.64s", strchr(text, ':') ? "" : "127.0.0.1:", text);
+    *out = (struct config_address){0};
+    if (strlen(text) > 64 || !scan_endpoint(local, out))
+        return error_set(err, -EINVAL,
+                         "\"%.64s\" is not a port or an address such as 9120, "
+                         "192.0.2.1:9120 or [2001:db8::1]:9120",
+                         text);
+    out->text = strdup(local);
+    return out->text ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
 int config_parse_link(const char *text, struct config_address *out, struct error *err)
 {
     static const struct {

@@ -33,6 +33,9 @@ int config_parse_address(const char *text, struct config_address *out, struct er
  * written into out->text. */
 int config_parse_link(const char *text, struct config_address *out, struct error *err);
 
+/* HOST:PORT as above, or PORT alone on 127.0.0.1. Owns out->text. */
+int config_parse_service(const char *text, struct config_address *out, struct error *err);
+
 /* TAP[,mac=XX:XX:XX:XX:XX:XX]; *has_mac says whether one was given. Owns out->tap. */
 int config_parse_net(const char *text, struct config_net *out, bool *has_mac, struct error *err);
 

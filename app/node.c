@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "control/metrics_server.h"
 
 #define EVENTS_KEPT           1024
 #define HANDSHAKE_TIMEOUT_MS  3000
@@ -332,6 +333,8 @@ int node_create(const struct config *config, struct node **out, struct error *er
     if (rc == 0)
         rc = build_loop(node, err);
     if (rc == 0)
+        rc = node_build_metrics(node, err);
+    if (rc == 0)
         rc = build_arbiter(node, err);
     if (rc < 0)
         node_destroy(&node);
@@ -344,6 +347,7 @@ void node_destroy(struct node **node)
     struct node *n = *node;
     if (!n)
         return;
+    metrics_server_destroy(&n->metrics);
     control_server_destroy(&n->server);
     for (size_t i = 0; i < PEERS_MAX; i++)
         heartbeat_destroy(&n->peers.heartbeats[i]);
@@ -417,6 +421,8 @@ int node_run(struct node *node, struct error *err)
     int rc = begins_as_primary(node) ? make_primary(node, err) : make_secondary(node, err);
     if (rc == 0)
         rc = start_heartbeats(node, err);
+    if (rc == 0 && node->metrics)
+        rc = metrics_server_start(node->metrics, err);
     if (rc == 0 && pthread_create(&node->role_thread, NULL, node_role_main, node) != 0)
         rc = error_set(err, -EAGAIN, "can't start the role's thread");
     node->ran = rc == 0;
@@ -432,6 +438,7 @@ int node_run(struct node *node, struct error *err)
         control_server_complete(node->server, node->stop_token, 0, "stopped");
         control_server_flush(node->server, ANSWER_TIMEOUT);
     }
+    metrics_server_destroy(&node->metrics); /* before the roles that it looks at */
     primary_destroy(&node->primary);
     secondary_destroy(&node->secondary);
     return rc;

@@ -2,7 +2,8 @@
  * answers the operator.
  *
  * Order of building (undone in reverse): machine and its memory with the guest's kernel in it,
- * staging memory, networks, listener and door, heartbeat, control socket, term store, arbiter.
+ * staging memory, networks, listener and door, heartbeat, control socket, metrics, term
+ * store, arbiter.
  * Files and directories made on the way are removed again when a later step fails, so that what
  * can't work leaves nothing half-started.
  *

@@ -55,6 +55,7 @@ struct node {
     /* main thread */
     struct event_base *base;
     struct control_server *server;
+    struct metrics_server *metrics; /* NULL: not configured; runs while the role's thread does */
     struct event *signals[2];
     struct event *sampler;
     struct event *announcer; /* activated by the role's thread after a promotion */
@@ -178,6 +179,9 @@ void node_policy_describe(const struct policy *policy, struct control_policy *ou
 /* Slots of struct control_ops. */
 void node_policy_get(void *context, struct control_policy *out);
 void node_policy_set(void *context, control_token_t token, const struct control_policy *change);
+
+/* node_metrics.c: binds the address; answers once node->metrics is started */
+int node_build_metrics(struct node *node, struct error *err);
 
 /* node_control.c */
 extern const struct control_ops node_control_ops; /* context is the node */

@@ -47,3 +47,11 @@ nsec_t histogram_percentile(const struct histogram *h, double fraction)
     }
     return (nsec_t)h->max;
 }
+
+uint64_t histogram_count_up_to(const struct histogram *h, nsec_t bound)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < HISTOGRAM_BUCKETS && bucket_upper_bound(i) <= (uint64_t)bound; i++)
+        count += h->buckets[i];
+    return count;
+}

@@ -23,4 +23,8 @@ void histogram_add(struct histogram *h, nsec_t value);
  * Never above the true maximum. */
 nsec_t histogram_percentile(const struct histogram *h, double fraction);
 
+/* How many samples are at most `bound`, of which those within a bucket's width (3 %) below it may
+ * be missing. */
+uint64_t histogram_count_up_to(const struct histogram *h, nsec_t bound);
+
 #endif

@@ -51,12 +51,12 @@ extern const struct schema control_policy_schema;
 
 /* Names of enum values as people and programs see them; the index is the value. Decoding yields
  * nothing beyond the last one, "unknown". */
-extern const char *const control_role_names[];
-extern const char *const control_state_names[];
-extern const char *const control_guest_state_names[];
-extern const char *const control_arbiter_state_names[];
-extern const char *const control_path_state_names[];
-extern const char *const control_severity_names[];
+extern const char *const control_role_names[5];
+extern const char *const control_state_names[10];
+extern const char *const control_guest_state_names[6];
+extern const char *const control_arbiter_state_names[6];
+extern const char *const control_path_state_names[4];
+extern const char *const control_severity_names[4];
 
 /* A new message of schema->message with the struct's values, to be freed with
  * protobuf_c_message_free_unpacked(); NULL when memory is out. */

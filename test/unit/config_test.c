@@ -354,6 +354,11 @@ static const struct {
     const char *more; /* from line 9 of the file on */
     const char *sentence;
 } ini_errors[] = {
+    {"[vm]\nmetrics = 0\n", "ini:10: metrics: \"0\" is not a port or an address such as 9120, "
+                            "192.0.2.1:9120 or [2001:db8::1]:9120"},
+    {"[vm]\nmetrics = web:80\n",
+     "ini:10: metrics: \"web:80\" is not a port or an address such as 9120, 192.0.2.1:9120 or "
+     "[2001:db8::1]:9120"},
     {"[arbiter]\ntype = etcd\n",
      "[arbiter] endpoints: this option is needed with arbiter type etcd"},
     {"[arbiter]\ntype = etcd\nendpoints = 10.0.0.1:2379\n",
@@ -703,7 +708,21 @@ static void durations_and_sizes_print_as_they_read(void)
     CU_ASSERT_EQUAL(config_parse_duration("7 ns", 0, SEC(1), &t, NULL), -EINVAL);
 }
 
+static void metrics_are_local_unless_told_else(void)
+{
+    static const char *const pairs[][2] = {
+        {"9120", "127.0.0.1:9120"}, {"0.0.0.0:9120", "0.0.0.0:9120"}, {"[::1]:9120", "[::1]:9120"}};
+    for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
+        struct config_address address;
+        CU_ASSERT_EQUAL(config_parse_service(pairs[i][0], &address, NULL), 0);
+        CU_ASSERT_STRING_EQUAL(address.text, pairs[i][1]);
+        CU_ASSERT(address.length > 0);
+        free(address.text);
+    }
+}
+
 static const struct test_case cases[] = {
+    {"metrics are local unless told else", metrics_are_local_unless_told_else},
     {"a minimal file gets every default", a_minimal_file_gets_every_default},
     {"every option of the file arrives", every_option_of_the_file_arrives},
     {"flags win over the file and suffice without one",
