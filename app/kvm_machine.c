@@ -35,8 +35,11 @@ static void on_network(void *context, unsigned index, const struct iovec *parts,
         outbox_put(outbox, index, parts, count, OUTBOX_PACKET);
 }
 
-static void write_console(const struct kvm_machine *m, const uint8_t *data, size_t size)
+static void write_console(const struct kvm_machine *m, enum machine_console which,
+                          const uint8_t *data, size_t size)
 {
+    if (m->config.console)
+        m->config.console(m->config.context, which, data, size);
     if (m->config.console_fd >= 0 && fd_write_all(m->config.console_fd, data, size) < 0)
         log_debug("app", "console output was lost");
 }
@@ -45,7 +48,7 @@ static void on_console(void *context, enum machine_console which, const uint8_t 
 {
     struct kvm_machine *m = context;
     if (m->config.console_free) {
-        write_console(m, data, size);
+        write_console(m, which, data, size);
         return;
     }
     const struct iovec part = {(void *)(uintptr_t)data, size};
@@ -78,7 +81,7 @@ static void emit(void *machine, uint32_t port, const uint8_t *data, size_t size)
         return;
     }
     if (port >= KVM_MACHINE_PORT_CONSOLE) {
-        write_console(m, data, size);
+        write_console(m, (enum machine_console)(port - KVM_MACHINE_PORT_CONSOLE), data, size);
         return;
     }
     /* A full queue drops a frame, as any network does. */

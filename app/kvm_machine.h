@@ -26,6 +26,8 @@ struct kvm_machine_config {
     int (*open_network)(void *context, unsigned index, struct error *err);
     int console_fd;    /* where console output goes, borrowed; -1: nowhere */
     bool console_free; /* console output isn't held (DESIGN §5: for debugging) */
+    /* The same bytes, once they may be seen: any thread, must not wait. NULL: nobody listens. */
+    void (*console)(void *context, enum machine_console which, const uint8_t *data, size_t size);
     /* The guest reset, went off or failed: any machine thread, must only take note. */
     void (*event)(void *context, enum machine_event event, const char *detail);
     void *context;

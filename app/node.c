@@ -317,7 +317,8 @@ int node_create(const struct config *config, struct node **out, struct error *er
     pthread_mutex_init(&node->lock, NULL);
     name_process(node);
     node->events = control_events_create(EVENTS_KEPT);
-    int rc = node->events ? 0 : error_set(err, -ENOMEM, "out of memory");
+    node->console = control_console_create();
+    int rc = node->events && node->console ? 0 : error_set(err, -ENOMEM, "out of memory");
     if (rc == 0)
         rc = make_directory(node, "state-dir", config->state_dir, 0700, err);
     if (rc == 0)
@@ -371,6 +372,7 @@ void node_destroy(struct node **node)
     if (n->base)
         event_base_free(n->base);
     control_events_destroy(&n->events);
+    control_console_destroy(&n->console);
     if (n->console_fd_owned)
         fd_close(&n->console_fd);
     while (!n->ran && n->made_count) {

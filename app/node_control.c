@@ -590,6 +590,7 @@ const struct control_ops node_control_ops = {
     .dump = node_dump,
     .freeze = node_freeze,
     .checkpoint = node_checkpoint,
+    .console = node_console,
     .policy = node_policy_get,
     .set_policy = node_policy_set,
 };

@@ -9,6 +9,8 @@
 #include "app/kvm_machine.h"
 #include "app/node.h"
 #include "app/qemu_machine.h"
+#include "control/console.h"
+#include "control/message.h"
 #include "control/server.h"
 #include "disk/store.h"
 #include "primary/primary.h"
@@ -51,6 +53,8 @@ struct node {
     } ears[PEERS_MAX];
     struct session_config session;
     struct control_events *events;
+    struct control_console *console;
+    _Atomic int console_spoke; /* enum machine_console: the last one that said something */
 
     /* main thread */
     struct event_base *base;
@@ -164,6 +168,11 @@ void node_finish_dump(struct node *node);
 /* node_checkpoint.c: the second before the loop's base goes */
 void node_checkpoint(void *context, control_token_t token);
 void node_forget_checkpoint(struct node *node);
+
+/* node_console.c: the first of kvm_machine_config, the second of control_ops */
+void node_hear_console(void *context, enum machine_console which, const uint8_t *data, size_t size);
+int node_console(void *context, uint64_t since, const uint8_t *typed, size_t typed_size,
+                 struct control_console_reply *out, struct error *err);
 
 /* node_freeze.c */
 void node_freeze(void *context, control_token_t token, uint64_t duration_ns);

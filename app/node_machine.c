@@ -93,6 +93,7 @@ static int build_kvm(struct node *node, const struct gmem_config *memory, struct
         .open_network = open_network,
         .console_fd = node->console_fd,
         .console_free = c->serial == CONFIG_SERIAL_FREE,
+        .console = node_hear_console,
         .event = node_machine_event,
         .context = node,
     };
@@ -126,6 +127,7 @@ static int build_qemu(struct node *node, const struct gmem_config *memory, struc
         .open_network = open_network,
         .console_fd = node->console_fd,
         .console_free = c->serial == CONFIG_SERIAL_FREE,
+        .console = node_hear_console,
         .event = node_machine_event,
         .context = node,
     };

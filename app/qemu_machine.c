@@ -45,6 +45,8 @@ static void on_network(void *context, unsigned index, const struct iovec *parts,
 
 static void write_console(const struct qemu_adapter *a, const uint8_t *data, size_t size)
 {
+    if (a->config.console)
+        a->config.console(a->config.context, MACHINE_CONSOLE_SERIAL, data, size);
     if (a->config.console_fd >= 0 && fd_write_all(a->config.console_fd, data, size) < 0)
         log_debug("app", "console output was lost");
 }

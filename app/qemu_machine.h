@@ -23,6 +23,7 @@ struct qemu_adapter_config {
     int (*open_network)(void *context, unsigned index, struct error *err);
     int console_fd;
     bool console_free;
+    void (*console)(void *context, enum machine_console which, const uint8_t *data, size_t size);
     void (*event)(void *context, enum machine_event event, const char *detail);
     void *context;
 };

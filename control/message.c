@@ -56,12 +56,16 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     Kemari__Control__EventsRequest events = KEMARI__CONTROL__EVENTS_REQUEST__INIT;
     Kemari__Control__Verdict verdict = KEMARI__CONTROL__VERDICT__INIT;
     Kemari__Control__DumpRequest dump = KEMARI__CONTROL__DUMP_REQUEST__INIT;
+    Kemari__Control__ConsoleRequest console = KEMARI__CONTROL__CONSOLE_REQUEST__INIT;
     Kemari__Control__CheckpointRequest checkpoint = KEMARI__CONTROL__CHECKPOINT_REQUEST__INIT;
     Kemari__Control__FreezeRequest freeze = KEMARI__CONTROL__FREEZE_REQUEST__INIT;
     Kemari__Control__PolicyRequest policy = KEMARI__CONTROL__POLICY_REQUEST__INIT;
     message.version = CONTROL_PROTOCOL_VERSION;
     dump.file = (char *)request->file;
     freeze.duration_ns = request->duration_ns;
+    console.since = request->since;
+    console.typed.len = request->typed_size;
+    console.typed.data = (uint8_t *)request->typed;
     events.since = request->since;
     events.follow = request->follow;
     verdict.term = request->term;
@@ -115,6 +119,10 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     case CONTROL_VERB_CHECKPOINT:
         message.body_case = KEMARI__CONTROL__REQUEST__BODY_CHECKPOINT;
         message.checkpoint = &checkpoint;
+        break;
+    case CONTROL_VERB_CONSOLE:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_CONSOLE;
+        message.console = &console;
         break;
     case CONTROL_VERB_SET_POLICY: /* above */
         break;
@@ -186,6 +194,15 @@ static int take_request(const Kemari__Control__Request *message, struct control_
     case KEMARI__CONTROL__REQUEST__BODY_CHECKPOINT:
         request->verb = CONTROL_VERB_CHECKPOINT;
         break;
+    case KEMARI__CONTROL__REQUEST__BODY_CONSOLE:
+        request->verb = CONTROL_VERB_CONSOLE;
+        request->since = message->console->since;
+        if (message->console->typed.len > sizeof(request->typed))
+            return error_set(err, -EBADMSG, "the request types too much at a time");
+        request->typed_size = message->console->typed.len;
+        if (request->typed_size)
+            memcpy(request->typed, message->console->typed.data, request->typed_size);
+        break;
     default:
         request->verb = CONTROL_VERB_UNKNOWN;
         break;
@@ -223,6 +240,7 @@ static int encode_plain(const struct control_reply *reply, Kemari__Control__Repl
     Kemari__Control__Refused refused = KEMARI__CONTROL__REFUSED__INIT;
     Kemari__Control__Pong pong = KEMARI__CONTROL__PONG__INIT;
     Kemari__Control__EndOfEvents end = KEMARI__CONTROL__END_OF_EVENTS__INIT;
+    Kemari__Control__Console console = KEMARI__CONTROL__CONSOLE__INIT;
     if (reply->kind == CONTROL_REPLY_DONE) {
         done.text = (char *)reply->text;
         message->body_case = KEMARI__CONTROL__REPLY__BODY_DONE;
@@ -238,6 +256,13 @@ static int encode_plain(const struct control_reply *reply, Kemari__Control__Repl
         pong.pid = reply->pid;
         message->body_case = KEMARI__CONTROL__REPLY__BODY_PONG;
         message->pong = &pong;
+    } else if (reply->kind == CONTROL_REPLY_CONSOLE) {
+        console.next = reply->console.next;
+        console.typed = reply->console.typed;
+        console.said.len = reply->console.size;
+        console.said.data = (uint8_t *)reply->console.said;
+        message->body_case = KEMARI__CONTROL__REPLY__BODY_CONSOLE;
+        message->console = &console;
     } else {
         end.last_id = reply->last_id;
         message->body_case = KEMARI__CONTROL__REPLY__BODY_END_OF_EVENTS;
@@ -313,6 +338,16 @@ static int take_reply(const Kemari__Control__Reply *message, struct control_repl
         reply->kind = CONTROL_REPLY_POLICY;
         return schema_from_message(&control_policy_schema, &message->policy->base, &reply->policy,
                                    err);
+    case KEMARI__CONTROL__REPLY__BODY_CONSOLE:
+        reply->kind = CONTROL_REPLY_CONSOLE;
+        reply->console.next = message->console->next;
+        reply->console.typed = message->console->typed;
+        if (message->console->said.len > sizeof(reply->console.said))
+            return error_set(err, -EBADMSG, "the reply says too much at a time");
+        reply->console.size = message->console->said.len;
+        if (reply->console.size)
+            memcpy(reply->console.said, message->console->said.data, reply->console.size);
+        return 0;
     default:
         return error_set(err, -EBADMSG, "the reply is of an unknown kind");
     }

@@ -6,6 +6,7 @@
 #define KEMARI_CONTROL_MESSAGE_H
 
 #include "base/error.h"
+#include "control/console.h"
 #include "control/events.h"
 #include "control/policy.h"
 #include "control/status.h"
@@ -30,16 +31,19 @@ enum control_verb {
     CONTROL_VERB_SET_POLICY, /* change */
     CONTROL_VERB_FREEZE,
     CONTROL_VERB_CHECKPOINT,
+    CONTROL_VERB_CONSOLE,
 };
 
 struct control_request {
     enum control_verb verb;
-    uint64_t since;               /* events */
+    uint64_t since;               /* events, console */
     bool follow;                  /* events */
     term_t term;                  /* grant, deny; 0: whichever is asked */
     char file[CONTROL_NAME_MAX];  /* dump: a name, to be judged by who makes the file */
     struct control_policy policy; /* set_policy: what is to change */
     uint64_t duration_ns;         /* freeze */
+    size_t typed_size;            /* console */
+    uint8_t typed[CONTROL_TYPED_MAX];
 };
 
 enum control_reply_kind {
@@ -50,6 +54,14 @@ enum control_reply_kind {
     CONTROL_REPLY_EVENT,
     CONTROL_REPLY_END_OF_EVENTS,
     CONTROL_REPLY_POLICY,
+    CONTROL_REPLY_CONSOLE,
+};
+
+struct control_console_reply {
+    uint64_t next;
+    uint32_t typed;
+    size_t size; /* of `said` */
+    uint8_t said[CONTROL_CONSOLE_PART];
 };
 
 struct control_reply {
@@ -64,6 +76,7 @@ struct control_reply {
         struct control_status status;
         struct control_event event;
         struct control_policy policy;
+        struct control_console_reply console;
     };
 };
 

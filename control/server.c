@@ -167,6 +167,21 @@ static void answer_policy(struct client *client)
     send_reply(client, reply);
 }
 
+static void answer_console(struct client *client, const struct control_request *request)
+{
+    struct control_server *server = client->server;
+    struct control_reply *reply = &server->reply;
+    struct error err = {0};
+    memset(reply, 0, sizeof(*reply));
+    reply->kind = CONTROL_REPLY_CONSOLE;
+    const int rc = server->ops->console(server->context, request->since, request->typed,
+                                        request->typed_size, &reply->console, &err);
+    if (rc < 0)
+        send_outcome(client, rc, err.text);
+    else
+        send_reply(client, reply);
+}
+
 /* Sends one event if there is one and there is room; false when not, or when the client is gone. A
  * client whose output is full is left alone until it reads; when the ring has meanwhile overwritten
  * what it should see next it is dropped. */
@@ -289,6 +304,9 @@ static void answer(struct client *client, const struct control_request *request)
         break;
     case CONTROL_VERB_POLICY:
         answer_policy(client);
+        break;
+    case CONTROL_VERB_CONSOLE:
+        answer_console(client, request);
         break;
     case CONTROL_VERB_FAILOVER:
     case CONTROL_VERB_SWITCHOVER:

@@ -23,6 +23,7 @@
 
 struct event_base;
 struct control_server;
+struct control_console_reply; /* control/message.h */
 
 /* Identifies a request that is to be answered; never 0, never used twice. */
 typedef uint64_t control_token_t;
@@ -62,6 +63,12 @@ struct control_ops {
      * the guest does not run, -EBUSY while it is not protected or another one is waited for. */
     void (*checkpoint)(void *context, control_token_t token);
 
+    /* What the guest said behind `since`, into `out`, which is zeroed; and types, which must not
+     * wait: *typed says how much of it there was room for. -EPERM with a sentence where the guest
+     * does not run. */
+    int (*console)(void *context, uint64_t since, const uint8_t *typed, size_t typed_size,
+                   struct control_console_reply *out, struct error *err);
+
     /* For drills: the whole process stands still for that long and then goes on, whatever becomes
      * of the client meanwhile; answered before. -EINVAL when it is nothing or too long. */
     void (*freeze)(void *context, control_token_t token, uint64_t duration_ns);
@@ -90,9 +97,9 @@ int control_server_create(struct event_base *base, const struct control_server_c
                           struct control_server **out, struct error *err);
 
 /* To be called now and then: a socket whose file is gone (somebody emptied the directory) is made
- * anew; clients that are connected stay. 0 when it is where it was, 1 when it was made anew; an error
- * leaves everything as it is, to be tried again. Not when something else stands in its place: that is
- * a successor's. */
+ * anew; clients that are connected stay. 0 when it is where it was, 1 when it was made anew; an
+ * error leaves everything as it is, to be tried again. Not when something else stands in its place:
+ * that is a successor's. */
 int control_server_renew(struct control_server *server, struct error *err);
 
 /* Removes the socket and drops the clients. No completion may be running or come later. */

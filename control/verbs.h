@@ -15,6 +15,7 @@ extern const struct verb verb_grant;
 extern const struct verb verb_deny;
 extern const struct verb verb_dump;
 
+extern const struct verb verb_console;
 extern const struct verb verb_events;
 extern const struct verb verb_policy;
 extern const struct verb verb_keygen;

@@ -3,10 +3,13 @@
 
 What happens to a pair while its software is changed under it: a standby's daemon restarts and the
 guest never notices, both hosts are restarted one after the other with the guest moved out of the way,
-and the control socket's directory is emptied.
+and the control socket's directory is emptied; an operator at the
+guest's console sees it move.
 """
 
+import os
 import shutil
+import subprocess
 import sys
 
 import support
@@ -69,9 +72,39 @@ def a_control_socket_that_is_removed_comes_back(world):
     check(first.status()["protected"] and second.status()["protected"], "it did harm")
 
 
+def an_operator_sits_at_the_guests_console(world):
+    """What is seen there is what was let out, and the guest hears what is typed, here and there."""
+    kernel = world.build / "test" / "guest" / "power"
+    first, second = world.start_pair(kernel=kernel, cmdline=None)
+
+    def type_at(host, text):
+        """Until the guest has answered."""
+        terminal = subprocess.Popen(
+            [str(world.build / "app" / "kemarictl"), "-s", str(host.socket), "console", "--follow"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=support.die_with_parent)
+        terminal.stdin.write(text.encode())
+        terminal.stdin.flush()
+        seen = b""
+        while f"input={text}".encode() not in seen:
+            part = os.read(terminal.stdout.fileno(), 4096)
+            check(part, f"the console ended; it said {seen}")
+            seen += part
+        terminal.kill()
+        terminal.communicate()
+        return seen
+    check(b"ready boot" in type_at(first, "x"), "what was said before is not shown")
+    code, said = second.ctl("console")
+    check(code == 1 and "its console is there" in said, said)
+    first.kill()
+    second.wait_for_state("alone")
+    type_at(second, "y")
+    check("input=y" in second.console(), "the file lacks what the console showed")
+
+
 if __name__ == "__main__":
     sys.exit(support.main(sys.argv[1], [
         a_standby_restarts_without_stopping_the_guest,
         both_hosts_are_replaced_one_after_the_other,
         a_control_socket_that_is_removed_comes_back,
+        an_operator_sits_at_the_guests_console,
     ]))

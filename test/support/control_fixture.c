@@ -62,6 +62,19 @@ static void fake_dump(void *context, control_token_t token, const char *name)
     control_server_complete(f->server, token, -EBUSY, "the guest runs");
 }
 
+/* The guest echoes, and takes three bytes at a time. */
+static int fake_console(void *context, uint64_t since, const uint8_t *typed, size_t typed_size,
+                        struct control_console_reply *out, struct error *err)
+{
+    struct control_fixture *f = context;
+    if (f->guest_is_away)
+        return error_set(err, -EPERM, "the guest runs on the other host: its console is there");
+    out->typed = (uint32_t)(typed_size < 3 ? typed_size : 3);
+    control_console_write(f->console, typed, out->typed);
+    out->size = control_console_read(f->console, since, out->said, sizeof(out->said), &out->next);
+    return 0;
+}
+
 static void fake_checkpoint(void *context, control_token_t token)
 {
     struct control_fixture *f = context;
@@ -102,6 +115,7 @@ static const struct control_ops fake_ops = {
     .dump = fake_dump,
     .freeze = fake_freeze,
     .checkpoint = fake_checkpoint,
+    .console = fake_console,
     .policy = fake_policy,
     .set_policy = fake_set_policy,
 };
@@ -133,8 +147,9 @@ void control_fixture_start(struct control_fixture *f, gid_t group)
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->asked, NULL);
     f->events = control_events_create(FIXTURE_EVENTS);
+    f->console = control_console_create();
     f->base = event_base_new();
-    need(f->events && f->base, "out of memory");
+    need(f->events && f->console && f->base, "out of memory");
     const struct control_server_config config = {
         .path = f->path,
         .group = group,
@@ -167,6 +182,7 @@ void control_fixture_stop(struct control_fixture *f)
     control_server_destroy(&f->server);
     event_base_free(f->base);
     control_events_destroy(&f->events);
+    control_console_destroy(&f->console);
     pthread_cond_destroy(&f->asked);
     pthread_mutex_destroy(&f->lock);
     rmdir(f->directory);

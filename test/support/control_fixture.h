@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "control/message.h"
 #include "control/server.h"
 
 #define FIXTURE_EVENTS 64
@@ -12,6 +13,8 @@ struct control_fixture {
     char directory[64]; /* mode 0755, removed with the fixture */
     char path[96];      /* of the socket: directory/web.sock */
     struct control_events *events;
+    struct control_console *console; /* of a guest that echoes, three bytes at a time */
+    bool guest_is_away;              /* set before the server is asked: it has no console */
     struct control_server *server;
     struct event_base *base;
     pthread_t thread;

@@ -128,7 +128,7 @@ static void every_reply_survives_a_round_trip(void)
 
 static void every_request_survives_a_round_trip(void)
 {
-    for (int verb = CONTROL_VERB_UNKNOWN; verb <= CONTROL_VERB_CHECKPOINT; verb++) {
+    for (int verb = CONTROL_VERB_UNKNOWN; verb <= CONTROL_VERB_CONSOLE; verb++) {
         struct control_request request = {.verb = (enum control_verb)verb}, copy;
         if (verb == CONTROL_VERB_EVENTS) {
             request.since = 17;
@@ -136,6 +136,10 @@ static void every_request_survives_a_round_trip(void)
         }
         if (verb == CONTROL_VERB_DUMP)
             strcpy(request.file, "core.1");
+        if (verb == CONTROL_VERB_CONSOLE) {
+            request.typed_size = 2;
+            memcpy(request.typed, "ls", 2);
+        }
         if (verb == CONTROL_VERB_FREEZE)
             request.duration_ns = 5;
         if (verb == CONTROL_VERB_SET_POLICY)
@@ -152,6 +156,8 @@ static void every_request_survives_a_round_trip(void)
         CU_ASSERT_EQUAL(copy.verb, request.verb);
         CU_ASSERT_EQUAL(copy.since, request.since);
         CU_ASSERT_EQUAL(copy.follow, request.follow);
+        CU_ASSERT_EQUAL(copy.typed_size, request.typed_size);
+        CU_ASSERT_EQUAL(memcmp(copy.typed, request.typed, request.typed_size), 0);
         CU_ASSERT_EQUAL(copy.duration_ns, request.duration_ns);
         CU_ASSERT_EQUAL(copy.term, request.term);
         CU_ASSERT_STRING_EQUAL(copy.file, request.file);
@@ -300,6 +306,39 @@ static void a_rate_that_is_no_number_becomes_one(void)
     }
 }
 
+static void more_console_than_fits_is_refused(void)
+{
+    uint8_t bytes[CONTROL_CONSOLE_PART + 1] = {0};
+    struct control_reply *reply = calloc(1, sizeof(*reply)), *copy = calloc(1, sizeof(*copy));
+    reply->kind = CONTROL_REPLY_CONSOLE;
+    reply->console = (struct control_console_reply){.next = 77, .typed = 3, .size = 2};
+    memcpy(reply->console.said, "\0x", 2);
+    a_reply_survives_a_round_trip(reply, copy);
+    CU_ASSERT_EQUAL(copy->console.next, 77);
+    CU_ASSERT_EQUAL(copy->console.typed, 3);
+    CU_ASSERT_EQUAL(memcmp(copy->console.said, "\0x", 2), 0);
+    Kemari__Control__Console console = KEMARI__CONTROL__CONSOLE__INIT;
+    Kemari__Control__Reply message = KEMARI__CONTROL__REPLY__INIT;
+    struct error err = {0};
+    console.said = (ProtobufCBinaryData){sizeof(bytes), bytes};
+    message.version = 1;
+    message.body_case = KEMARI__CONTROL__REPLY__BODY_CONSOLE;
+    message.console = &console;
+    CU_ASSERT_EQUAL(decode_message(&message.base, copy, &err), -EBADMSG);
+    Kemari__Control__ConsoleRequest typing = KEMARI__CONTROL__CONSOLE_REQUEST__INIT;
+    Kemari__Control__Request question = KEMARI__CONTROL__REQUEST__INIT;
+    struct control_request request;
+    typing.typed = (ProtobufCBinaryData){CONTROL_TYPED_MAX + 1, bytes};
+    question.version = 1;
+    question.body_case = KEMARI__CONTROL__REQUEST__BODY_CONSOLE;
+    question.console = &typing;
+    uint8_t packed[CONTROL_TYPED_MAX + 64];
+    const size_t size = kemari__control__request__pack(&question, packed);
+    CU_ASSERT_EQUAL(control_request_decode(packed, size, &request, &err), -EBADMSG);
+    free(reply);
+    free(copy);
+}
+
 static void an_enum_value_without_a_name_is_unknown(void)
 {
     Kemari__Control__Status status = KEMARI__CONTROL__STATUS__INIT;
@@ -340,11 +379,11 @@ static void an_enum_value_without_a_name_is_unknown(void)
 static void describe(const ProtobufCMessageDescriptor *message, FILE *out)
 {
     static const char *const types[] = {
-        [PROTOBUF_C_TYPE_INT32] = "int32",    [PROTOBUF_C_TYPE_INT64] = "int64",
-        [PROTOBUF_C_TYPE_UINT32] = "uint32",  [PROTOBUF_C_TYPE_UINT64] = "uint64",
-        [PROTOBUF_C_TYPE_DOUBLE] = "double",  [PROTOBUF_C_TYPE_BOOL] = "bool",
-        [PROTOBUF_C_TYPE_ENUM] = "enum",      [PROTOBUF_C_TYPE_STRING] = "string",
-        [PROTOBUF_C_TYPE_MESSAGE] = "message"};
+        [PROTOBUF_C_TYPE_INT32] = "int32",   [PROTOBUF_C_TYPE_INT64] = "int64",
+        [PROTOBUF_C_TYPE_UINT32] = "uint32", [PROTOBUF_C_TYPE_UINT64] = "uint64",
+        [PROTOBUF_C_TYPE_DOUBLE] = "double", [PROTOBUF_C_TYPE_BOOL] = "bool",
+        [PROTOBUF_C_TYPE_ENUM] = "enum",     [PROTOBUF_C_TYPE_STRING] = "string",
+        [PROTOBUF_C_TYPE_BYTES] = "bytes",   [PROTOBUF_C_TYPE_MESSAGE] = "message"};
     for (unsigned i = 0; i < message->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &message->fields[i];
         fprintf(out, "%s.%s %u %s %s\n", message->short_name, field->name, field->id,
@@ -447,6 +486,7 @@ static const struct test_case cases[] = {
     {"what is longer than we keep is cut and made printable",
      what_is_longer_than_we_keep_is_cut_and_made_printable},
     {"a rate that is no number becomes one", a_rate_that_is_no_number_becomes_one},
+    {"more console than fits is refused", more_console_than_fits_is_refused},
     {"an enum value without a name is unknown", an_enum_value_without_a_name_is_unknown},
     {"every field of the previous minor version is still there",
      every_field_of_the_previous_minor_version_is_still_there},

@@ -291,8 +291,8 @@ static void keygen_makes_what_is_not_there_and_overwrites_nothing(void)
 static void help_is_everywhere(void)
 {
     static const char *const verbs[] = {
-        "status",  "failover", "stop",       "events", "grant",  "deny",  "dump",      "list",
-        "version", "policy",   "switchover", "keygen", "config", "drill", "checkpoint"};
+        "status",  "failover", "stop",       "events", "grant",  "deny",  "dump",       "list",
+        "version", "policy",   "switchover", "keygen", "config", "drill", "checkpoint", "console"};
     char *out, *err;
     char *manual = read_whole(SOURCE_DIR "/docs/man/kemarictl.1");
     CU_ASSERT_EQUAL(kemarictl_run_words("--help", &out, &err), 0);
