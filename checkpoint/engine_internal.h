@@ -1,6 +1,6 @@
-/* Inside of the engine, shared by engine.c (life, commands, link), engine_epoch.c (cut, send,
- * commit), engine_pace.c (throttle), engine_sync.c (full synchronisation) and engine_handover.c
- * (planned switchover). */
+/* Inside of the engine, shared by engine.c (life, commands), engine_link.c, engine_epoch.c (cut,
+ * send, commit), engine_pace.c (throttle), engine_sync.c (full synchronisation) and
+ * engine_handover.c (planned switchover). */
 #ifndef KEMARI_CHECKPOINT_ENGINE_INTERNAL_H
 #define KEMARI_CHECKPOINT_ENGINE_INTERNAL_H
 
@@ -201,6 +201,19 @@ int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct er
 int engine_acknowledged(struct engine *e, epoch_t epoch, struct error *err);
 /* outbox_config.may_emit; the context is the engine. */
 bool engine_may_emit(void *context);
+
+/* engine_link.c */
+/* With the lock held, between two cuts: the policy that an operator set last holds from here on. */
+void engine_adopt_policy(struct engine *e);
+/* Takes up the offered link. False when its receiver can't be started. */
+bool engine_adopt_link(struct engine *e);
+/* The standby is the primary now: the link goes to whoever follows it. */
+void engine_hand_over_link(struct engine *e);
+/* The link is gone: gives back what was not acknowledged, holds (or stays open), tells the owner.
+ */
+void engine_close_link(struct engine *e, bool receiver_runs);
+/* config.event, on the engine's thread with no lock held. */
+void engine_tell(struct engine *e, enum engine_event event, const struct error *why);
 
 /* engine_disks.c */
 /* Sends what was written to the disks since the last time, as part of `epoch`. */
