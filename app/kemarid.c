@@ -7,6 +7,7 @@
 #include "app/node.h"
 #include "base/log.h"
 #include "base/quick_exit.h"
+#include "dirtylog/dirtylog.h"
 #include "vmm/probe.h"
 
 enum exit_status {
@@ -23,16 +24,18 @@ static int fail(int status, const struct error *err)
     return status;
 }
 
-/* What the KVM of this host is good for, for scripts and people. */
+/* What the KVM of this host is good for, and its kernel for QEMU, for scripts and people. */
 static int probe(void)
 {
     struct kvm_probe result;
     struct error err = {0};
     if (kvm_probe(&result, &err) < 0)
         return fail(EXIT_FAILED, &err);
-    printf("usable=%s\nboots-linux=%s\nsupervisor-instructions-per-second=%llu\nreason=%s\n",
+    printf("usable=%s\nboots-linux=%s\nsupervisor-instructions-per-second=%llu\n"
+           "protects-qemu=%s\nreason=%s\n",
            result.usable ? "yes" : "no", result.boots_linux ? "yes" : "no",
-           (unsigned long long)result.supervisor_per_second, result.reason);
+           (unsigned long long)result.supervisor_per_second,
+           dirtylog_pagemap_probe(NULL) == 0 ? "yes" : "no", result.reason);
     if (!result.usable)
         return EXIT_NO_KVM;
     return result.boots_linux ? EXIT_OK : EXIT_NO_LINUX;
