@@ -63,6 +63,13 @@ static void print_options(unsigned takes, FILE *out)
     }
 }
 
+/* Its length. */
+static int first_sentence(const char *text)
+{
+    const char *end = strstr(text, ". ");
+    return (int)(end ? (size_t)(end - text) + 1 : strlen(text));
+}
+
 void kemarictl_print_help(const struct invocation *inv, const struct verb *const *verbs,
                           size_t verb_count)
 {
@@ -81,7 +88,8 @@ void kemarictl_print_help(const struct invocation *inv, const struct verb *const
               "Talks to a kemarid on this host.\n\nVerbs:\n",
               out);
         for (size_t i = 0; i < verb_count; i++)
-            fprintf(out, "  %-10s %s\n", verbs[i]->name, verbs[i]->help);
+            fprintf(out, "  %-10s %.*s\n", verbs[i]->name, first_sentence(verbs[i]->help),
+                    verbs[i]->help);
     }
     fputs("\nGlobal options:\n", out);
     print_options(0, out);

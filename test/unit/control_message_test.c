@@ -255,7 +255,8 @@ static void a_status_cut_short_at_any_byte_is_refused(void)
 static int decode_message(const ProtobufCMessage *message, struct control_reply *reply,
                           struct error *err)
 {
-    uint8_t bytes[4096];
+    uint8_t bytes[8192];
+    CU_ASSERT_FATAL(protobuf_c_message_get_packed_size(message) <= sizeof(bytes));
     return control_reply_decode(bytes, protobuf_c_message_pack(message, bytes), reply, err);
 }
 

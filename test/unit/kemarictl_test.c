@@ -302,6 +302,8 @@ static void help_is_everywhere(void)
         CU_ASSERT_PTR_NOT_NULL(strstr(out, usage));
         snprintf(usage, sizeof(usage), "\n.It Cm %s", verbs[i]);
         CU_ASSERT_PTR_NOT_NULL(strstr(manual, usage));
+        /* One line each here, all of it with the verb. */
+        CU_ASSERT_PTR_NULL(strstr(out, "Ctrl-] leaves"));
         char *verb_out, *verb_err;
         snprintf(words, sizeof(words), "%s -h", verbs[i]);
         CU_ASSERT_EQUAL(kemarictl_run_words(words, &verb_out, &verb_err), 0);
