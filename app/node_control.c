@@ -96,7 +96,10 @@ static void fill_primary_state(const struct snapshots *s, struct control_status 
         snprintf(out->reason, sizeof(out->reason), "%s",
                  p->beginning ? "the guest has not begun: the arbiter must first say that no other "
                                 "host owns it"
-                              : "no secondary has connected yet; output is held");
+                 : p->bound == ROSTER_UNKNOWN
+                     ? "it is not recorded which host was the secondary in this term: none is let "
+                       "in before the arbiter has granted the next one; output is held"
+                     : "no secondary has connected yet; output is held");
         break;
     case PRIMARY_SYNCHRONISING:
         snprintf(out->reason, sizeof(out->reason), "memory is being copied to the secondary");

@@ -278,6 +278,29 @@ def the_second_waits_for_its_turn(world):
         oracle.verify()
 
 
+def a_record_of_a_time_without_a_list_lets_nobody_in(world):
+    """Who protected the guest then may still hold it."""
+    with Etcd(world) as etcd:
+        a, b, d = (world.hosts[side] for side in "abd")
+        pair = {"host_0": None, "host_wait": None, "path_1": None}
+        start(a, "primary", **pair)
+        start(b, "secondary", **pair)
+        a.wait_protected()
+        a.order("stop")
+        check(a.wait_exit() == 0 and b.wait_exit() == 0, "an orderly end of both")
+        frames = world.network.emitted("a")
+        start(d, "secondary")
+        start(a, "primary", peer_wait="60min")
+        a.wait_for("to know of nobody", lambda s: "it is not recorded which" in s["reason"])
+        d.wait_for("to be told so", lambda s: "it is not known which host" in s["reason"])
+        check(world.network.emitted("a") == frames, "the guest spoke")
+        a.kill()
+        start(a, "primary", peer_wait="1ms")
+        d.wait_protected()
+        key_says(etcd, 2)
+        Oracle(world).start().wait_answers(3)
+
+
 TESTS = [
     the_next_in_the_list_takes_a_lost_ones_place,
     a_standby_that_was_frozen_and_replaced_never_speaks,
@@ -286,6 +309,7 @@ TESTS = [
     a_switchover_binds_the_old_primary,
     equal_hosts_share_the_roles,
     the_second_waits_for_its_turn,
+    a_record_of_a_time_without_a_list_lets_nobody_in,
 ]
 
 if __name__ == "__main__":
