@@ -13,10 +13,11 @@ from pathlib import Path
 
 import support
 from etcd import ADDRESS, ARBITER, Etcd, skip_without_etcd
-from oracle import Oracle
+from oracle import Oracle, journal
 from support import check, wait_until
 
-DISK = 4 << 20
+SECTORS = 16384  # of each host's disk, on which the oracle has the guest keep a journal
+SEED = 4711
 
 
 class Network(support.Network):
@@ -25,6 +26,9 @@ class Network(support.Network):
 
 class World(support.World):
     network_type = Network
+
+    def oracle_place(self):
+        return {**super().oracle_place(), "journal": (SEED, SECTORS)}
 
 
 def address(number):
@@ -42,7 +46,7 @@ def options(host, order=None, **changes):
     image = host.folder / "disk"
     if not image.exists():
         image.touch()
-        os.truncate(image, DISK)
+        os.truncate(image, SECTORS * journal.SECTOR)
     return {**ARBITER, "listen": address(host.number), "peer": address(first),
             "host_0": address(second), "host_wait": "0", "path_0": path(host.number, first),
             "path_1": path(host.number, second) + ",host=0", "disk_0": image, **changes}
@@ -92,6 +96,16 @@ def took_over(status):
     return status["takeover"]["happened"]
 
 
+def check_disks(oracle, primary, standby):
+    """Every record that was acknowledged is on the images of both, whichever hosts wrote it."""
+    primary.order("stop")
+    check(primary.wait_exit() == 0 and standby.wait_exit() == 0, "an orderly end")
+    acknowledged = oracle.verify()["journal"]
+    check(acknowledged > 10, f"{acknowledged} records were acknowledged")
+    for host in (primary, standby):
+        journal.check_image(host.folder / "disk", SEED, acknowledged)
+
+
 def the_next_in_the_list_takes_a_lost_ones_place(world):
     with Etcd(world) as etcd:
         a, b, d, oracle = start_all(world)
@@ -130,7 +144,10 @@ def the_next_in_the_list_takes_a_lost_ones_place(world):
         d.kill()
         a.wait_for("takeover", took_over)
         oracle.wait_answers(3)
-        oracle.verify()
+        start(d, "secondary")
+        a.wait_protected()
+        oracle.wait_all_served()
+        check_disks(oracle, a, d)
 
 
 def a_standby_that_was_frozen_and_replaced_never_speaks(world):
