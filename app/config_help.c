@@ -14,7 +14,7 @@ static const struct {
     {"vm", "The virtual machine and this daemon."},
     {"machine", "What the guest sees. Equal on both hosts, except for paths and tap names."},
     {"replication", "How checkpoints are taken and where they go."},
-    {"tls", "How the hosts authenticate each other, and encrypt, on tls:// addresses."},
+    {"tls", "How the hosts authenticate each other, and encrypt, on tls:// and rdma+tls:// addresses."},
     {"heartbeat", "How the hosts notice each other's end."},
     {"arbiter", "Who decides which host may go on alone."},
 };
