@@ -251,6 +251,7 @@ static void on_sample(evutil_socket_t fd, short what, void *context)
 {
     (void)fd, (void)what;
     node_sample(context);
+    node_service_beat(context);
     node_keep_socket(context);
 }
 
@@ -431,7 +432,9 @@ int node_run(struct node *node, struct error *err)
     if (rc == 0) {
         node_note(node, false, "daemon.started",
                   node->primary ? "started as primary" : "started as secondary");
+        node_service_ready(node);
         event_base_dispatch(node->base);
+        node_service_stopping(node);
         pthread_join(node->role_thread, NULL);
         node_finish_dump(node);
         rc = node->result;

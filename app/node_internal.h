@@ -59,6 +59,7 @@ struct node {
     /* main thread */
     struct event_base *base;
     struct control_server *server;
+    bool service;                   /* a service manager listens */
     struct metrics_server *metrics; /* NULL: not configured; runs while the role's thread does */
     struct event *signals[2];
     struct event *sampler;
@@ -188,6 +189,11 @@ void node_policy_describe(const struct policy *policy, struct control_policy *ou
 /* Slots of struct control_ops. */
 void node_policy_get(void *context, struct control_policy *out);
 void node_policy_set(void *context, control_token_t token, const struct control_policy *change);
+
+/* node_service.c */
+void node_service_ready(struct node *node);    /* once the role runs */
+void node_service_beat(struct node *node);     /* about once a second */
+void node_service_stopping(struct node *node); /* the role has ended */
 
 /* node_metrics.c: binds the address; answers once node->metrics is started */
 int node_build_metrics(struct node *node, struct error *err);
