@@ -5,6 +5,7 @@ Every drill on a live pair with a client outside: the fault is real, the pair su
 says what happened, and the fault ends even if nobody is left to end it.
 """
 
+import functools
 import json
 import os
 import signal
@@ -40,9 +41,21 @@ def run_drill(host, scenario, *options):
 
 def adopt(host):
     """Whoever serves the host's socket now is what the world ends in the end."""
-    pid = host.status()["pid"]
-    if pid != host.daemon.pid:
-        host.daemon = Adopted(pid)
+    status = host.status()
+    if status and status["pid"] != host.daemon.pid:
+        host.daemon = Adopted(status["pid"])
+
+
+def adopting(test):
+    """What a drill has started does not outlive the test, however that ends."""
+    @functools.wraps(test)
+    def adopting_test(world):
+        try:
+            test(world)
+        finally:
+            for host in world.hosts.values():
+                adopt(host)
+    return adopting_test
 
 
 class Adopted:
@@ -236,9 +249,9 @@ def kemarictl_may_die_in_the_middle_of_a_kill(world):
 
 
 if __name__ == "__main__":
-    sys.exit(support.main(sys.argv[1], [
+    sys.exit(support.main(sys.argv[1], [adopting(test) for test in (
         every_drill_is_survived_and_reported,
         what_would_not_be_survived_is_refused,
         a_fault_ends_when_everybody_who_could_end_it_is_dead,
         kemarictl_may_die_in_the_middle_of_a_kill,
-    ]))
+    )]))
