@@ -133,7 +133,8 @@ static int fill_session(struct node *node, struct error *err)
     p->memory_size = gmem_size(memory);
     p->staging_cap = node->config->staging_cap;
     p->streams = node->config->streams ? node->config->streams : choose_streams();
-    p->capabilities = SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE | SESSION_CAP_SWITCHOVER;
+    p->capabilities = SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE | SESSION_CAP_SWITCHOVER |
+                      SESSION_CAP_SPILL;
     p->slot_count = (uint32_t)gmem_slot_count(memory);
     for (uint32_t i = 0; i < p->slot_count; i++)
         p->slots[i] =

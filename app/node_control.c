@@ -227,6 +227,7 @@ static void fill_replication(const struct node *node, const struct snapshots *s,
     r->throttle_percent = e->throttle_percent;
     r->throttled_ns = (uint64_t)e->throttled;
     r->overflows = e->overflows;
+    r->oversize = e->oversize;
     if (out->peer.connected && e->committed_cut && e->state == ENGINE_REPLICATING)
         r->lag_ns = (uint64_t)(clock_now() - e->committed_cut);
     fill_encodings(e, r);

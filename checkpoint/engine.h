@@ -99,6 +99,7 @@ struct engine_stats {
     uint64_t dirty_last;
     uint64_t stale_acks; /* that released nothing: see trusted_since */
     uint64_t overflows;  /* dirty sets that exceeded the staging memory of a protected guest */
+    uint64_t oversize;   /* epochs that exceeded it and were sent with the guest parked */
     nsec_t throttled;    /* total time parked for throttling, ns */
     uint64_t triggers[POLICY_TRIGGER_COUNT];
     uint64_t sync_done_pages; /* of the running or last synchronisation */

@@ -8,9 +8,13 @@
 #include "base/log.h"
 #include "checkpoint/engine_internal.h"
 #include "checkpoint/page_codec.h"
+#include "transport/session.h"
 
 /* A smaller epoch tells of the round trip, and not of what the link takes. */
 #define DRAIN_PAGES_MIN 256
+
+/* Of an oversize epoch, copied and sent at a time. */
+#define PIECE_CHUNKS 4
 
 struct capture *engine_take_capture(struct engine *e)
 {
@@ -20,6 +24,20 @@ struct capture *engine_take_capture(struct engine *e)
     struct capture *capture = e->idle[--e->idle_count];
     pthread_mutex_unlock(&e->lock);
     return capture;
+}
+
+static void put_back_capture(struct engine *e, struct capture *capture)
+{
+    capture_recycle(capture, e->config.slab);
+    pthread_mutex_lock(&e->lock);
+    e->idle[e->idle_count++] = capture;
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void forget_pending(struct engine *e)
+{
+    dirty_set_clear(&e->pending);
+    e->pending_count = 0;
 }
 
 void engine_push_flight(struct engine *e, struct capture *capture, uint64_t pages, bool commits)
@@ -134,6 +152,13 @@ static int overflow(struct engine *e, struct error *err)
     return engine_synchronise(e, false, err);
 }
 
+/* An oversize epoch goes out piece by piece from the memory of the guest, which stands still
+ * meanwhile; the standby keeps what its staging memory doesn't take elsewhere. */
+static bool may_exceed(const struct engine *e, size_t chunks)
+{
+    return e->peer_spills && chunks <= e->chunk_cap + SESSION_SPILL_BATCHES;
+}
+
 /* With the guest parked: everything the epoch needs, in order of cost to redo. */
 static int fill_capture(struct engine *e, struct capture *capture, struct error *err)
 {
@@ -148,16 +173,18 @@ static int fill_capture(struct engine *e, struct capture *capture, struct error 
     return e->ops->save(e->machine, capture->state, err);
 }
 
-/* Parks the guest and fills a capture; the guest stays parked. On error the pages are back in
- * `pending` and no capture is taken. */
-static int cut(struct engine *e, struct capture **out, struct error *err)
+/* Parks the guest and fills a capture; the guest stays parked. Of an `oversize` epoch the capture
+ * has no pages: they are in `pending` still. On error the pages are back there and no capture is
+ * taken. */
+static int cut(struct engine *e, struct capture **out, bool *oversize, struct error *err)
 {
     engine_park_guest(e);
     int rc = engine_collect(e, err);
     if (rc < 0)
         return rc;
     size_t chunks = capture_chunks_for(e->pending_count);
-    if (chunks > e->chunk_cap || engine_wait_for_room(e, chunks) < 0) {
+    *oversize = chunks > e->chunk_cap && may_exceed(e, chunks);
+    if (!*oversize && (chunks > e->chunk_cap || engine_wait_for_room(e, chunks) < 0)) {
         rc = engine_interrupted(e) ? error_set(err, -EPIPE, "the link failed during a cut")
                                    : overflow(e, err);
         if (rc < 0)
@@ -165,22 +192,19 @@ static int cut(struct engine *e, struct capture **out, struct error *err)
     }
     struct capture *capture = engine_take_capture(e);
     capture->cut_at = clock_now();
-    rc = fill_capture(e, capture, err);
+    rc = *oversize ? e->ops->save(e->machine, capture->state, err) : fill_capture(e, capture, err);
     if (rc < 0) {
-        capture_recycle(capture, e->config.slab);
-        pthread_mutex_lock(&e->lock);
-        e->idle[e->idle_count++] = capture;
-        pthread_mutex_unlock(&e->lock);
+        put_back_capture(e, capture);
         return rc;
     }
     /* After the state, and last, since it can't fail: a write that ends between the two is in the
      * log and not in the state, and is done again by whoever loads it. */
     if (e->disks.ops)
         capture->disk_batch = e->disks.ops->take(e->disks.context);
-    dirty_set_clear(&e->pending);
-    e->pending_count = 0;
+    engine_push_flight(e, capture, e->pending_count, true);
+    if (!*oversize)
+        forget_pending(e);
     e->pace.told = false;
-    engine_push_flight(e, capture, capture->page_count, true);
     /* From here on what the guest says belongs to the next epoch. A guest that ran alone until now
      * is held from this cut on: the standby may commit any moment. */
     outbox_hold(e->outbox, capture->epoch);
@@ -209,24 +233,71 @@ void engine_end_disks(struct engine *e, struct capture *capture, enum checkpoint
     capture->disk_batch = NULL;
 }
 
-static int send_epoch(struct engine *e, const struct capture *capture, struct error *err)
+/* With the guest parked: `pending`, with a capture for pieces. */
+static int send_pieces(struct engine *e, struct capture *piece, epoch_t epoch,
+                       struct capture_sent *sent, struct error *err)
+{
+    uint64_t next = 0;
+    while (next < e->pending.page_count) {
+        if (engine_interrupted(e))
+            return error_set(err, -EPIPE, "the link failed during a cut");
+        int rc = engine_wait_for_room(e, PIECE_CHUNKS);
+        if (rc == 0)
+            rc = capture_pages(piece, e->memory, &e->pending, &next, PIECE_CHUNKS, false,
+                               e->config.slab);
+        if (rc < 0)
+            return error_set(err, rc, "cut: no staging memory for an oversize epoch");
+        piece->epoch = epoch;
+        engine_lend_turn(e);
+        rc = capture_send_pages(piece, e->encoder, false, e->link, e->term, e->digest, sent, err);
+        engine_regain_turn(e);
+        capture_recycle(piece, e->config.slab);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int send_oversize(struct engine *e, epoch_t epoch, struct capture_sent *sent,
+                         struct error *err)
+{
+    log_info("checkpoint",
+             "epoch %llu: %llu dirty pages are more than the staging memory takes: they are sent "
+             "while the guest stands still",
+             (unsigned long long)epoch, (unsigned long long)e->pending_count);
+    struct capture *piece = engine_take_capture(e);
+    const int rc = send_pieces(e, piece, epoch, sent, err);
+    put_back_capture(e, piece);
+    if (rc == 0)
+        forget_pending(e);
+    return rc;
+}
+
+static int send_epoch(struct engine *e, const struct capture *capture, bool oversize,
+                      struct error *err)
 {
     struct capture_sent sent = {0};
     uint64_t state_bytes = 0;
     weigh_link(e);
+    engine_lend_turn(e);
     int rc = engine_send_begin(e, capture->epoch, MESSAGE_EPOCH_INCREMENTAL, err);
     if (rc == 0)
         rc =
             capture_send_pages(capture, e->encoder, false, e->link, e->term, e->digest, &sent, err);
+    engine_regain_turn(e);
+    if (rc == 0 && oversize)
+        rc = send_oversize(e, capture->epoch, &sent, err);
+    engine_lend_turn(e);
     if (rc == 0)
         rc = capture_send_disks(&e->disks, capture->disk_batch, e->link, e->term, capture->epoch,
                                 e->digest, &sent, err);
     if (rc == 0)
         rc = capture_send_state(capture, e->state_encoder, e->link, e->term, e->digest, &sent,
                                 &state_bytes, err);
-    if (rc < 0)
-        return rc;
-    return engine_send_end(e, capture->epoch, &sent, state_bytes, err);
+    if (rc == 0)
+        rc = engine_send_end(e, capture->epoch, &sent, state_bytes, err);
+    engine_regain_turn(e);
+    return rc;
 }
 
 static void account_cut(struct engine *e, enum policy_trigger trigger, size_t pages, nsec_t pause)
@@ -240,30 +311,43 @@ static void account_cut(struct engine *e, enum policy_trigger trigger, size_t pa
     pthread_mutex_unlock(&e->lock);
 }
 
+/* Its pause has the sending in it. */
+static void account_oversize(struct engine *e, enum policy_trigger trigger, size_t pages,
+                             nsec_t pause)
+{
+    account_cut(e, trigger, pages, pause);
+    pthread_mutex_lock(&e->lock);
+    e->stats.oversize++;
+    pthread_mutex_unlock(&e->lock);
+}
+
 int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct error *err)
 {
     const bool throttled = e->parked;
     const nsec_t parked_at = clock_now();
     struct capture *capture = NULL;
+    bool oversize = false;
     engine_pace_freeze(e, true);
-    int rc = cut(e, &capture, err);
-    const size_t pages = rc == 0 ? capture->page_count : 0;
+    int rc = cut(e, &capture, &oversize, err);
+    const size_t pages = rc < 0 ? 0 : oversize ? e->pending_count : capture->page_count;
     const epoch_t epoch = rc == 0 ? capture->epoch : 0;
     if (rc == 0)
         capture->cut_at = parked_at;
-    const bool stay = rc == 0 && e->current.kind == POLICY_KEMARI;
+    const bool commit = rc == 0 && e->current.kind == POLICY_KEMARI;
+    const bool stay = commit || (rc == 0 && oversize);
     engine_pace_freeze(e, stay);
     if (!throttled && !stay)
         engine_resume_guest(e);
     if (rc < 0)
         return rc;
     e->last_cut = clock_now();
-    account_cut(e, trigger, pages, e->last_cut - parked_at);
-    engine_lend_turn(e);
-    rc = send_epoch(e, capture, err);
-    engine_regain_turn(e);
+    if (!oversize)
+        account_cut(e, trigger, pages, e->last_cut - parked_at);
+    rc = send_epoch(e, capture, oversize, err);
+    if (oversize)
+        account_oversize(e, trigger, pages, clock_now() - parked_at);
     if (stay) {
-        if (rc == 0)
+        if (rc == 0 && commit)
             engine_wait_acked(e, epoch);
         engine_pace_freeze(e, false);
         if (!throttled)

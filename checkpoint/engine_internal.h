@@ -68,6 +68,7 @@ struct engine {
 
     struct dirty_set pending; /* dirty and in no capture */
     bool tracking;            /* dirty tracking is on */
+    bool peer_spills;         /* the standby takes oversize epochs */
     bool disks_started;       /* writes to disks are kept for the standby */
     bool guest_started;
     bool parked;           /* by us, outside or inside of a cut */

@@ -91,10 +91,11 @@ void engine_adopt_policy(struct engine *e)
     p->budget = e->current.dirty_budget < fits ? e->current.dirty_budget : fits;
 }
 
-/* What the last standby held is no reference for this one. */
+/* What the last standby held is no reference for this one, nor what it could take. */
 static void begin_encoding(struct engine *e, uint64_t capabilities)
 {
     const bool encoded = capabilities & SESSION_CAP_ENCODED;
+    e->peer_spills = capabilities & SESSION_CAP_SPILL;
     uint64_t seed = 0;
     if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
         log_warning("checkpoint", "no random seed for digests of pages");

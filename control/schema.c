@@ -131,6 +131,7 @@ static const struct schema_field replication_fields[] = {
     PLAIN(struct control_replication, throttled_ns, SCHEMA_U64),
     PLAIN(struct control_replication, overflows, SCHEMA_U64),
     PLAIN(struct control_replication, lag_ns, SCHEMA_U64),
+    PLAIN(struct control_replication, oversize, SCHEMA_U64),
 };
 static const struct schema replication_schema = SCHEMA(replication, replication_fields);
 

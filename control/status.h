@@ -137,7 +137,8 @@ struct control_replication {
     struct control_encoding encodings[CONTROL_ENCODINGS_MAX];
     uint64_t throttled_ns; /* the guest was parked by the throttle, in all */
     uint64_t overflows;    /* times that it was not protected because more was dirty than fits */
-    uint64_t lag_ns;       /* age of the state that the standby holds; 0: nobody follows */
+    uint64_t oversize; /* checkpoints larger than the staging memory, sent with the guest parked */
+    uint64_t lag_ns;   /* age of the state that the standby holds; 0: nobody follows */
 };
 
 struct control_outbox {

@@ -9,6 +9,10 @@
 #include "checkpoint/epoch_digest.h"
 #include "checkpoint/page_codec.h"
 #include "checkpoint/state_codec.h"
+#include "transport/session.h"
+
+/* Of the slab: one for the frame that arrives, one for the state. */
+#define SPARE_CHUNKS 2
 
 struct stage {
     struct gmem *memory;
@@ -31,7 +35,8 @@ struct stage {
     struct staged_batch *batches;
     size_t batch_count;
     size_t batch_capacity;
-    uint8_t *state; /* encoded sections, gathered from their frames */
+    size_t spill_from; /* batches from this one on are not kept in the slab */
+    uint8_t *state;    /* encoded sections, gathered from their frames */
     size_t state_size;
     size_t state_capacity;
     uint8_t *base; /* the plain state of the last whole epoch on this link, or NULL */
@@ -49,7 +54,9 @@ int stage_create(struct gmem *memory, struct slab *slab, void (*settle)(void *co
         stage->settle = settle;
         stage->settle_context = context;
         stage->disks = *disks;
-        stage->batch_capacity = slab_chunk_count(slab);
+        const size_t chunks = slab_chunk_count(slab);
+        stage->spill_from = chunks > SPARE_CHUNKS ? chunks - SPARE_CHUNKS : 1;
+        stage->batch_capacity = stage->spill_from + SESSION_SPILL_BATCHES;
         stage->digest = epoch_digest_create();
         stage->batches = calloc(stage->batch_capacity, sizeof(*stage->batches));
     }
@@ -122,15 +129,23 @@ static int add_pages(struct stage *stage, const struct frame *frame, uint8_t *ch
     if (incremental && stage->batch_count == stage->batch_capacity)
         return error_set(err, -ENOBUFS, "epoch %llu outgrows the staging memory",
                          (unsigned long long)stage->epoch);
+    const bool spills = incremental && stage->batch_count >= stage->spill_from;
+    uint8_t *spilled = spills ? malloc(frame->size) : NULL;
+    if (spills && !spilled)
+        return error_set(err, -ENOMEM, "stage: out of memory for an oversize epoch");
     stage->has_last = true;
     stage->last_gfn = batch.last;
     stage->pages += batch.count;
     stage->zero_pages += page_batch_zero_count(&batch);
-    if (incremental) {
-        stage->batches[stage->batch_count++] =
-            (struct staged_batch){.chunk = chunk, .size = frame->size};
-        return 0;
+    if (incremental)
+        stage->batches[stage->batch_count++] = (struct staged_batch){
+            .chunk = spills ? spilled : chunk, .size = frame->size, .spilled = spills};
+    if (spills) {
+        memcpy(spilled, chunk, frame->size);
+        slab_give(stage->slab, chunk);
     }
+    if (incremental)
+        return 0;
     page_batch_apply(&batch, stage->memory);
     slab_give(stage->slab, chunk);
     return 0;
@@ -304,10 +319,18 @@ void stage_begin_link(struct stage *stage)
     stage->base_size = 0;
 }
 
+static void recycle_batch(const struct staged_batch *batch, struct slab *slab)
+{
+    if (batch->spilled)
+        free(batch->chunk);
+    else
+        slab_give(slab, batch->chunk);
+}
+
 void stage_drop(struct stage *stage)
 {
     while (stage->batch_count)
-        slab_give(stage->slab, stage->batches[--stage->batch_count].chunk);
+        recycle_batch(&stage->batches[--stage->batch_count], stage->slab);
     if (stage->disks.ops)
         stage->disks.ops->drop(stage->disks.context);
     stage->filling = false;
@@ -328,7 +351,7 @@ void staged_epoch_apply(const struct staged_epoch *epoch, struct gmem *memory)
 void staged_epoch_recycle(struct staged_epoch *epoch, struct slab *slab)
 {
     for (size_t i = 0; i < epoch->batch_count; i++)
-        slab_give(slab, epoch->batches[i].chunk);
+        recycle_batch(&epoch->batches[i], slab);
     free(epoch->batches);
     section_set_destroy(&epoch->state);
     *epoch = (struct staged_epoch){0};

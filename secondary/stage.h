@@ -10,6 +10,10 @@
  * Encoded pages are decoded once on arrival, into nothing, so that what can't be decoded, or would
  * give other contents than the primary has, is found before the acknowledgement.
  *
+ * An oversize epoch, beyond what the slab can hold, goes on in memory of its own, at most
+ * SESSION_SPILL_BATCHES chunks of it, so that a burst of the guest costs a longer pause and not the
+ * ability to take over.
+ *
  * Owned by the receiving thread. No I/O: frames come in decoded, with their payload in a chunk. */
 #ifndef KEMARI_SECONDARY_STAGE_H
 #define KEMARI_SECONDARY_STAGE_H
@@ -33,7 +37,8 @@ struct staged_epoch {
     struct staged_batch {
         uint8_t *chunk;
         uint32_t size;
-    } * batches; /* verified: neither decoding nor applying them can fail */
+        bool spilled; /* `chunk` is not the slab's, but malloc()ed */
+    } * batches;      /* verified: neither decoding nor applying them can fail */
 };
 
 /* `settle` is called before pages are decoded that depend on what memory holds: when it returns,

@@ -35,6 +35,11 @@
 #define SESSION_CAP_ENCODED        UINT64_C(1) /* encoded batches of pages */
 #define SESSION_CAP_RELATIVE_STATE UINT64_C(2)
 #define SESSION_CAP_SWITCHOVER     UINT64_C(4) /* takes part in a planned switchover */
+#define SESSION_CAP_SPILL          UINT64_C(8) /* takes oversize epochs, see below */
+
+/* So many batches of pages more than its staging memory takes (less two chunks) may be in one epoch
+ * for a standby that has SESSION_CAP_SPILL. */
+#define SESSION_SPILL_BATCHES 64
 
 enum session_role { SESSION_PRIMARY = 1, SESSION_SECONDARY = 2 };
 

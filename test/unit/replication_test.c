@@ -296,38 +296,62 @@ static void alone_output_flows_until_the_next_standby_commits(void)
     pair_end(&p);
 }
 
-static void a_dirty_set_beyond_the_staging_memory_is_survived(void)
+/* Caps of 8 MiB on each side, of which an epoch may use six, a policy that never cuts for dirt, and
+ * 8 MiB of memory of a guest that no throttle catches: it dirties more than the caps before it can
+ * be stopped. */
+static void start_wild_pair(struct pair *p, uint64_t capabilities)
 {
-    /* 8 MiB of guest memory against caps of 8 MiB on each side, of which an epoch may use six, and
-     * a policy that never cuts for dirt. */
     struct policy policy = default_policy;
     policy.kind = POLICY_INTERVAL;
     policy.interval = MSEC(300);
     policy.dirty_budget = policy.staging_cap >> PAGE_SHIFT;
-    struct pair p;
-    /* No throttle catches a guest that dirties more than the caps before it can be stopped. */
     burst = 20000;
-    pair_start(&p, &policy, 0);
+    pair_start(p, &policy, 0);
     burst = 0;
-    slab_destroy(&p.slabs[1]);
-    standby_destroy(&p.standby);
-    CU_ASSERT_EQUAL_FATAL(slab_create(SLAB_SIZE_MIN, &p.slabs[1], NULL), 0);
-    const struct standby_config standby = {.machine = fake_machine_ops(p.machines[1]),
-                                           .slab = p.slabs[1],
+    slab_destroy(&p->slabs[1]);
+    standby_destroy(&p->standby);
+    CU_ASSERT_EQUAL_FATAL(slab_create(SLAB_SIZE_MIN, &p->slabs[1], NULL), 0);
+    const struct standby_config standby = {.machine = fake_machine_ops(p->machines[1]),
+                                           .slab = p->slabs[1],
                                            .event = note_standby,
-                                           .context = &p};
-    CU_ASSERT_EQUAL_FATAL(standby_create(&standby, &p.standby, NULL), 0);
+                                           .context = p};
+    CU_ASSERT_EQUAL_FATAL(standby_create(&standby, &p->standby, NULL), 0);
     struct link *ends[2];
     CU_ASSERT_EQUAL_FATAL(inproc_pair("pair", ends, NULL), 0);
-    CU_ASSERT_EQUAL(standby_follow(p.standby, ends[1], TERM, NULL), 0);
-    CU_ASSERT_EQUAL(engine_protect(p.engine, ends[0], TERM, SLAB_SIZE_MIN,
-                                   SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE, NULL),
+    CU_ASSERT_EQUAL(standby_follow(p->standby, ends[1], TERM, NULL), 0);
+    CU_ASSERT_EQUAL(engine_protect(p->engine, ends[0], TERM, SLAB_SIZE_MIN,
+                                   SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE | capabilities,
+                                   NULL),
                     0);
+}
+
+static void a_dirty_set_beyond_the_staging_memory_is_survived(void)
+{
+    struct pair p;
+    start_wild_pair(&p, 0);
     CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_NOT_READY], 2));
     CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_READY], 3));
     struct engine_stats stats;
     engine_snapshot(p.engine, &stats);
-    CU_ASSERT(stats.overflows >= 2);
+    CU_ASSERT(stats.overflows >= 2 && stats.oversize == 0);
+    fail_over_and_judge(&p);
+    pair_end(&p);
+}
+
+/* The same guest, and a standby that keeps elsewhere what its staging memory doesn't take: it is
+ * one all the time. */
+static void an_oversize_epoch_keeps_the_guest_protected(void)
+{
+    struct pair p;
+    static struct engine_stats stats;
+    start_wild_pair(&p, SESSION_CAP_SPILL);
+    CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_READY], 1));
+    do {
+        CU_ASSERT_TRUE_FATAL(wait_visible(&p, p.seen + 1000));
+        engine_snapshot(p.engine, &stats);
+    } while (stats.oversize < 5);
+    CU_ASSERT_EQUAL(stats.overflows, 0);
+    CU_ASSERT_EQUAL(p.standby_events[STANDBY_EVENT_NOT_READY], 0);
     fail_over_and_judge(&p);
     pair_end(&p);
 }
@@ -485,6 +509,7 @@ static const struct test_case cases[] = {
      alone_output_flows_until_the_next_standby_commits},
     {"a dirty set beyond the staging memory is survived",
      a_dirty_set_beyond_the_staging_memory_is_survived},
+    {"an oversize epoch keeps the guest protected", an_oversize_epoch_keeps_the_guest_protected},
     {"a state that would not load is never acknowledged",
      a_state_that_would_not_load_is_never_acknowledged},
     {"a fenced guest says nothing more", a_fenced_guest_says_nothing_more},

@@ -7,6 +7,7 @@
 #include "checkpoint/page_codec.h"
 #include "secondary/stage.h"
 #include "test/support/runner.h"
+#include "transport/session.h"
 
 #define MEMORY ((uint64_t)2 << 20)
 #define EPOCH  12
@@ -149,6 +150,33 @@ static void an_epoch_that_is_dropped_leaves_no_trace(void)
     struct staged_epoch whole;
     CU_ASSERT_EQUAL_FATAL(finish(&s, &whole), 0);
     CU_ASSERT_EQUAL(section_set_count(whole.state), 1);
+    staged_epoch_recycle(&whole, s.slab);
+    scene_end(&s);
+}
+
+/* SLAB_SIZE_MIN is eight chunks: six batches stay in them, SESSION_SPILL_BATCHES more go on
+ * elsewhere, and that is all. */
+static void an_oversize_epoch_goes_on_beside_the_staging_memory(void)
+{
+    struct scene s;
+    struct staged_epoch whole;
+    scene_start(&s);
+    for (unsigned round = 0; round < 2; round++) {
+        begin(&s, MESSAGE_EPOCH_INCREMENTAL);
+        for (unsigned i = 0; i < 6 + SESSION_SPILL_BATCHES; i++)
+            CU_ASSERT_EQUAL_FATAL(add_page(&s, i, (uint8_t)(i + 1)), 0);
+        CU_ASSERT_EQUAL(slab_free_count(s.slab), 2);
+        if (round == 0) {
+            CU_ASSERT_EQUAL(add_page(&s, 6 + SESSION_SPILL_BATCHES, 1), -ENOBUFS);
+            stage_drop(s.stage);
+            CU_ASSERT_EQUAL(slab_free_count(s.slab), slab_chunk_count(s.slab));
+        }
+    }
+    CU_ASSERT_EQUAL(add_state(&s, 1000), 0);
+    CU_ASSERT_EQUAL_FATAL(finish(&s, &whole), 0);
+    staged_epoch_apply(&whole, s.memory);
+    for (gfn_t i = 0; i < 6 + SESSION_SPILL_BATCHES; i++)
+        CU_ASSERT_EQUAL(*(uint8_t *)gmem_page(s.memory, i), i + 1);
     staged_epoch_recycle(&whole, s.slab);
     scene_end(&s);
 }
@@ -306,6 +334,8 @@ static const struct test_case cases[] = {
     {"an epoch touches memory only when it is applied",
      an_epoch_touches_memory_only_when_it_is_applied},
     {"an epoch that is dropped leaves no trace", an_epoch_that_is_dropped_leaves_no_trace},
+    {"an oversize epoch goes on beside the staging memory",
+     an_oversize_epoch_goes_on_beside_the_staging_memory},
     {"a synchronisation writes at once and may repeat pages",
      a_synchronisation_writes_at_once_and_may_repeat_pages},
     {"frames outside of their epoch are refused", frames_outside_of_their_epoch_are_refused},
