@@ -18,7 +18,7 @@
 #include "test/support/runner.h"
 
 #define MEMORY     ((uint64_t)64 << 20)
-#define EPOCHS_MIN 40
+#define EPOCHS_MIN 25
 #define PAGES_MIN  1000
 #define FRAMES_MIN 1
 #define PATIENCE   SEC(60)

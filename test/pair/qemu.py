@@ -83,7 +83,7 @@ def a_linux_guest_survives_host_after_host(world):
 
 def a_guest_with_two_processors_moves_when_told(world):
     primary, secondary, oracle = start(world, settings(PC, vcpus=2))
-    for _ in range(3):
+    for _ in range(2):
         before = qemu_of(primary)
         primary.order("switchover")
         secondary.wait_protected()
