@@ -3,9 +3,11 @@
 import contextlib
 import inspect
 import itertools
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 from pathlib import Path
@@ -13,7 +15,8 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(FOLDER / "pair"), str(FOLDER)]
 
-from chaos import faults, report, schedule  # noqa: E402
+from chaos import faults, linux, report, schedule  # noqa: E402
+from oracle import Violation, journal  # noqa: E402
 
 
 def first(count, *arguments):
@@ -70,6 +73,69 @@ class ReportTest(unittest.TestCase):
         results.add(step, False, 0.030, 0.4, 0.5)
         self.assertIn("| kill-primary | 2 | 1 | 10 | 10 | 30 | 30 | 200 | 400 |", results.table())
         self.assertIn("1 failovers, 0 violations", results.table())
+
+
+class RootImageTest(unittest.TestCase):
+    """An ext4 with what a redis appended, as a guest leaves it."""
+    SEED = 5
+    COUNT = 30
+
+    def setUp(self):
+        if linux.tools_missing():
+            self.skipTest(f"no {', '.join(linux.tools_missing())}")
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        tree = Path(folder.name, "tree")
+        file = Path(f"{tree}{linux.APPENDED}")
+        file.parent.mkdir(parents=True)
+        records = journal.Journal(self.SEED, self.COUNT)
+        with open(file, "wb") as data:
+            for number in range(1, self.COUNT + 1):
+                chain = b"%d" % records.next_chain()
+                records.acknowledge(number)
+                data.write(b"*3\r\n$5\r\nRPUSH\r\n$7\r\njournal\r\n$%d\r\n%s\r\n" %
+                           (len(chain), chain))
+        self.image = Path(folder.name, "image")
+        with open(self.image, "wb") as image:
+            image.truncate(8 << 20)
+        linux.run("mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, self.image)
+        self.copy = linux.copy_image(self.image, Path(folder.name, "copy"))
+
+    def test_a_good_one(self):
+        linux.check_image(self.image, self.SEED, self.COUNT)
+        linux.check_crashed(self.image, self.SEED, self.COUNT)
+
+    def test_records_that_are_missing_or_others(self):
+        with self.assertRaisesRegex(Violation, "30 records of 31"):
+            linux.check_image(self.image, self.SEED, self.COUNT + 1)
+        with self.assertRaisesRegex(Violation, "record 1 of 30"):
+            linux.check_image(self.image, self.SEED + 1, self.COUNT)
+
+    def test_a_file_system_at_fault(self):
+        linux.run("debugfs", "-w", "-R", "clri /var", self.image)
+        for check in linux.check_image, linux.check_crashed:
+            with self.assertRaisesRegex(Violation, "e2fsck .* exit status 4"):
+                check(self.image, self.SEED, self.COUNT)
+
+    def test_equal(self):
+        linux.check_equal(self.image, self.copy)
+        with open(self.copy, "r+b") as copy:
+            copy.seek(-1, os.SEEK_END)
+            copy.write(b"x")
+        with self.assertRaisesRegex(Violation, "differ"):
+            linux.check_equal(self.image, self.copy)
+
+    def test_complaints_of_a_kernel(self):
+        for line in ("[   12.0] I/O error, dev vda, sector 8 op 0x1:(WRITE) flags 0x800",
+                     "[   12.0] EXT4-fs error (device vda): ext4_lookup:1785: inode #2",
+                     "[   12.0] EXT4-fs (vda): Remounting filesystem read-only",
+                     "[  242.0] INFO: task fio:131 blocked for more than 120 seconds.",
+                     "[   12.0] ------------[ cut here ]------------"):
+            self.assertTrue(linux.COMPLAINTS.search(line), line)
+        for line in ("[    4.4] EXT4-fs (vda): mounted filesystem with ordered data mode.",
+                     "[    4.4] EXT4-fs (vda): recovery complete",
+                     "[    0.8] APIC calibration not consistent with PM-Timer: 92ms"):
+            self.assertFalse(linux.COMPLAINTS.search(line), line)
 
 
 class RelayTest(unittest.TestCase):

@@ -16,10 +16,10 @@ FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER.parent / "pair"), str(FOLDER.parent)]
 
 import support  # noqa: E402
-from chaos import faults, report, schedule  # noqa: E402
-from chaos.stage import Stage  # noqa: E402
+from chaos import faults, linux, report, schedule  # noqa: E402
+from chaos.stage import LIMIT, Stage  # noqa: E402
 from oracle import Oracle, Violation, journal  # noqa: E402
-from support import check  # noqa: E402
+from support import check, wait_until  # noqa: E402
 
 
 class Clock:
@@ -49,12 +49,16 @@ class LifeRun:
         time.sleep(step.moment)  # the random moment of the fault: nothing is waited for
         self.oracle.reset_silence()
         began = Clock()
+        acknowledged = self.oracle.state()["journal"]
         try:
             allowed = faults.strike(step, stage, primary, secondary)
         except faults.Unprotected:
             self.lost = secondary
             self.results.add_unprotected(step)
             return False
+        crashed = None
+        if stage.guest and step.fault == "kill-primary":
+            crashed = linux.copy_image(stage.image(primary), stage.folder / "crashed")
         self.primary, self.secondary = stage.recover()
         recovered = Clock()
         state = self.oracle.wait_all_served()
@@ -65,6 +69,11 @@ class LifeRun:
         elif step.fault in faults.DETOURS:
             state = self._expect_detour(secondary)
         self._check_speech(state)
+        if crashed:
+            linux.check_crashed(crashed, stage.journal_seed, acknowledged)
+        if stage.guest:
+            stage.guest.wait_verified()
+            stage.guest.check_log()
         self.results.add(step, moved, state["longest_silence"],
                          recovered.monotonic - began.monotonic, time.monotonic() - began.monotonic)
         return moved
@@ -92,7 +101,9 @@ class LifeRun:
         self._check_speech(state)
         check(len(state["moves"]) == len(self.expected),
               f"{'-'.join(self.expected)} owned the guest, but {state['moves']} spoke")
-        if self.stage.has_journal() and not self.lost:
+        if self.stage.guest and not self.lost:
+            self._end_linux()
+        elif self.stage.has_journal() and not self.lost:
             self._check_image()
         self.results.claims += self.stage.claims
         self.results.answers += state["replies"]
@@ -107,6 +118,43 @@ class LifeRun:
         check(acknowledged, "nothing was written to the journal")
         journal.check_image(self.stage.image(self.primary), self.stage.journal_seed, acknowledged)
         self.results.records += acknowledged
+
+    def _end_linux(self):
+        """It panics, and starts again from its disk; then it is switched off, and both hosts have
+        the same image."""
+        stage, primary = self.stage, self.primary
+        acknowledged = self.oracle.state()["journal"]
+        check(acknowledged, "nothing was written to the journal")
+        self.oracle.close()  # connections end with a panic
+        stage.oracle = None
+        self._panic(acknowledged)
+        stage.guest.last_order("off")
+        for host in stage.hosts.values():
+            check(host.wait_exit() == 0, f"{host.side}: a guest that is off is an orderly end")
+        check("kemari-guest: root is read-only" in primary.console(), "the root was still in use")
+        images = [stage.image(host) for host in stage.hosts.values()]
+        for image in images:
+            linux.check_image(image, stage.journal_seed, acknowledged)
+        linux.check_equal(*images)
+        self.results.records += acknowledged
+
+    def _panic(self, acknowledged):
+        """A reset in place that both hosts take for the guest's own business."""
+        stage, primary = self.stage, self.primary
+        before = primary.status()
+        starts = primary.console().count(linux.READY)
+        stage.guest.last_order("panic")
+        wait_until(lambda: primary.has_event("guest.panicked"), "the panic is reported")
+        wait_until(lambda: primary.console().count(linux.READY) > starts, "the guest is up again",
+                   LIMIT)
+        journal.check_records(stage.guest.records(), stage.journal_seed, acknowledged,
+                              "the guest's redis")
+        stage.guest.wait_verified()
+        stage.guest.check_log()
+        primary.wait_protected()
+        status = primary.status()
+        check(status["term"] == before["term"] and status["guest"]["panics"] == 1,
+              f"a panic of the guest is no failure of a host: {status}")
 
 
 def keep_stacks(file, host):
@@ -136,6 +184,8 @@ def keep(folder, stage, reason, context):
         for path in (host.log, host.console_log):
             if path.exists():
                 shutil.copy(path, folder / f"{path.name}-{host.side}")
+        if stage.guest and (host.folder / "disk").exists():
+            linux.copy_image(stage.image(host), folder / f"disk-{host.side}")
     if stage.oracle:
         try:
             stage.oracle.keep(folder)
@@ -183,7 +233,7 @@ def lives(options):
 def parse():
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("build")
-    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--count", type=int, default=None)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--faults", type=lambda text: text.split(","), default=None)
     parser.add_argument("--keep", default=None)
@@ -191,7 +241,7 @@ def parse():
     parser.add_argument("--print", action="store_true", dest="show")
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--transport", choices=("tcp", "tls", "rdma", "rdma+tls"), default=None)
-    parser.add_argument("--linux", nargs=2, metavar=("KERNEL", "INITRD"), default=None)
+    parser.add_argument("--linux", nargs="+", default=None)
     parser.add_argument("--daemon", action="append", default=[],
                         type=lambda text: tuple(text.split("=", 1)))
     options = parser.parse_args()
@@ -201,6 +251,8 @@ def parse():
     needs = [schedule.FAULTS[name][2] for name in options.faults or ()]
     if "relay" in needs and not schedule.can_be_relayed(options.transport):
         parser.error(f"no relay carries {options.transport}: faults of a relay need tcp or tls")
+    if options.count is None:
+        options.count = 10 if options.linux else 100
     if options.seed is None:
         options.seed = random.SystemRandom().getrandbits(32)
     options.keep = Path(options.keep or f"{options.build}/chaos").resolve()
@@ -216,6 +268,8 @@ def main():
         return 0
     reason = support.skip_reason() or (None if shutil.which("etcd") and shutil.which("etcdctl")
                                        else "no etcd (packages etcd-server, etcd-client)")
+    if not reason and options.linux and linux.tools_missing():
+        reason = f"no {', '.join(linux.tools_missing())} (packages e2fsprogs, diffutils)"
     if reason:
         print(f"SKIP: {reason}")
         return support.SKIPPED

@@ -5,11 +5,13 @@ import random
 import subprocess
 
 import support
+from chaos import linux as linux_guest
 from chaos.wires import ETCD, ChaosNetwork, RdmaNetwork
 from etcd import Etcd, arbiter_at
 from support import GUEST_IP, World, check, wait_until
 
 RECORDS = 16384  # sectors of the disk
+LINUX_RECORDS = 1 << 20
 LIMIT = 240.0 if os.environ.get("KEMARI_RIG") else 30.0
 
 
@@ -39,8 +41,8 @@ class Relay:
 class Stage(World):
     """A life: the pair, its arbiter, its client.
 
-    `settings`: schedule.Life's. `linux`: (kernel, initrd) of scripts/guest-image with redis, None:
-    the service guest. `options`: of both daemons, on top.
+    `settings`: schedule.Life's. `linux`: (kernel, initrd, root) of scripts/guest-image --root, or
+    without the root --with redis, None: the service guest. `options`: of both daemons, on top.
     """
 
     def __init__(self, build, settings, linux, options):
@@ -49,6 +51,8 @@ class Stage(World):
         self.network_type = RdmaNetwork if by_rdma else ChaosNetwork
         self.settings = settings
         self.linux = linux
+        self.root = linux[2] if linux and len(linux) > 2 else None
+        self.guest = None  # LinuxGuest, if it has a root
         self.journal_seed = random.getrandbits(60)
         self.options = options
         self.relay = None
@@ -59,6 +63,8 @@ class Stage(World):
     def __enter__(self):
         super().__enter__()
         try:
+            if self.root:
+                self.guest = linux_guest.LinuxGuest(self.network.names["c"], LIMIT)
             self.etcd = Etcd(self, ETCD["a"], "arb", [ETCD["b"]]).__enter__()
             if self.settings["relay"]:
                 self.relay = Relay(self)
@@ -93,9 +99,10 @@ class Stage(World):
             # etcd fences nobody. What may come late is a record of the journal, over the same bytes.
             words.update(disk_0=f"{self.image(host)},shared", i_accept_unfenced_shared_disk="yes")
         if self.linux:
-            words.update(kernel=self.linux[0], initrd=self.linux[1], memory="256M",
-                         cmdline="console=ttyS0 quiet panic=-1 kemari.run=redis "
-                                 f"kemari.ip={GUEST_IP}/24")
+            words.update(kernel=self.linux[0], initrd=self.linux[1],
+                         memory="160M" if self.root else "256M",
+                         cmdline="console=ttyS0 loglevel=5 panic=-1 kemari.run=redis "
+                                 f"kemari.ip={GUEST_IP}/24{' root=/dev/vda' if self.root else ''}")
         if os.environ.get("KEMARI_RIG"):  # emulated processors stall for longer than a real host
             words.update(heartbeat_interval="50ms", heartbeat_multiplier=10,
                          arbiter_attempt_timeout="2s")
@@ -103,15 +110,18 @@ class Stage(World):
         host.may_end = False
 
     def has_journal(self):
-        return self.settings["disk"] != "none" and not self.linux
+        return bool(self.root) if self.linux else self.settings["disk"] != "none"
 
     def is_shared(self):
         return self.settings["disk"] == "shared" and not self.linux
 
     def image(self, host):
-        """Of the host's disk, zeroes at first; of a shared one there is one for both."""
+        """Of the host's disk: at first zeroes, or a Linux guest's root; of a shared one there is one
+        for both."""
         path = (self.folder if self.is_shared() else host.folder) / "disk"
-        if not path.exists():
+        if self.root and not path.exists():
+            linux_guest.copy_image(self.root, path)
+        elif not path.exists():
             with open(path, "wb") as file:
                 file.truncate(RECORDS * 512)
         return path
@@ -122,8 +132,8 @@ class Stage(World):
         self.start(primary, "primary")
         self.start(secondary, "secondary")
         if self.linux:
-            wait_until(lambda: "kemari-guest: ready redis" in primary.console(),
-                       "redis in the guest", LIMIT)
+            ready = linux_guest.READY if self.root else "kemari-guest: ready redis"
+            wait_until(lambda: ready in primary.console(), "a guest that is up", LIMIT)
         primary.wait_protected()
         secondary.wait_protected()
         return primary, secondary
@@ -133,7 +143,7 @@ class Stage(World):
         if self.linux:
             place["service"] = "redis"
         if self.has_journal():
-            place["journal"] = self.journal_seed, RECORDS
+            place["journal"] = self.journal_seed, LINUX_RECORDS if self.linux else RECORDS
         return place
 
     def end(self, host):

@@ -19,7 +19,7 @@ from .clients import Registers, Writer, cast
 from .journal import Journal
 from .judges import Utterances, Violation, expect
 from .speech import Speech
-from .stream import RedisCounter, RedisEditor, Stream
+from .stream import RedisCounter, RedisEditor, RedisWriter, Stream
 
 RESEND = 0.005  # seconds until a question is repeated for the first time; doubles
 RESEND_MAX = 0.04
@@ -63,7 +63,10 @@ class Driver:
             self.streams = [Stream(1 + len(clients) + n, self.guest, self.utterances)
                             for n in range(streams)]
         self.journal = Journal(*spec["journal"]) if "journal" in spec else None
-        if self.journal:
+        if self.journal and self.redis:
+            self.streams.append(RedisWriter(self.guest, self.journal,
+                                            random.Random(chance.getrandbits(32))))
+        elif self.journal:
             clients[WRITER] = Writer(self.journal, random.Random(chance.getrandbits(32)))
         self.asking = {number: Asking(client) for number, client in clients.items()}
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

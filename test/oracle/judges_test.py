@@ -5,7 +5,8 @@ import tempfile
 import unittest
 
 from oracle.clients import Editor, Registers
-from oracle.journal import MAGIC, RECORD, SECTOR, Journal, check_image, fnv
+from oracle.journal import (MAGIC, RECORD, SECTOR, Journal, appended, check_image, check_records,
+                            fnv)
 from oracle.judges import WINDOW, Counter, Utterances, Violation
 from oracle.linear import READ, SWAP, WRITE, Operation, TooHard, check
 from oracle.speech import Speech
@@ -303,6 +304,52 @@ class JournalTest(unittest.TestCase):
             journal.read(1, journal.chains[2])
         journal.acknowledge(3)
         self.assertTrue(journal.is_full())
+
+
+class AppendedTest(unittest.TestCase):
+    """What redis keeps of the journal."""
+    SEED = 98
+
+    def records(self, count):
+        journal = Journal(self.SEED, 100)
+        for number in range(1, count + 1):
+            journal.acknowledge(number)
+        return journal.chains[1:]
+
+    @staticmethod
+    def command(*parts):
+        return b"*%d\r\n" % len(parts) + b"".join(
+            b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+
+    def test_records_among_other_commands(self):
+        data = self.command(b"SELECT", b"0") + b"#TS:1700000000\r\n"
+        for chain in self.records(20):
+            data += self.command(b"INCR", b"*3\r\n$5\r\nRPUSH\r\n")
+            data += self.command(b"RPUSH", b"journal", b"%d" % chain)
+            data += self.command(b"RPUSH", b"another", b"1")
+        self.assertEqual(appended(data), self.records(20))
+
+    def test_a_file_that_ends_anywhere(self):
+        one = self.command(b"RPUSH", b"journal", b"%d" % self.records(1)[0])
+        two = one + self.command(b"RPUSH", b"journal", b"%d" % self.records(2)[1])
+        for size in range(len(two)):
+            found = appended(two[:size])
+            self.assertEqual(found, self.records(1) if size >= len(one) else [], size)
+        self.assertEqual(len(appended(two)), 2)
+
+    def test_everything_there_and_more(self):
+        check_records(self.records(20), self.SEED, 20, "here")
+        check_records(self.records(20), self.SEED, 18, "here")
+
+    def test_the_last_record_is_missing(self):
+        with self.assertRaisesRegex(Violation, "here: 19 records of 20"):
+            check_records(self.records(19), self.SEED, 20, "here")
+
+    def test_a_record_in_the_middle_was_lost(self):
+        found = self.records(21)
+        del found[6]
+        with self.assertRaisesRegex(Violation, "record 7 of 20"):
+            check_records(found, self.SEED, 20, "here")
 
 
 class SpeechTest(unittest.TestCase):

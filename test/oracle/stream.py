@@ -191,3 +191,41 @@ class RedisEditor(Redis):
         self.registers.record(key, linear.Operation(
             began, now, kind, value, expected, found, kind == linear.SWAP and found == expected))
         return True
+
+
+class RedisWriter(Redis):
+    """Appends records to a list, and now and then reads one back. The redis acknowledges what is
+    durable in its file."""
+
+    def __init__(self, address, journal, chance):
+        super().__init__(address)
+        self.journal = journal
+        self.chance = chance
+        self.asked = False
+        self.reading = None  # number of a record
+
+    def ask(self, _now):
+        if not self.connected or self.asked:
+            return
+        written = self.journal.acknowledged()
+        self.asked = True
+        self.reading = None
+        if written and (self.journal.is_full() or self.chance.random() < 0.3):
+            # The newest are the ones that a failover might lose.
+            newest = self.chance.random() < 0.5
+            self.reading = written if newest else self.chance.randint(1, written)
+            self._command(b"LINDEX", b"journal", b"%d" % (self.reading - 1))
+        else:
+            self._command(b"RPUSH", b"journal", b"%d" % self.journal.next_chain())
+
+    def _judge_one(self, _now):
+        found = self._answer()
+        if found is None:
+            return False
+        expect(self.asked, "redis answers what nobody asked")
+        self.asked = False
+        if self.reading:
+            self.journal.read(self.reading, found)
+        else:
+            self.journal.acknowledge(found)
+        return True
