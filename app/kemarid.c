@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "app/config.h"
+#include "app/confine.h"
 #include "app/node.h"
 #include "base/log.h"
 #include "base/quick_exit.h"
@@ -55,7 +56,9 @@ int main(int argc, char **argv)
         return EXIT_OK;
     log_set_level(config.log_level);
     struct node *node = NULL;
-    int rc = quick_exit_arm(&err);
+    int rc = confine_process(&err);
+    if (rc == 0)
+        rc = quick_exit_arm(&err);
     if (rc == 0)
         rc = node_create(&config, &node, &err);
     if (rc == 0)
