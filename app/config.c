@@ -123,6 +123,24 @@ int config_read(int argc, char **argv, FILE *out, struct config *config, enum co
     return rc;
 }
 
+int config_examine(const char *path, struct config *config, struct error *files, struct error *err)
+{
+    *config = (struct config){0};
+    *files = (struct error){0};
+    struct config_settings *settings = config_settings_create();
+    if (!settings)
+        return error_set(err, -ENOMEM, "out of memory");
+    int rc = config_settings_read_file(settings, path, err);
+    if (rc == 0)
+        rc = config_apply(settings, config, err);
+    if (rc == 0)
+        config_check_files(settings, config, files);
+    else
+        config_free(config);
+    config_settings_destroy(&settings);
+    return rc;
+}
+
 static void free_words(struct config_words *words)
 {
     free(words->text);

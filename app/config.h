@@ -182,6 +182,11 @@ enum config_action {
 int config_read(int argc, char **argv, FILE *out, struct config *config, enum config_action *action,
                 struct error *err);
 
+/* For those who look closer than a daemon that starts: reads the file, checks all but the files
+ * that it names, and tells what is wrong with the first of those, if anything, in `files` (its code
+ * is 0 otherwise; the secrets are empty unless it is). 0 or as config_read(). */
+int config_examine(const char *path, struct config *config, struct error *files, struct error *err);
+
 /* Frees the strings, wipes the secret, zeroes the struct. NULL and a zeroed struct are fine. */
 void config_free(struct config *config);
 

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "app/config_use.h"
 #include "app/node_internal.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -64,32 +65,13 @@ static void on_arbiter_reachable(void *context, bool reachable, const char *text
 
 static int build_arbiter(struct node *node, struct error *err)
 {
-    static const char *const kinds[] = {
-        [CONFIG_ARBITER_NONE] = "none",
-        [CONFIG_ARBITER_MANUAL] = "manual",
-        [CONFIG_ARBITER_COMMAND] = "command",
-        [CONFIG_ARBITER_ETCD] = "etcd",
-    };
     const int rc = term_store_open(node->config->state_dir, node->config->name, &node->terms, err);
     if (rc < 0)
         return rc;
     const struct config *c = node->config;
-    const struct arbiter_config config = {
-        .kind = kinds[c->arbiter],
-        .command = (const char *const *)c->arbiter_command.list,
-        .etcd = {.endpoints = (const char *const *)c->arbiter_endpoints.list,
-                 .key_prefix = c->arbiter_key_prefix,
-                 .ca_file = c->arbiter_ca_file,
-                 .cert_file = c->arbiter_cert_file,
-                 .key_file = c->arbiter_key_file,
-                 .user = c->arbiter_user,
-                 .password = c->arbiter_user ? c->arbiter_password : NULL},
-        .attempt_timeout = c->arbiter_attempt_timeout,
-        .probe_interval = c->arbiter_probe_interval,
-        .vm = c->name,
-        .reachable = on_arbiter_reachable,
-        .context = node,
-    };
+    struct arbiter_config config = config_arbiter(c);
+    config.reachable = on_arbiter_reachable;
+    config.context = node;
     if (c->host_count)
         term_store_name_standbys(node->terms);
     return arbiter_create(&config, &node->arbiter, err);
@@ -147,35 +129,13 @@ static int fill_session(struct node *node, struct error *err)
                       node->session.key, err);
 }
 
-static int build_tls(struct node *node, struct error *err)
-{
-    const struct config *c = node->config;
-    if (!c->listen.encrypted)
-        return 0;
-    uint8_t key[KEY_SIZE];
-    int rc = key_derive(c->secret, c->secret_size, KEY_LABEL_TLS, key, err);
-    if (rc < 0)
-        return rc;
-    const struct tls_config config = {
-        .key = c->tls_cert_file ? NULL : key,
-        .cert_file = c->tls_cert_file,
-        .key_file = c->tls_key_file,
-        .ca_file = c->tls_ca_file,
-        .peer_name = c->tls_peer_name,
-        .kernel = c->tls_kernel,
-    };
-    rc = tls_credentials_create(&config, &node->tls, err);
-    explicit_bzero(key, sizeof(key));
-    return rc;
-}
-
 static int build_door(struct node *node, struct error *err)
 {
     if (!node_is_pair(node->config))
         return 0;
     int rc = fill_session(node, err);
     if (rc == 0)
-        rc = build_tls(node, err);
+        rc = config_tls_credentials(node->config, &node->tls, err);
     if (rc < 0)
         return rc;
     struct listener *listener = NULL;

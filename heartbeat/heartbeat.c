@@ -16,7 +16,6 @@
 #include <openssl/crypto.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -30,11 +29,10 @@
 #include "base/fd.h"
 #include "heartbeat/carrier.h"
 #include "heartbeat/path.h"
+#include "heartbeat/privileges.h"
 #include "heartbeat/replay.h"
 #include "heartbeat/teller.h"
 
-#define REALTIME_PRIORITY 50
-#define STACK_SIZE        (512u << 10)
 #define HINTS_MAX         16  /* waiting for the loop; a fuller queue forgets the oldest */
 #define DRAIN_MAX         512 /* datagrams of one path in one turn: more than a socket queues */
 #define STOP_BEATS        3   /* that tell of a stop, in case some are lost */
@@ -94,6 +92,8 @@ struct heartbeat {
     struct quick_exit_words last_words;
     struct path paths[PACKET_PATH_MAX];
 };
+_Static_assert(sizeof(struct heartbeat) <= HEARTBEAT_STATE_MAX,
+               "what doctor tries to lock is enough");
 
 static uint64_t random_number(void)
 {
@@ -409,9 +409,7 @@ static void *run(void *argument)
     stack_of_this_thread(&stack, &stack_size);
     pthread_setname_np(pthread_self(), "heartbeat");
     if (h->want_realtime)
-        h->realtime =
-            sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK,
-                               &(struct sched_param){.sched_priority = REALTIME_PRIORITY}) == 0;
+        h->realtime = privileges_take_realtime() == 0;
     if (h->want_memory_locked && stack_size)
         h->memory_locked = mlock(stack, stack_size) == 0 && mlock(h, sizeof(*h)) == 0;
     h->detector.last_run = h->next_send = clock_now();
@@ -516,13 +514,13 @@ int heartbeat_create(const struct heartbeat_config *config, const struct heartbe
 int heartbeat_start(struct heartbeat *h, struct error *err)
 {
     assert(!h->started && h->wishes.local_set);
-    const int told = teller_start(h->teller, h->want_realtime ? REALTIME_PRIORITY - 1 : 0, err);
+    const int told = teller_start(h->teller, h->want_realtime ? HEARTBEAT_PRIORITY - 1 : 0, err);
     if (told < 0)
         return told;
     pthread_attr_t attr;
     sigset_t all, before;
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_SIZE);
+    pthread_attr_setstacksize(&attr, HEARTBEAT_STACK_SIZE);
     /* The process's signals are not for this thread. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -5,6 +5,7 @@
 #include <asm/kvm_para.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 _Static_assert(offsetof(struct cpuid_table, entries) == offsetof(struct kvm_cpuid2, entries),
                "the kernel reads the entries right behind the head");
@@ -224,4 +225,9 @@ void cpuid_adapt(struct cpuid_table *table, unsigned vcpus, unsigned id, bool ts
     for (uint32_t i = 0; i < table->head.nent; i++)
         adapt_entry(&table->entries[i], vcpus, id, tsc_deadline);
     append_topology(table, vcpus, id);
+}
+
+uint64_t cpuid_digest(const struct cpuid_table *table)
+{
+    return XXH3_64bits(table->entries, table->head.nent * sizeof(table->entries[0]));
 }

@@ -31,4 +31,7 @@ void cpuid_drop_xsave(struct cpuid_table *table);
 /* The entry of that leaf, or NULL. */
 struct kvm_cpuid_entry2 *cpuid_find(struct cpuid_table *table, uint32_t function, uint32_t index);
 
+/* Of all entries: equal on two hosts exactly when the guests see equal processors (identity). */
+uint64_t cpuid_digest(const struct cpuid_table *table);
+
 #endif

@@ -3,7 +3,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <xxhash.h>
 
 #include "vmm/machine_internal.h"
 #include "vmm/virtio_devices.h"
@@ -41,9 +40,7 @@ static void put_cpu(struct text *t, const struct machine *m)
 {
     put(t, "vcpus=%u\n", m->config.vcpus);
     put(t, "memory=%llu\n", (unsigned long long)gmem_size(m->config.memory));
-    put(t, "cpuid=%016llx\n",
-        (unsigned long long)XXH3_64bits(m->cpuid->entries,
-                                        m->cpuid->head.nent * sizeof(m->cpuid->entries[0])));
+    put(t, "cpuid=%016llx\n", (unsigned long long)cpuid_digest(m->cpuid));
     put(t, "xsave=%zu\n", m->layout.xsave_size);
     put(t, "kvm.triple-fault-event=%d\n", m->host.triple_fault_event);
     put(t, "msrs=");
