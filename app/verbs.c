@@ -1,3 +1,3 @@
 #include "app/verbs.h"
 
-const struct verb *const app_verbs[] = {&verb_config, &verb_drill, NULL};
+const struct verb *const app_verbs[] = {&verb_config, &verb_doctor, &verb_drill, NULL};

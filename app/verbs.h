@@ -5,6 +5,7 @@
 #include "control/kemarictl_args.h"
 
 extern const struct verb verb_config;
+extern const struct verb verb_doctor;
 extern const struct verb verb_drill;
 
 /* All of them, up to a NULL: kemarictl's part of the table that control/ can't hold. */

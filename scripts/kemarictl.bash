@@ -36,7 +36,7 @@ _kemarictl() {
     read -r verb at <<<"$(_kemarictl_verb)"
     case $previous in
     -m | --machine) words=$(_kemarictl_machines) ;;
-    -s | --socket | --svg | check | secret)
+    -s | --socket | --svg | check | doctor | secret)
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
         ;;

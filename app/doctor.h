@@ -1,0 +1,99 @@
+/* kemarictl doctor: whether this host can protect a machine, asked before anything starts.
+ *
+ * Each check tries what the daemon would do, in the daemon's own way where there is one, and undoes
+ * it. It says what it found under a reason from a fixed list; verdict and advice belong to the
+ * reason, so they are the same wherever it is met (docs/operators/troubleshooting.md). */
+#ifndef KEMARI_APP_DOCTOR_H
+#define KEMARI_APP_DOCTOR_H
+
+#include <stdio.h>
+
+#include "app/config.h"
+
+#define DOCTOR_FINDINGS_MAX 128
+#define DOCTOR_SUBJECT_MAX  24
+#define DOCTOR_FOUND_MAX    640
+#define DOCTOR_JSON_SCHEMA  1
+
+/* In the order of how much they weigh. */
+enum doctor_verdict {
+    DOCTOR_OK,
+    DOCTOR_UNKNOWN, /* could not be told here */
+    DOCTOR_WARNING, /* it would work, not as well as it should */
+    DOCTOR_PROBLEM, /* it would not work */
+};
+
+/* The names in doctor_report.c are for programs and never change; new ones are added. */
+enum doctor_reason {
+    DOCTOR_FINE,
+    DOCTOR_CONFIG_REFUSED,
+    DOCTOR_FILE_REFUSED,
+    DOCTOR_NO_PAIR,
+    DOCTOR_NOT_ROOT,
+    DOCTOR_DAEMON_RUNS,
+    DOCTOR_NOT_TRIED,
+    DOCTOR_KVM_UNUSABLE,
+    DOCTOR_KVM_NO_LINUX,
+    DOCTOR_KVM_LACKS,
+    DOCTOR_DIRTY_LOG_REFUSED,
+    DOCTOR_CPU_NOT_COMPARED,
+    DOCTOR_QEMU_REFUSED,
+    DOCTOR_REALTIME_OFF,
+    DOCTOR_REALTIME_REFUSED,
+    DOCTOR_LOCK_REFUSED,
+    DOCTOR_MEMORY_SHORT,
+    DOCTOR_MEMORY_TIGHT,
+    DOCTOR_HUGE_PAGES_SHORT,
+    DOCTOR_CLOCK_NOT_TSC,
+    DOCTOR_STATE_DIR_REFUSED,
+    DOCTOR_STATE_DIR_FULL,
+    DOCTOR_STATE_DIR_SMALL,
+    DOCTOR_STATE_DIR_SLOW,
+    DOCTOR_DISK_REFUSED,
+    DOCTOR_DISK_BUSY,
+    DOCTOR_REASONS
+};
+
+struct doctor_cure {
+    const char *reason; /* "realtime-refused" */
+    enum doctor_verdict verdict;
+    const char *advice; /* what to do about it; "" when nothing is to be done */
+};
+
+extern const struct doctor_cure doctor_cures[DOCTOR_REASONS];
+
+struct doctor_finding {
+    const char *check;                /* "kvm", "disk", ...; static */
+    char subject[DOCTOR_SUBJECT_MAX]; /* the option where there are several: "disk.0"; else "" */
+    enum doctor_reason reason;
+    char found[DOCTOR_FOUND_MAX]; /* one phrase */
+};
+
+/* What was found, in the order of the checks. Zeroed before the first. */
+struct doctor_report {
+    char vm[CONFIG_NAME_MAX]; /* "" when the configuration can't be read */
+    unsigned count;
+    struct doctor_finding findings[DOCTOR_FINDINGS_MAX];
+};
+
+/* Reads the configuration and makes every check; ends within some 15 s whatever the host does.
+ * Starts nothing and changes nothing. To be called before there are threads. */
+void doctor_examine(const char *file, struct doctor_report *report);
+
+/* ---- the report: doctor_report.c, pure ---- */
+
+void doctor_say(struct doctor_report *report, const char *check, const char *subject,
+                enum doctor_reason reason, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+
+unsigned doctor_count(const struct doctor_report *report, enum doctor_verdict verdict);
+
+/* No problem was found. */
+bool doctor_can_protect(const struct doctor_report *report);
+
+void doctor_print_text(const struct doctor_report *report, const char *file, bool colour,
+                       FILE *out);
+/* To be freed; NULL when memory is out. */
+char *doctor_print_json(const struct doctor_report *report, const char *file);
+
+#endif

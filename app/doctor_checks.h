@@ -1,0 +1,29 @@
+/* Inside of doctor: the checks, in groups, one file each. */
+#ifndef KEMARI_APP_DOCTOR_CHECKS_H
+#define KEMARI_APP_DOCTOR_CHECKS_H
+
+#include "app/doctor.h"
+
+struct doctor {
+    const struct config *config;
+    bool secrets_read; /* what the configuration names could be read, its secrets too */
+    bool daemon_runs;  /* a kemarid serves this machine now: what it has, nobody else gets */
+    struct doctor_report *report;
+};
+
+void doctor_check_kvm(const struct doctor *doctor);   /* before there are threads */
+void doctor_check_host(const struct doctor *doctor);  /* priority, memory, clock, versions */
+void doctor_check_files(const struct doctor *doctor); /* state directory, disks */
+
+/* What memory there is against what is needed; pure. `huge_free`: bytes of free huge pages of 2
+ * MiB.
+ */
+void doctor_judge_memory(const struct config *config, uint64_t available, uint64_t huge_free,
+                         struct doctor_report *report);
+
+/* Of the state directory's file system: bytes that are free to us, and what one durable record
+ * took; pure. */
+void doctor_judge_state_dir(const struct config *config, uint64_t bytes_free, nsec_t record,
+                            uint64_t bytes_per_second, struct doctor_report *report);
+
+#endif
