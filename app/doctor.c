@@ -36,6 +36,14 @@ static void check_config(const struct doctor *doctor, const char *file, const st
                    config->control_socket);
 }
 
+static void check_pair(const struct doctor *doctor)
+{
+    struct tls_credentials *tls = doctor_check_tls(doctor);
+    doctor_check_links(doctor, tls);
+    tls_credentials_destroy(&tls);
+    doctor_check_arbiter(doctor);
+}
+
 void doctor_examine(const char *file, struct doctor_report *report)
 {
     struct config config;
@@ -54,5 +62,8 @@ void doctor_examine(const char *file, struct doctor_report *report)
     doctor_check_kvm(&doctor);
     doctor_check_host(&doctor);
     doctor_check_files(&doctor);
+    doctor_check_taps(&doctor);
+    if (config.listen.text)
+        check_pair(&doctor);
     config_free(&config);
 }

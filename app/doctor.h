@@ -51,6 +51,32 @@ enum doctor_reason {
     DOCTOR_STATE_DIR_SLOW,
     DOCTOR_DISK_REFUSED,
     DOCTOR_DISK_BUSY,
+    DOCTOR_TAP_MISSING,
+    DOCTOR_TAP_BUSY,
+    DOCTOR_TAP_REFUSED,
+    DOCTOR_TAP_DOWN,
+    DOCTOR_TAP_NO_BRIDGE,
+    DOCTOR_NOT_ENCRYPTED,
+    DOCTOR_TLS_REFUSED,
+    DOCTOR_CERTIFICATE_EXPIRED,
+    DOCTOR_CERTIFICATE_FUTURE,
+    DOCTOR_CERTIFICATE_EXPIRING,
+    DOCTOR_LISTEN_NOT_HERE,
+    DOCTOR_LISTEN_IN_USE,
+    DOCTOR_LISTEN_REFUSED,
+    DOCTOR_RDMA_MISSING,
+    DOCTOR_PEER_NOT_LISTENING,
+    DOCTOR_PEER_UNREACHABLE,
+    DOCTOR_HOST_UNREACHABLE,
+    DOCTOR_PEER_FAR,
+    DOCTOR_PATH_REFUSED,
+    DOCTOR_PATH_IN_USE,
+    DOCTOR_PATH_NO_ROUTE,
+    DOCTOR_PATHS_SINGLE,
+    DOCTOR_ARBITER_NONE,
+    DOCTOR_ARBITER_REFUSED,
+    DOCTOR_ARBITER_UNREACHABLE,
+    DOCTOR_ARBITER_NOT_RUN,
     DOCTOR_REASONS
 };
 
@@ -76,7 +102,7 @@ struct doctor_report {
     struct doctor_finding findings[DOCTOR_FINDINGS_MAX];
 };
 
-/* Reads the configuration and makes every check; ends within some 15 s whatever the host does.
+/* Reads the configuration and makes every check; ends within some 30 s whatever the host does.
  * Starts nothing and changes nothing. To be called before there are threads. */
 void doctor_examine(const char *file, struct doctor_report *report);
 

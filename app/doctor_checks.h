@@ -3,6 +3,7 @@
 #define KEMARI_APP_DOCTOR_CHECKS_H
 
 #include "app/doctor.h"
+#include "transport/tls.h"
 
 struct doctor {
     const struct config *config;
@@ -14,6 +15,13 @@ struct doctor {
 void doctor_check_kvm(const struct doctor *doctor);   /* before there are threads */
 void doctor_check_host(const struct doctor *doctor);  /* priority, memory, clock, versions */
 void doctor_check_files(const struct doctor *doctor); /* state directory, disks */
+
+void doctor_check_taps(const struct doctor *doctor);
+void doctor_check_arbiter(const struct doctor *doctor);
+
+/* Credentials of the pair's links, to be destroyed by the caller; NULL where there are none. */
+struct tls_credentials *doctor_check_tls(const struct doctor *doctor);
+void doctor_check_links(const struct doctor *doctor, const struct tls_credentials *tls);
 
 /* What memory there is against what is needed; pure. `huge_free`: bytes of free huge pages of 2
  * MiB.

@@ -1,39 +1,21 @@
 /* kemarictl doctor: its list of reasons, its report, and what it says of this host. */
-#include <errno.h>
-#include <fcntl.h>
-#include <jansson.h>
 #include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "app/doctor_checks.h"
-#include "base/fd.h"
 #include "dirtylog/dirtylog.h"
 #include "disk/image.h"
+#include "test/support/doctor_fixture.h"
 #include "test/support/kemarictl_words.h"
 #include "test/support/runner.h"
 #include "vmm/probe.h"
 
 #define MIB ((uint64_t)1 << 20)
-
-static char directory[] = "/tmp/kemarictl-doctor-XXXXXX";
-static char config_file[64], secret_file[64], state_dir[64], disk_file[64];
-
-static void write_file(const char *path, const char *text, mode_t mode)
-{
-    unlink(path);
-    const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    CU_ASSERT_FATAL(fd >= 0);
-    CU_ASSERT_EQUAL(fd_write_all(fd, text, strlen(text)), 0);
-    CU_ASSERT_EQUAL(fchmod(fd, mode), 0);
-    close(fd);
-}
 
 /* A pair on the loopback interface, of which nothing runs; `machine` and `vm` are lines for these
  * sections. */
@@ -42,63 +24,20 @@ static void write_config(const char *vm, const char *machine)
     char text[2048];
     snprintf(text, sizeof(text),
              "[vm]\nname = web\nrole = primary\nrun-dir = %s\n%s\n[machine]\n%s\n"
-             "[replication]\nlisten = tls://127.0.0.1:7490\npeer = tls://127.0.0.2:7490\n"
-             "[heartbeat]\npath.0 = 127.0.0.1:7491,127.0.0.2:7491\nsecret-file = %s\n"
+             "[replication]\nlisten = tls://127.0.0.1:17480\npeer = tls://127.0.0.2:17480\n"
+             "[heartbeat]\npath.0 = 127.0.0.1:17481,127.0.0.2:17481\nsecret-file = %s\n"
              "[arbiter]\ntype = manual\n",
-             directory, vm, machine, secret_file);
-    write_file(config_file, text, 0600);
-    write_file(secret_file, "sixteen bytes and more", 0600);
+             doctor_directory, vm, machine, doctor_secret);
+    doctor_write_file(doctor_config, text, 0600);
+    doctor_write_file(doctor_secret, "sixteen bytes and more", 0600);
 }
 
 static void write_usual(const char *machine)
 {
     char vm[128], lines[512];
-    snprintf(vm, sizeof(vm), "state-dir = %s", state_dir);
+    snprintf(vm, sizeof(vm), "state-dir = %s", doctor_state_dir);
     snprintf(lines, sizeof(lines), "type = kvm\nkernel = /bin/sh\n%s", machine);
     write_config(vm, lines);
-}
-
-/* Runs it; what it says as JSON, to be released. */
-static json_t *examine(int *status)
-{
-    char words[128], *out, *err;
-    snprintf(words, sizeof(words), "doctor --json %s", config_file);
-    *status = kemarictl_run_words(words, &out, &err);
-    CU_ASSERT_STRING_EQUAL(err, "");
-    json_t *json = json_loads(out, 0, NULL);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(json);
-    free(out);
-    free(err);
-    return json;
-}
-
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(text);
-    return text;
-}
-
-/* The reason of that check; "" when there is none. */
-static const char *reason_of(const json_t *json, const char *check, const char *subject)
-{
-    size_t i;
-    json_t *finding;
-    json_array_foreach(json_object_get(json, "checks"), i,
-                       finding) if (strcmp(text_of(finding, "check"), check) == 0 &&
-                                    strcmp(text_of(finding, "subject"), subject) ==
-                                        0) return text_of(finding, "reason");
-    return "";
-}
-
-static void expect_refused(const char *check, const char *subject, const char *reason)
-{
-    int status;
-    json_t *json = examine(&status);
-    CU_ASSERT_EQUAL(status, 1);
-    CU_ASSERT_TRUE(json_is_false(json_object_get(json, "can_protect")));
-    CU_ASSERT_STRING_EQUAL(reason_of(json, check, subject), reason);
-    json_decref(json);
 }
 
 /* ---- reasons and reports ---- */
@@ -259,34 +198,34 @@ static void a_good_configuration_is_refused_for_the_kvm_only(void)
     int status;
     CU_ASSERT_EQUAL_FATAL(kvm_probe(&probe, NULL), 0);
     write_usual("memory = 64M");
-    json_t *json = examine(&status);
-    CU_ASSERT_STRING_EQUAL(text_of(json, "vm"), "web");
+    json_t *json = doctor_run(&status);
+    CU_ASSERT_STRING_EQUAL(doctor_text_of(json, "vm"), "web");
     CU_ASSERT_EQUAL(status, probe.boots_linux ? 0 : 1);
     CU_ASSERT_EQUAL(json_integer_value(json_object_get(json, "problems")),
                     probe.boots_linux ? 0 : 1);
-    CU_ASSERT_STRING_EQUAL(reason_of(json, "kvm", ""), probe.boots_linux ? "ok"
-                                                       : probe.usable    ? "kvm-no-linux"
-                                                                         : "kvm-unusable");
+    CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "kvm", ""), probe.boots_linux ? "ok"
+                                                              : probe.usable    ? "kvm-no-linux"
+                                                                                : "kvm-unusable");
     if (probe.usable) {
-        CU_ASSERT_STRING_EQUAL(reason_of(json, "kvm-features", ""), "ok");
-        CU_ASSERT_STRING_EQUAL(reason_of(json, "dirty-log", ""), "ok");
-        CU_ASSERT_STRING_EQUAL(reason_of(json, "cpu", ""), "cpu-not-compared");
+        CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "kvm-features", ""), "ok");
+        CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "dirty-log", ""), "ok");
+        CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "cpu", ""), "cpu-not-compared");
     }
-    CU_ASSERT_STRING_EQUAL(reason_of(json, "files", ""), "ok");
-    CU_ASSERT_STRING_EQUAL(reason_of(json, "versions", ""), "ok");
+    CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "files", ""), "ok");
+    CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "versions", ""), "ok");
     json_decref(json);
     /* Nothing was made. */
-    CU_ASSERT_EQUAL(access(state_dir, F_OK), -1);
+    CU_ASSERT_EQUAL(access(doctor_state_dir, F_OK), -1);
 }
 
 /* A guest that QEMU runs by software needs no KVM. */
 static void yes_is_said_and_is_the_exit_status(void)
 {
     char vm[128], words[128], *out, *err;
-    snprintf(vm, sizeof(vm), "state-dir = %s", state_dir);
+    snprintf(vm, sizeof(vm), "state-dir = %s", doctor_state_dir);
     write_config(vm, "type = qemu\nqemu = /bin/sh -machine q35 -accel tcg\nmemory = 64M");
     const bool can = dirtylog_pagemap_probe(NULL) == 0;
-    snprintf(words, sizeof(words), "doctor %s", config_file);
+    snprintf(words, sizeof(words), "doctor %s", doctor_config);
     CU_ASSERT_EQUAL(kemarictl_run_words(words, &out, &err), can ? 0 : 1);
     CU_ASSERT_STRING_EQUAL(err, "");
     CU_ASSERT_PTR_NOT_NULL(
@@ -301,49 +240,49 @@ static void yes_is_said_and_is_the_exit_status(void)
 static void a_qemu_that_is_not_there_or_can_not_be_protected_is_refused(void)
 {
     write_config("", "type = qemu\nqemu = /nowhere/qemu -machine q35\nmemory = 64M");
-    expect_refused("qemu", "", "qemu-refused");
+    doctor_expect_refused("qemu", "", "qemu-refused");
     write_config("", "type = qemu\nqemu = /bin/sh -machine q35 -device vfio-pci\nmemory = 64M");
-    expect_refused("qemu", "", "qemu-refused");
+    doctor_expect_refused("qemu", "", "qemu-refused");
 }
 
 static void what_this_host_lacks_is_refused(void)
 {
     write_usual("memory = 1T");
-    expect_refused("memory", "", "memory-short");
+    doctor_expect_refused("memory", "", "memory-short");
     write_usual("memory = 1T\nhuge-pages = yes");
-    expect_refused("huge-pages", "", "huge-pages-short");
+    doctor_expect_refused("huge-pages", "", "huge-pages-short");
     write_config("state-dir = /dev/null/web", "kernel = /bin/sh\nmemory = 64M");
-    expect_refused("state-dir", "", "state-dir-refused");
+    doctor_expect_refused("state-dir", "", "state-dir-refused");
 }
 
 static void a_secret_that_others_read_is_refused(void)
 {
     write_usual("memory = 64M");
-    write_file(secret_file, "sixteen bytes and more", 0644);
-    expect_refused("files", "", "file-refused");
+    doctor_write_file(doctor_secret, "sixteen bytes and more", 0644);
+    doctor_expect_refused("files", "", "file-refused");
 }
 
 static void disks_are_opened(void)
 {
     char lines[128], sector[4096];
-    const struct disk_image_config image = {.path = disk_file};
+    const struct disk_image_config image = {.path = doctor_disk};
     struct disk_image *user;
     struct error err = {0};
     int status;
-    snprintf(lines, sizeof(lines), "memory = 64M\ndisk.0 = %s", disk_file);
+    snprintf(lines, sizeof(lines), "memory = 64M\ndisk.0 = %s", doctor_disk);
     write_usual(lines);
-    unlink(disk_file);
-    expect_refused("disk", "disk.0", "disk-refused");
+    unlink(doctor_disk);
+    doctor_expect_refused("disk", "disk.0", "disk-refused");
     memset(sector, 'x', sizeof(sector) - 1);
     sector[sizeof(sector) - 1] = '\0';
-    write_file(disk_file, sector, 0600); /* 4095 bytes: no disk */
-    expect_refused("disk", "disk.0", "disk-refused");
-    CU_ASSERT_EQUAL(truncate(disk_file, 8192), 0);
-    json_t *json = examine(&status);
-    CU_ASSERT_STRING_EQUAL(reason_of(json, "disk", "disk.0"), "ok");
+    doctor_write_file(doctor_disk, sector, 0600); /* 4095 bytes: no disk */
+    doctor_expect_refused("disk", "disk.0", "disk-refused");
+    CU_ASSERT_EQUAL(truncate(doctor_disk, 8192), 0);
+    json_t *json = doctor_run(&status);
+    CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "disk", "disk.0"), "ok");
     json_decref(json);
     CU_ASSERT_EQUAL_FATAL(disk_image_open(&image, &user, &err), 0);
-    expect_refused("disk", "disk.0", "disk-busy");
+    doctor_expect_refused("disk", "disk.0", "disk-busy");
     disk_image_close(&user);
 }
 
@@ -359,26 +298,16 @@ static void expect_without_privileges(void)
     syscall(SYS_capget, &header, data);
     data[0].effective &= ~(1u << CAP_SYS_NICE | 1u << CAP_IPC_LOCK);
     CU_ASSERT_EQUAL(syscall(SYS_capset, &header, data), 0);
-    json_t *json = examine(&status);
-    CU_ASSERT_STRING_EQUAL(reason_of(json, "realtime", ""), "realtime-refused");
-    CU_ASSERT_STRING_EQUAL(reason_of(json, "locked-memory", ""), "memory-lock-refused");
+    json_t *json = doctor_run(&status);
+    CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "realtime", ""), "realtime-refused");
+    CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "locked-memory", ""), "memory-lock-refused");
     json_decref(json);
 }
 
 static void missing_privileges_are_warned_of(void)
 {
     write_usual("memory = 64M");
-    fflush(NULL);
-    const pid_t child = fork();
-    CU_ASSERT_FATAL(child >= 0);
-    if (child == 0) {
-        const unsigned before = CU_get_number_of_failures();
-        expect_without_privileges();
-        _exit(CU_get_number_of_failures() == before ? 0 : 1);
-    }
-    int status;
-    CU_ASSERT_EQUAL(waitpid(child, &status, 0), child);
-    CU_ASSERT_EQUAL(status, 0);
+    doctor_in_child(expect_without_privileges);
 }
 
 static void a_heartbeat_without_priority_is_warned_of(void)
@@ -387,23 +316,23 @@ static void a_heartbeat_without_priority_is_warned_of(void)
     int status;
     snprintf(lines, sizeof(lines), "kernel = /bin/sh\nmemory = 64M\n[heartbeat]\nrealtime = no");
     write_config("", lines);
-    json_t *json = examine(&status);
-    CU_ASSERT_STRING_EQUAL(reason_of(json, "realtime", ""), "realtime-off");
-    CU_ASSERT_STRING_EQUAL(reason_of(json, "locked-memory", ""), "");
+    json_t *json = doctor_run(&status);
+    CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "realtime", ""), "realtime-off");
+    CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "locked-memory", ""), "");
     json_decref(json);
 }
 
 static void a_configuration_that_is_wrong_or_alone_is_refused(void)
 {
-    write_file(config_file, "[vm]\nname = web\nroll = primary\n", 0600);
-    expect_refused("config", "", "config-refused");
-    write_file(config_file,
-               "[vm]\nname = web\nrole = primary\n[machine]\nmemory = 64M\nkernel = "
-               "/bin/sh\n",
-               0600);
-    expect_refused("pair", "", "no-pair");
-    unlink(config_file);
-    expect_refused("config", "", "config-refused");
+    doctor_write_file(doctor_config, "[vm]\nname = web\nroll = primary\n", 0600);
+    doctor_expect_refused("config", "", "config-refused");
+    doctor_write_file(doctor_config,
+                      "[vm]\nname = web\nrole = primary\n[machine]\nmemory = 64M\nkernel = "
+                      "/bin/sh\n",
+                      0600);
+    doctor_expect_refused("pair", "", "no-pair");
+    unlink(doctor_config);
+    doctor_expect_refused("config", "", "config-refused");
 }
 
 static void other_words_make_no_sense(void)
@@ -438,15 +367,8 @@ static const struct test_case cases[] = {
 
 int main(int argc, char **argv)
 {
-    if (!mkdtemp(directory))
+    if (!doctor_begin())
         return 1;
-    snprintf(config_file, sizeof(config_file), "%s/web.ini", directory);
-    snprintf(secret_file, sizeof(secret_file), "%s/web.secret", directory);
-    snprintf(state_dir, sizeof(state_dir), "%s/state", directory);
-    snprintf(disk_file, sizeof(disk_file), "%s/disk.img", directory);
     const int status = test_run(argc, argv, "doctor", cases, ARRAY_SIZE(cases));
-    unlink(config_file);
-    unlink(secret_file);
-    unlink(disk_file);
-    return rmdir(directory) < 0 ? 1 : status;
+    return doctor_end() ? status : 1;
 }
