@@ -15,6 +15,9 @@
 /* After a disk of this host has failed, a new synchronisation is tried as often as this. */
 #define UNFIT_REST SEC(10)
 
+/* A host that refused us while we hold the guest is asked again as often as this. */
+#define REFUSED_REST SEC(1)
+
 /* How long a living primary may take to stop when an operator moves the guest away from it. */
 #define ORDERED_PATIENCE SEC(1)
 
@@ -535,6 +538,13 @@ static void handle(struct secondary *s, const struct letter *letter)
         secondary_handle_step(s, letter);
         break;
     case LETTER_FAILED:
+        if (holds_guest(
+                s)) { /* nobody's refusal is worth the guest, and anybody may have said it */
+            secondary_note(s, true, "secondary.refused", letter->text);
+            connector_rest(s->connector, letter->at + REFUSED_REST);
+            connector_go(s->connector, secondary_known_term(s));
+            break;
+        }
         error_set(&s->failure, -ECONNREFUSED, "%s", letter->text);
         end_with(s, SECONDARY_END_FAILED);
         break;

@@ -102,6 +102,20 @@ def a_guest_that_is_held_is_not_announced(world):
     oracle.wait_answers(3)
 
 
+def a_refusal_does_not_end_a_standby_that_holds_the_guest(world):
+    """The primary dies and is started again by somebody who has changed its memory meanwhile: it
+    refuses the standby, which alone has the guest."""
+    dead, secondary, oracle = start(world, arbiter="manual")
+    dead.kill()
+    wait_asking(secondary)
+    dead.start("primary", arbiter="manual", memory="32M")
+    wait_until(lambda: secondary.has_event("secondary.refused"), "the refusal")
+    wait_asking(secondary)
+    secondary.order("grant")
+    secondary.wait_for_state("alone")
+    oracle.wait_answers(3)
+
+
 def a_denied_primary_is_silent_for_good(world):
     primary, secondary, oracle = start(world, arbiter="manual")
     secondary.kill()
@@ -479,6 +493,7 @@ TESTS = [
     a_primary_goes_on_alone_and_is_protected_again,
     output_is_held_until_the_operator_grants,
     a_guest_that_is_held_is_not_announced,
+    a_refusal_does_not_end_a_standby_that_holds_the_guest,
     a_denied_primary_is_silent_for_good,
     a_guest_stopped_for_good_can_be_dumped,
     a_denied_secondary_does_not_take_over,
