@@ -71,6 +71,7 @@ void engine_fail_link_locked(struct engine *e, const struct error *why)
     if (!e->link_failed)
         e->link_error = *why;
     e->link_failed = true;
+    e->mute = true; /* the standby may see the end of the link before the receiver does */
     link_shutdown(e->link);
     engine_signal(e);
 }

@@ -379,12 +379,14 @@ static bool synchronisation_in_flight(const struct engine *e)
 
 /* P2: an acknowledgement proves that the standby was a standby when it sent it. Read after a sleep,
  * or after a long way, it may be old news: then an epoch that was cut later must be acknowledged as
- * well. Asked for each piece of output, since a sleep may come in the middle of a release. */
+ * well. One that is read when the link has been given up proves nothing: the standby may have been
+ * granted the guest since. Asked for each piece of output, since a sleep, or the end of the link,
+ * may come in the middle of a release. */
 bool engine_may_emit(void *context)
 {
     const struct engine *e = context;
-    return !e->config.trusted_since ||
-           e->releasing_cut_at >= e->config.trusted_since(e->config.context);
+    return !e->mute && (!e->config.trusted_since ||
+                        e->releasing_cut_at >= e->config.trusted_since(e->config.context));
 }
 
 static void release(struct engine *e, epoch_t epoch, nsec_t cut_at)

@@ -12,7 +12,8 @@
 #include "checkpoint/throttle.h"
 
 /* One capture being filled and sent besides those in flight. */
-#define CAPTURES (POLICY_WINDOW_MAX + 1)
+/* The window, one that the receiver has in hand, and the one that is being filled. */
+#define CAPTURES (POLICY_WINDOW_MAX + 2)
 
 struct in_flight {
     struct capture *capture;
@@ -90,6 +91,7 @@ struct engine {
     /* thread that handles acknowledgements only */
     nsec_t releasing_cut_at; /* when the epoch that is being released was cut */
 
+    _Atomic bool mute;         /* the link has failed: what was acknowledged on it is held */
     _Atomic nsec_t stopped_at; /* a guest that had begun was parked then; 0: it runs */
     pthread_t watch;
     nsec_t linked_at;

@@ -117,6 +117,7 @@ bool engine_adopt_link(struct engine *e)
     e->link = e->offered;
     e->offered = NULL;
     e->link_failed = false;
+    e->mute = false;
     e->ending = ENGINE_EVENT_LINK_LOST;
     e->acked = 0;
     e->acked_bytes = 0;

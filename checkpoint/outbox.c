@@ -241,11 +241,20 @@ static struct item *take_until(struct outbox *outbox, epoch_t epoch)
     return first;
 }
 
+static bool is_discarding(struct outbox *outbox)
+{
+    pthread_mutex_lock(&outbox->lock);
+    const bool discarding = outbox->mode == OUTBOX_DISCARDING;
+    pthread_mutex_unlock(&outbox->lock);
+    return discarding;
+}
+
 /* With emit_lock held. Returns those that may not leave: `asked` asks may_emit() for each. */
 static struct item *emit_items(struct outbox *outbox, struct item *items, bool asked)
 {
     while (items) {
-        if (asked && outbox->config.may_emit && !outbox->config.may_emit(outbox->config.context))
+        if (is_discarding(outbox) ||
+            (asked && outbox->config.may_emit && !outbox->config.may_emit(outbox->config.context)))
             break;
         struct item *item = items;
         items = item->next;
@@ -310,8 +319,10 @@ void outbox_open(struct outbox *outbox)
         struct item *items = take_until(outbox, UINT64_MAX);
         outbox->waiting_since = 0;
         pthread_mutex_unlock(&outbox->lock);
-        emit_items(outbox, items, false);
+        struct item *left = emit_items(outbox, items, false);
         pthread_mutex_lock(&outbox->lock);
+        if (left)
+            put_back(outbox, left);
     }
     pthread_mutex_unlock(&outbox->lock);
     pthread_mutex_unlock(&outbox->emit_lock);
@@ -329,11 +340,14 @@ void outbox_hold(struct outbox *outbox, epoch_t epoch)
 
 void outbox_discard(struct outbox *outbox)
 {
+    /* First, so that what is being let out ends with the piece that is on its way. */
+    pthread_mutex_lock(&outbox->lock);
+    outbox->mode = OUTBOX_DISCARDING;
+    outbox->waiting_since = 0;
+    pthread_mutex_unlock(&outbox->lock);
     pthread_mutex_lock(&outbox->emit_lock);
     pthread_mutex_lock(&outbox->lock);
     struct item *items = take_until(outbox, UINT64_MAX);
-    outbox->mode = OUTBOX_DISCARDING;
-    outbox->waiting_since = 0;
     pthread_mutex_unlock(&outbox->lock);
     pthread_mutex_unlock(&outbox->emit_lock);
     free_items(items);

@@ -541,6 +541,56 @@ static void after_discard_returned_nothing_is_emitted_even_under_fire(void)
     outbox_destroy(&outbox);
 }
 
+static void *discard(void *context)
+{
+    outbox_discard(context);
+    return NULL;
+}
+
+static struct outbox *discarded; /* by another thread, while the first piece leaves */
+static pthread_t discarder;
+
+static void emit_and_discard(void *context, uint32_t port, const uint8_t *data, size_t size)
+{
+    struct outbox_stats stats;
+    unsigned looks = 0;
+    emit(context, port, data, size);
+    if (outside.count > 1)
+        return;
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&discarder, NULL, discard, discarded), 0);
+    do {
+        outbox_snapshot(discarded, &stats);
+        sched_yield();
+    } while (stats.mode != OUTBOX_DISCARDING && ++looks < 10000000);
+    CU_ASSERT_EQUAL(stats.mode, OUTBOX_DISCARDING);
+}
+
+/* Somebody else may speak already: no further piece of a release leaves. */
+static void check_discarded_in_the_middle(bool open)
+{
+    const struct outbox_config config = {
+        .cap_bytes = OUTBOX_CAP_MIN, .emit = emit_and_discard, .wake = wake, .context = &outside};
+    memset(&outside, 0, sizeof(outside));
+    CU_ASSERT_EQUAL_FATAL(outbox_create(&config, 1, &discarded, NULL), 0);
+    for (uint32_t i = 1; i <= 100; i++)
+        put(discarded, i);
+    if (open) {
+        outbox_open(discarded);
+    } else {
+        outbox_cut(discarded, 1);
+        CU_ASSERT_FALSE(outbox_release(discarded, 1));
+    }
+    pthread_join(discarder, NULL);
+    CU_ASSERT_EQUAL(outside.count, 1);
+    outbox_destroy(&discarded);
+}
+
+static void a_release_ends_with_the_piece_that_is_leaving(void)
+{
+    check_discarded_in_the_middle(false);
+    check_discarded_in_the_middle(true);
+}
+
 static const struct test_case cases[] = {
     {"nothing leaves before its epoch is released", nothing_leaves_before_its_epoch_is_released},
     {"order holds over all ports, and parts are joined",
@@ -567,6 +617,8 @@ static const struct test_case cases[] = {
     {"opening under fire keeps every port in order", opening_under_fire_keeps_every_port_in_order},
     {"after discard returned nothing is emitted, even under fire",
      after_discard_returned_nothing_is_emitted_even_under_fire},
+    {"a release ends with the piece that is leaving",
+     a_release_ends_with_the_piece_that_is_leaving},
 };
 
 TEST_MAIN("outbox", cases)
