@@ -405,7 +405,14 @@ int node_run(struct node *node, struct error *err)
         control_server_flush(node->server, ANSWER_TIMEOUT);
     }
     metrics_server_destroy(&node->metrics); /* before the roles that it looks at */
-    primary_destroy(&node->primary);
-    secondary_destroy(&node->secondary);
+    /* The heartbeats still tell their news to whoever is there. */
+    pthread_mutex_lock(&node->lock);
+    struct primary *primary = node->primary;
+    struct secondary *secondary = node->secondary;
+    node->primary = NULL;
+    node->secondary = NULL;
+    pthread_mutex_unlock(&node->lock);
+    primary_destroy(&primary);
+    secondary_destroy(&secondary);
     return rc;
 }

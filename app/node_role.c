@@ -313,6 +313,7 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
     const bool stop = node->stopping;
     const bool off = node->guest_off;
     const bool failed = node->guest_failed;
+    primary_superseded(primary, node->owner); /* heard since the grant */
     pthread_mutex_unlock(&node->lock);
     if (config.solo) {
         node->announcements = 0;
