@@ -65,7 +65,8 @@ int confine_process(struct error *err)
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
     if (!filter)
         return error_set(err, -ENOMEM, "out of memory");
-    int rc = 0;
+    /* A fence agent of another architecture is not confined, but lives. */
+    int rc = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ALLOW);
     for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(forbidden); i++)
         rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), forbidden[i], 0);
     if (rc == 0)

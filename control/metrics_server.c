@@ -86,6 +86,8 @@ static struct bufferevent *on_connection(struct event_base *base, void *context)
     if (!place || !stream)
         abort(); /* evhttp would make one of its own, which nobody counts */
     bufferevent_incref(stream);
+    /* What is sent while an answer is on its way waits in the socket, not in our memory. */
+    bufferevent_setwatermark(stream, EV_READ, 0, 2 * METRICS_REQUEST_MAX);
     *place = (struct place){stream, clock_now()};
     for (size_t i = 0; i < METRICS_CONNECTIONS_MAX; i++)
         if (!server->places[i].stream)
