@@ -102,7 +102,7 @@ struct doctor_report {
     struct doctor_finding findings[DOCTOR_FINDINGS_MAX];
 };
 
-/* Reads the configuration and makes every check; ends within some 30 s whatever the host does.
+/* Reads the configuration and makes every check; ends within some 30 s unless a file system hangs.
  * Starts nothing and changes nothing. To be called before there are threads. */
 void doctor_examine(const char *file, struct doctor_report *report);
 
