@@ -33,9 +33,9 @@
 #include "heartbeat/replay.h"
 #include "heartbeat/teller.h"
 
-#define HINTS_MAX         16  /* waiting for the loop; a fuller queue forgets the oldest */
-#define DRAIN_MAX         512 /* datagrams of one path in one turn: more than a socket queues */
-#define STOP_BEATS        3   /* that tell of a stop, in case some are lost */
+#define HINTS_MAX  16  /* waiting for the loop; a fuller queue forgets the oldest */
+#define DRAIN_MAX  512 /* datagrams of one path in one turn: more than a socket queues */
+#define STOP_BEATS 3   /* that tell of a stop, in case some are lost */
 
 /* What other threads want from the loop. */
 struct wishes {
@@ -69,9 +69,11 @@ struct heartbeat {
     /* Written by the thread, read by any, in the reverse order. */
     _Atomic nsec_t awake_since;
     _Atomic nsec_t last_turn;
-    _Atomic nsec_t heard_since; /* the end of the last silence longer than silence_limit */
-    _Atomic nsec_t last_beat;   /* of the peer, on any path; 0: none yet */
+    _Atomic nsec_t heard_since; /* by the peer, without a gap longer than silence_limit */
+    _Atomic nsec_t
+        last_echo; /* when the newest beat was sent that the peer is known to have heard */
     _Atomic nsec_t silence_limit;
+    _Atomic nsec_t echo_limit; /* an older echo does not prove that the peer still hears us */
 
     pthread_mutex_t lock;
     pthread_cond_t announced_cond;
@@ -162,14 +164,22 @@ static void take_peer(struct heartbeat *h, const struct packet *beat)
         teller_post(h->teller, &(struct telling){.kind = TELLING_PEER, .peer = peer});
 }
 
-/* As gap_limit, but by the slower side's interval: beats of a healthy peer come that far apart. */
-static void note_beat(struct heartbeat *h, nsec_t now)
+/* The peer has heard our beat that this one echoes, when it had been sent or later; what it says
+ * proves nothing else about what it hears. */
+static void note_echo(struct heartbeat *h, const struct path *path, nsec_t now)
 {
     const nsec_t detection = detector_detection_time(&h->detector);
+    const nsec_t echo = (nsec_t)path->own_echo;
+    const nsec_t last = atomic_load(&h->last_echo);
+    /* As gap_limit, but by the slower side's interval: beats of a healthy side come that far apart.
+     */
     atomic_store(&h->silence_limit, detection - detection / h->detector.config.multiplier);
-    if (now - atomic_load(&h->last_beat) > atomic_load(&h->silence_limit))
+    atomic_store(&h->echo_limit, detection + path->status.round_trip);
+    if (echo <= last)
+        return;
+    if (echo - last > atomic_load(&h->silence_limit))
         atomic_store(&h->heard_since, now);
-    atomic_store(&h->last_beat, now);
+    atomic_store(&h->last_echo, echo);
 }
 
 static void hear(struct heartbeat *h, struct path *path, const uint8_t *bytes, size_t size,
@@ -206,7 +216,7 @@ static void hear(struct heartbeat *h, struct path *path, const uint8_t *bytes, s
         .stopping = (beat.flags & PACKET_FLAG_STOPPING) != 0,
     };
     feed(h, &event, now);
-    note_beat(h, now);
+    note_echo(h, path, now);
 }
 
 static void drain(struct heartbeat *h, struct path *path, nsec_t now)
@@ -356,11 +366,11 @@ nsec_t heartbeat_awake_since(struct heartbeat *h)
 nsec_t heartbeat_trusted_since(struct heartbeat *h)
 {
     const nsec_t awake = heartbeat_awake_since(h);
-    const nsec_t last = atomic_load(&h->last_beat);
+    const nsec_t last = atomic_load(&h->last_echo);
     const nsec_t heard = atomic_load(&h->heard_since);
     const nsec_t limit = atomic_load(&h->silence_limit);
     const nsec_t now = clock_now();
-    const nsec_t audible = now - last > limit ? now : heard;
+    const nsec_t audible = now - last > atomic_load(&h->echo_limit) ? now : heard;
     const nsec_t doubtful = audible < now - limit ? audible : now - limit;
     return doubtful > awake ? doubtful : awake;
 }

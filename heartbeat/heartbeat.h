@@ -146,9 +146,10 @@ nsec_t heartbeat_awake_since(struct heartbeat *heartbeat);
 
 /* A moment such that the peer, when it answers a question that was put after it, has not suspected
  * us before it answered, or had no time yet to act on it: we have been awake since, and either the
- * peer was audible all the time since, or the question is younger than the silence that makes it
- * suspicious. What answers an older question may have been under way while the peer took over: a
- * network delays what it does not lose. Any thread, never blocks. */
+ * peer is known to have heard us all the time since, by our beats that came back in its own, or the
+ * question is younger than the silence that makes it suspicious. What answers an older question may
+ * have been under way while the peer took over: a network delays what it does not lose. Any thread,
+ * never blocks. */
 nsec_t heartbeat_trusted_since(struct heartbeat *heartbeat);
 
 void heartbeat_snapshot(struct heartbeat *heartbeat, struct heartbeat_status *out);
