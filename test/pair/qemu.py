@@ -5,6 +5,7 @@ The pair with stock QEMU as the machine (docs/qemu.md): a Linux guest with redis
 software emulation, which any host can do, and the oracle as its client.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -49,8 +50,12 @@ def qemu_of(host):
     tasks = Path(f"/proc/{host.daemon.pid}/task")
     children = {int(pid) for task in tasks.iterdir()
                 for pid in (task / "children").read_text().split()}
-    return {pid for pid in children
-            if "qemu" in Path(f"/proc/{pid}/comm").read_text()}
+    found = set()
+    for pid in children:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if "qemu" in Path(f"/proc/{pid}/comm").read_text():
+                found.add(pid)
+    return found
 
 
 def wait_taken_over(host):

@@ -57,9 +57,10 @@ check "two hosts: exit status of the survivor" 5 "$status"
 check "two hosts: output" "a: a up|b: b alone" "$(sort "$work/two" | paste -sd '|')"
 
 status=0
-"$rig" sh -c 'echo c >/proc/sysrq-trigger; sleep 100' 2>"$work/panic" || status=$?
+"$rig" --attempts 2 sh -c 'echo c >/proc/sysrq-trigger; sleep 100' 2>"$work/panic" || status=$?
 check "kernel panic: exit status" 125 "$status"
-check "kernel panic: reported" 1 "$(grep -c '^rig: a: .*Kernel panic' "$work/panic")"
+check "kernel panic: started over" 1 "$(grep -c '^rig: a: .*Kernel panic.* attempt 2 of 2$' "$work/panic")"
+check "kernel panic: reported" 2 "$(grep -c '^rig: a: .*Kernel panic' "$work/panic")"
 
 # Killed without a chance to clean up, in the middle of the boot: QEMU must go with it.
 "$rig" --verbose sleep 1000 >"$work/killed" 2>&1 &
