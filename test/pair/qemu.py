@@ -47,14 +47,14 @@ def start(world, words):
 
 def qemu_of(host):
     """Process ids of QEMUs that this host's daemon has started."""
-    tasks = Path(f"/proc/{host.daemon.pid}/task")
-    children = {int(pid) for task in tasks.iterdir()
-                for pid in (task / "children").read_text().split()}
     found = set()
-    for pid in children:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            if "qemu" in Path(f"/proc/{pid}/comm").read_text():
-                found.add(pid)
+    gone = contextlib.suppress(FileNotFoundError, ProcessLookupError)  # it has just ended
+    for task in Path(f"/proc/{host.daemon.pid}/task").iterdir():
+        with gone:
+            for pid in (task / "children").read_text().split():
+                with gone:
+                    if "qemu" in Path(f"/proc/{pid}/comm").read_text():
+                        found.add(int(pid))
     return found
 
 
