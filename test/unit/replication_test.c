@@ -330,10 +330,14 @@ static void a_dirty_set_beyond_the_staging_memory_is_survived(void)
     struct pair p;
     start_wild_pair(&p, 0);
     CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_NOT_READY], 2));
-    CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_READY], 3));
-    struct engine_stats stats;
-    engine_snapshot(p.engine, &stats);
-    CU_ASSERT(stats.overflows >= 2 && stats.oversize == 0);
+    /* One that comes before the primary knows that its guest is protected is not counted. */
+    static struct engine_stats stats;
+    unsigned ready = 3;
+    do {
+        CU_ASSERT_TRUE_FATAL(wait_for(&p, &p.standby_events[STANDBY_EVENT_READY], ready++));
+        engine_snapshot(p.engine, &stats);
+    } while (stats.overflows < 2);
+    CU_ASSERT_EQUAL(stats.oversize, 0);
     fail_over_and_judge(&p);
     pair_end(&p);
 }
