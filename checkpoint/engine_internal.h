@@ -11,8 +11,7 @@
 #include "checkpoint/engine.h"
 #include "checkpoint/throttle.h"
 
-/* One capture being filled and sent besides those in flight. */
-/* The window, one that the receiver has in hand, and the one that is being filled. */
+/* Those in flight, one more that the receiver has in hand, and the one that is being filled. */
 #define CAPTURES (POLICY_WINDOW_MAX + 2)
 
 struct in_flight {

@@ -70,8 +70,7 @@ struct heartbeat {
     _Atomic nsec_t awake_since;
     _Atomic nsec_t last_turn;
     _Atomic nsec_t heard_since; /* by the peer, without a gap longer than silence_limit */
-    _Atomic nsec_t
-        last_echo; /* when the newest beat was sent that the peer is known to have heard */
+    _Atomic nsec_t last_echo;   /* when our newest beat that came back was sent; 0: none yet */
     _Atomic nsec_t silence_limit;
     _Atomic nsec_t echo_limit; /* an older echo does not prove that the peer still hears us */
 
@@ -171,8 +170,7 @@ static void note_echo(struct heartbeat *h, const struct path *path, nsec_t now)
     const nsec_t detection = detector_detection_time(&h->detector);
     const nsec_t echo = (nsec_t)path->own_echo;
     const nsec_t last = atomic_load(&h->last_echo);
-    /* As gap_limit, but by the slower side's interval: beats of a healthy side come that far apart.
-     */
+    /* As gap_limit, but by the slower side's interval. */
     atomic_store(&h->silence_limit, detection - detection / h->detector.config.multiplier);
     atomic_store(&h->echo_limit, detection + path->status.round_trip);
     if (echo <= last)

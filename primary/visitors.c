@@ -64,8 +64,10 @@ void primary_release_door(struct primary *p)
  * term from then on, and this process may die and begin anew in the same term. */
 static bool bind_standby(struct primary *p, unsigned host, struct error *err)
 {
-    if (host >= p->roster.count)
-        return error_set(err, -ENOENT, "it is not in the list of hosts") == 0;
+    if (host >= p->roster.count) {
+        error_set(err, -ENOENT, "it is not in the list of hosts");
+        return false;
+    }
     pthread_mutex_lock(&p->lock);
     const enum roster_verdict verdict = roster_judge(&p->roster, host, clock_now(), err);
     pthread_mutex_unlock(&p->lock);

@@ -538,8 +538,8 @@ static void handle(struct secondary *s, const struct letter *letter)
         secondary_handle_step(s, letter);
         break;
     case LETTER_FAILED:
-        if (holds_guest(
-                s)) { /* nobody's refusal is worth the guest, and anybody may have said it */
+        /* Nobody's refusal is worth the guest, and anybody may have said it. */
+        if (holds_guest(s)) {
             secondary_note(s, true, "secondary.refused", letter->text);
             connector_rest(s->connector, letter->at + REFUSED_REST);
             connector_go(s->connector, secondary_known_term(s));
