@@ -18,18 +18,16 @@
 #define HOPS      15
 #define LATER     5 /* an epoch after the first commit */
 
-static const struct policy pipelined = {.kind = POLICY_PIPELINED,
-                                        .interval = MSEC(5),
-                                        .max_interval = MSEC(10),
-                                        .window = 2,
-                                        .dirty_budget = 1024,
-                                        .staging_cap = SLAB_SIZE_MAX};
-
 static const struct failover_pair_config writer = {.program = "diskwriter",
                                                    .arguments = "report=200 rate=4000",
                                                    .memory = MEMORY,
                                                    .vcpus = 1,
-                                                   .policy = pipelined,
+                                                   .policy = {.kind = POLICY_PIPELINED,
+                                                              .interval = MSEC(5),
+                                                              .max_interval = MSEC(10),
+                                                              .window = 2,
+                                                              .dirty_budget = 1024,
+                                                              .staging_cap = SLAB_SIZE_MAX},
                                                    .disk_size = DISK_SIZE};
 
 static void wait_until(bool (*condition)(void *context), void *context)
