@@ -104,3 +104,10 @@ void console_input_kick(struct console_input *in)
     if (__atomic_load_n(&in->count, __ATOMIC_RELAXED) > 0)
         event_active(in->wake, EV_READ, 0);
 }
+
+void console_input_clear(struct console_input *in)
+{
+    pthread_mutex_lock(&in->lock);
+    __atomic_store_n(&in->count, 0, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&in->lock);
+}

@@ -23,4 +23,8 @@ size_t console_input_put(struct console_input *input, const uint8_t *data, size_
 /* The device may have room again: feeds it if bytes are waiting. Any thread, cheap when not. */
 void console_input_kick(struct console_input *input);
 
+/* Forgets what the guest has not seen. By the holder of the device lock: no bytes are on their way
+ * to the device. */
+void console_input_clear(struct console_input *input);
+
 #endif

@@ -264,6 +264,11 @@ int machine_load(struct machine *m, const struct section_set *set, nsec_t elapse
         const struct device *d = &m->devices[i];
         d->ops->load(d->context, d->instance, set);
     }
+    /* What was typed for the guest that was here before is not for the one that comes. */
+    if (m->serial_input)
+        console_input_clear(m->serial_input);
+    if (m->console_input)
+        console_input_clear(m->console_input);
     rc = load_vm(m, set, taken, err);
     if (rc == 0)
         rc = load_vcpus(m, err);

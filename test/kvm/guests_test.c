@@ -121,6 +121,29 @@ static void typed_bytes_interrupt_a_sleeping_guest(void)
     world_destroy(&world);
 }
 
+static void what_was_typed_for_another_guest_is_forgotten(void)
+{
+    struct world *world = world_create();
+    const struct guest_config config = {
+        .program = "timer", .arguments = "hz=20 report=0", .world = world};
+    struct guest *from = guest_check_start(&config, world);
+    struct guest *to = guest_check_create(&config, world);
+    struct error err = {0};
+    const uint8_t stale[100] = "stale";
+    CU_ASSERT_EQUAL(
+        machine_console_input(guest_machine(to), MACHINE_CONSOLE_SERIAL, stale, sizeof(stale)),
+        sizeof(stale));
+    CU_ASSERT_EQUAL_FATAL(guest_move(from, to, &err), 0);
+    type(to, 'x');
+    size_t heard = 0;
+    CU_ASSERT_TRUE_FATAL(world_wait_console(world, "input=x", NULL, GUEST_LONG_MS));
+    CU_ASSERT_TRUE(world_wait_console(world, "input=", &heard, 0));
+    CU_ASSERT_FALSE(world_wait_console(world, "input=", &heard, 0));
+    guest_destroy(&from);
+    guest_destroy(&to);
+    world_destroy(&world);
+}
+
 static void every_kind_of_reset_boots_again(void)
 {
     struct world *world = world_create();
@@ -174,6 +197,8 @@ static const struct test_case cases[] = {
     {"a burst larger than the ring is answered without contradiction",
      a_burst_larger_than_the_ring_is_answered_without_contradiction},
     {"typed bytes interrupt a sleeping guest", typed_bytes_interrupt_a_sleeping_guest},
+    {"what was typed for another guest is forgotten",
+     what_was_typed_for_another_guest_is_forgotten},
     {"every kind of reset boots again", every_kind_of_reset_boots_again},
     {"power-off is reported", power_off_is_reported},
     {"park and resume a thousand times loses nothing",
