@@ -116,7 +116,7 @@ static int fill_session(struct node *node, struct error *err)
     p->staging_cap = node->config->staging_cap;
     p->streams = node->config->streams ? node->config->streams : choose_streams();
     p->capabilities = SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE | SESSION_CAP_SWITCHOVER |
-                      SESSION_CAP_SPILL;
+                      SESSION_CAP_SPILL | SESSION_CAP_RELEASE;
     p->slot_count = (uint32_t)gmem_slot_count(memory);
     for (uint32_t i = 0; i < p->slot_count; i++)
         p->slots[i] =

@@ -80,6 +80,8 @@ static void fill_primary_state(const struct snapshots *s, struct control_status 
         [PRIMARY_PREPARING] = CONTROL_STATE_REPLICATING,
         [PRIMARY_HANDING] = CONTROL_STATE_HOLDING,
         [PRIMARY_HANDED] = CONTROL_STATE_HOLDING,
+        [PRIMARY_RELEASING] = CONTROL_STATE_REPLICATING,
+        [PRIMARY_LEAVING] = CONTROL_STATE_REPLICATING,
     };
     const struct primary_status *p = &s->primary;
     out->role = p->state == PRIMARY_SOLO ? CONTROL_ROLE_SOLO : CONTROL_ROLE_PRIMARY;
@@ -91,6 +93,7 @@ static void fill_primary_state(const struct snapshots *s, struct control_status 
     const bool paired = p->state == PRIMARY_PROTECTED || p->state == PRIMARY_PREPARING ||
                         p->state == PRIMARY_HANDING;
     out->protected = paired && s->engine.state == ENGINE_REPLICATING;
+    out->unprotected_by_order = p->released;
     switch (p->state) {
     case PRIMARY_WAITING:
         snprintf(out->reason, sizeof(out->reason), "%s",
@@ -127,7 +130,16 @@ static void fill_primary_state(const struct snapshots *s, struct control_status 
                  p->why);
         break;
     case PRIMARY_SOLO:
-        snprintf(out->reason, sizeof(out->reason), "running alone, without a secondary");
+        snprintf(out->reason, sizeof(out->reason), "%s",
+                 p->released
+                     ? "not protected, by order of the operator, until \"kemarictl protect\""
+                     : "running alone, without a secondary");
+        break;
+    case PRIMARY_RELEASING:
+    case PRIMARY_LEAVING:
+        /* The secondary may be refused the guest from now on. */
+        snprintf(out->reason, sizeof(out->reason),
+                 "protection is being ended by order of the operator");
         break;
     default:
         snprintf(out->reason, sizeof(out->reason),
@@ -588,6 +600,8 @@ const struct control_ops node_control_ops = {
     .status = on_status,
     .failover = on_failover,
     .switchover = node_switchover,
+    .unprotect = node_unprotect,
+    .protect = node_protect,
     .stop = on_stop,
     .grant = on_grant,
     .deny = on_deny,

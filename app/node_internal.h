@@ -118,7 +118,8 @@ struct node {
     bool stopping;
     const char *stop_why;
     control_token_t stop_token;
-    control_token_t switch_token; /* of a switchover that was ordered here; 0: none */
+    control_token_t switch_token;     /* of a switchover that was ordered here; 0: none */
+    control_token_t protection_token; /* of an order about protection; 0: none */
     bool took_over;
     struct secondary_takeover takeover;
     nsec_t running_at; /* when the promoted guest was resumed */
@@ -160,6 +161,11 @@ void node_switchover_done(void *context, nsec_t pause, term_t term);
  * node->secondary follows. Role's thread. */
 int node_follow_heir(struct node *node, struct error *err);
 int node_follow_owner(struct node *node, struct error *err);
+
+/* node_protection.c: likewise */
+void node_unprotect(void *context, control_token_t token);
+void node_protect(void *context, control_token_t token);
+void node_protection_ordered(void *context, int rc, const char *text);
 
 /* node_dump.c */
 void node_dump(void *context, control_token_t token, const char *name); /* context is the node */

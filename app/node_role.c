@@ -60,6 +60,7 @@ struct primary_config node_primary_config(struct node *node)
         .note = node_note,
         .switchover_failed = node_switchover_failed,
         .switchover_done = node_switchover_done,
+        .protection_ordered = node_protection_ordered,
         .context = node,
     };
 }

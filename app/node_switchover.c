@@ -76,6 +76,7 @@ static void end_primary(struct node *node)
     node->guest_off = false;
     pthread_mutex_unlock(&node->lock);
     primary_destroy(&primary);
+    node_protection_ordered(node, -EBUSY, "the guest went to the other host meanwhile");
 }
 
 /* `host`: whom it follows, or the first of the list. */

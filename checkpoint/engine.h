@@ -73,7 +73,8 @@ struct engine_config {
      * way, or waited for this process to wake, while the standby took over. On the receiving
      * thread; NULL: never. */
     nsec_t (*trusted_since)(void *context);
-    /* REQUEST or PREPARED of the standby, on the receiving thread: must only take note. */
+    /* REQUEST, PREPARED or RELEASED of the standby, on the receiving thread: must only take note.
+     */
     void (*switchover)(void *context, const struct message_switchover *step);
     /* On the engine's thread, no locks held. `why` may be NULL. */
     void (*event)(void *context, enum engine_event event, const struct error *why);

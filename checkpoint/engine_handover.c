@@ -73,7 +73,8 @@ nsec_t engine_handover_step(struct engine *e, struct error *err)
 int engine_handle_switchover(struct engine *e, const struct message_switchover *step,
                              struct error *err)
 {
-    if (step->step == MESSAGE_SWITCHOVER_REQUEST || step->step == MESSAGE_SWITCHOVER_PREPARED) {
+    if (step->step == MESSAGE_SWITCHOVER_REQUEST || step->step == MESSAGE_SWITCHOVER_PREPARED ||
+        step->step == MESSAGE_SWITCHOVER_RELEASED) {
         if (e->config.switchover)
             e->config.switchover(e->config.context, step);
         return 0;

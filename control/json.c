@@ -99,6 +99,17 @@ char *control_json_policy(const struct control_policy *policy)
     return print_and_free(json, JSON_INDENT(2));
 }
 
+char *control_json_outcome(const char *verb, int rc, const char *text)
+{
+    json_t *json = json_object();
+    json_object_set_new(json, "schema", json_integer(CONTROL_JSON_SCHEMA));
+    json_object_set_new(json, "verb", json_string(verb));
+    json_object_set_new(json, "done", json_boolean(rc == 0));
+    json_object_set_new(json, "code", json_integer(rc));
+    json_object_set_new(json, "text", json_string(text));
+    return print_and_free(json, JSON_COMPACT);
+}
+
 /* Keys and values of an event are a list on the wire and an object here. */
 char *control_json_event(const struct control_event *event)
 {

@@ -14,5 +14,7 @@
 char *control_json_status(const struct control_status *status, bool compact);
 char *control_json_event(const struct control_event *event);
 char *control_json_policy(const struct control_policy *policy);
+/* What became of an order: 0, or a negative errno; on one line. */
+char *control_json_outcome(const char *verb, int rc, const char *text);
 
 #endif

@@ -11,9 +11,9 @@
 #define VERBS_MAX 64
 
 static const struct verb *const own_verbs[] = {
-    &verb_status,  &verb_failover, &verb_switchover, &verb_checkpoint, &verb_stop,
-    &verb_console, &verb_events,   &verb_grant,      &verb_deny,       &verb_dump,
-    &verb_policy,  &verb_keygen,   &verb_list,       &verb_version,
+    &verb_status, &verb_failover, &verb_switchover, &verb_checkpoint, &verb_stop,   &verb_console,
+    &verb_events, &verb_grant,    &verb_deny,       &verb_dump,       &verb_policy, &verb_keygen,
+    &verb_list,   &verb_version,  &verb_protect,    &verb_unprotect,
 };
 
 int kemarictl_run(const struct verb *const *more, int argc, char **argv, FILE *out, FILE *err)

@@ -35,6 +35,7 @@ static const struct option_row options[] = {
     {"--count", NULL, "N", TAKES_WATCH, NUMBER(count), "with --watch: end after so many times"},
     {"--yes", "-y", NULL, TAKES_YES, FLAG(yes), "don't ask"},
     {"--follow", "-f", NULL, TAKES_FOLLOW, FLAG(follow), "go on with what happens from now on"},
+    {"--no-wait", NULL, NULL, TAKES_NO_WAIT, FLAG(no_wait), "return once a secondary may come"},
     {"--since", NULL, "ID", TAKES_SINCE, NUMBER(since), "only events with a greater number"},
     {"--term", NULL, "TERM", TAKES_TERM, NUMBER(term),
      "refuse unless the question is about this term (default: the open question)"},

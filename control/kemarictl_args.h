@@ -19,6 +19,7 @@ enum {
     TAKES_SINCE = 1 << 4,
     TAKES_TERM = 1 << 5,
     TAKES_DRILL = 1 << 6, /* --peer, --force, --seconds, --state-dir, --svg */
+    TAKES_NO_WAIT = 1 << 7,
 };
 
 #define INVOCATION_WORDS_MAX 16
@@ -36,6 +37,7 @@ struct invocation {
     bool watch;
     bool yes;
     bool follow;
+    bool no_wait;
     uint64_t count; /* 0: without end */
     uint64_t since;
     uint64_t term;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/json.h"
+
 enum kemarictl_exit kemarictl_complain(const struct invocation *inv, enum kemarictl_exit status,
                                        const char *text)
 {
@@ -120,6 +122,24 @@ struct control_reply *kemarictl_make_reply(void)
     return reply;
 }
 
+static void print_outcome(const struct invocation *inv, int rc, const char *text)
+{
+    char *json = control_json_outcome(inv->verb->name, rc, text);
+    fprintf(inv->out, "%s\n", json ? json : "");
+    free(json);
+}
+
+enum kemarictl_exit kemarictl_outcome(const struct invocation *inv, int rc, const char *text)
+{
+    if (rc < 0)
+        kemarictl_complain(inv, KEMARICTL_FAILED, text);
+    if (inv->json)
+        print_outcome(inv, rc, text);
+    else if (rc == 0)
+        fprintf(inv->out, "%s\n", text);
+    return rc < 0 ? KEMARICTL_FAILED : KEMARICTL_OK;
+}
+
 /* Calls and reports everything but an answer of the wanted kind. */
 enum kemarictl_exit kemarictl_call(const struct invocation *inv, struct control_client *client,
                                    const struct control_request *request,
@@ -133,6 +153,8 @@ enum kemarictl_exit kemarictl_call(const struct invocation *inv, struct control_
         return kemarictl_complain(inv, kemarictl_exit_of(rc), err.text);
     if (reply->kind == CONTROL_REPLY_REFUSED) {
         fprintf(inv->err, "kemarictl: refused: %s\n", reply->text);
+        if (inv->json && wanted == CONTROL_REPLY_DONE)
+            print_outcome(inv, reply->code, reply->text);
         return reply->code == -EPROTONOSUPPORT ? KEMARICTL_PROTOCOL : KEMARICTL_FAILED;
     }
     if (reply->kind != wanted)
@@ -152,7 +174,7 @@ enum kemarictl_exit kemarictl_command(const struct invocation *inv,
     struct control_reply *reply = kemarictl_make_reply();
     status = kemarictl_call(inv, client, request, CONTROL_REPLY_DONE, reply);
     if (status == KEMARICTL_OK)
-        fprintf(inv->out, "%s\n", reply->text);
+        status = kemarictl_outcome(inv, 0, reply->text);
     free(reply);
     control_client_close(&client);
     return status;

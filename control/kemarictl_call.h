@@ -45,7 +45,11 @@ enum kemarictl_exit kemarictl_call(const struct invocation *inv, struct control_
                                    const struct control_request *request,
                                    enum control_reply_kind wanted, struct control_reply *reply);
 
-/* Connects, sends a request that is answered with "done", and prints the phrase. */
+/* Says what became of an order: 0, or negative and not done. As JSON on inv->out with inv->json;
+ * else the phrase, there or as a complaint. Returns the exit status that goes with it. */
+enum kemarictl_exit kemarictl_outcome(const struct invocation *inv, int rc, const char *text);
+
+/* Connects, sends a request that is answered with "done", and says the outcome. */
 enum kemarictl_exit kemarictl_command(const struct invocation *inv,
                                       const struct control_request *request);
 

@@ -60,6 +60,8 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     Kemari__Control__CheckpointRequest checkpoint = KEMARI__CONTROL__CHECKPOINT_REQUEST__INIT;
     Kemari__Control__FreezeRequest freeze = KEMARI__CONTROL__FREEZE_REQUEST__INIT;
     Kemari__Control__PolicyRequest policy = KEMARI__CONTROL__POLICY_REQUEST__INIT;
+    Kemari__Control__UnprotectRequest unprotect = KEMARI__CONTROL__UNPROTECT_REQUEST__INIT;
+    Kemari__Control__ProtectRequest protect = KEMARI__CONTROL__PROTECT_REQUEST__INIT;
     message.version = CONTROL_PROTOCOL_VERSION;
     dump.file = (char *)request->file;
     freeze.duration_ns = request->duration_ns;
@@ -123,6 +125,14 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     case CONTROL_VERB_CONSOLE:
         message.body_case = KEMARI__CONTROL__REQUEST__BODY_CONSOLE;
         message.console = &console;
+        break;
+    case CONTROL_VERB_UNPROTECT:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_UNPROTECT;
+        message.unprotect = &unprotect;
+        break;
+    case CONTROL_VERB_PROTECT:
+        message.body_case = KEMARI__CONTROL__REQUEST__BODY_PROTECT;
+        message.protect = &protect;
         break;
     case CONTROL_VERB_SET_POLICY: /* above */
         break;
@@ -193,6 +203,12 @@ static int take_request(const Kemari__Control__Request *message, struct control_
         break;
     case KEMARI__CONTROL__REQUEST__BODY_CHECKPOINT:
         request->verb = CONTROL_VERB_CHECKPOINT;
+        break;
+    case KEMARI__CONTROL__REQUEST__BODY_UNPROTECT:
+        request->verb = CONTROL_VERB_UNPROTECT;
+        break;
+    case KEMARI__CONTROL__REQUEST__BODY_PROTECT:
+        request->verb = CONTROL_VERB_PROTECT;
         break;
     case KEMARI__CONTROL__REQUEST__BODY_CONSOLE:
         request->verb = CONTROL_VERB_CONSOLE;

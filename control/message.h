@@ -32,6 +32,8 @@ enum control_verb {
     CONTROL_VERB_FREEZE,
     CONTROL_VERB_CHECKPOINT,
     CONTROL_VERB_CONSOLE,
+    CONTROL_VERB_UNPROTECT,
+    CONTROL_VERB_PROTECT,
 };
 
 struct control_request {

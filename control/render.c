@@ -265,6 +265,26 @@ static void render_synchronisation(const struct control_synchronisation *sync, F
     fputc('\n', out);
 }
 
+bool control_render_progress(const struct control_status *status, FILE *out)
+{
+    const struct control_synchronisation *sync = &status->synchronisation;
+    if (sync->active) {
+        render_progress(sync->bytes_done, sync->bytes_total, sync->bytes_per_second, sync->eta_ns,
+                        out);
+        return true;
+    }
+    for (unsigned i = 0; i < status->disk_count; i++) {
+        const struct control_disk *d = &status->disks[i];
+        if (!d->sync_active)
+            continue;
+        fprintf(out, "disk %u ", d->index);
+        render_progress(d->sync_done_bytes, d->sync_total_bytes, d->sync_bytes_per_second,
+                        d->sync_eta_ns, out);
+        return true;
+    }
+    return false;
+}
+
 static void render_disk_sync(const struct control_disk *d, FILE *out)
 {
     char done[CONTROL_AMOUNT_MAX], total[CONTROL_AMOUNT_MAX], sent[CONTROL_AMOUNT_MAX];

@@ -10,6 +10,10 @@
 /* One screen; says PROTECTED, or NOT PROTECTED and why, on its first line. */
 void control_render_status(const struct control_status *status, bool colour, FILE *out);
 
+/* How far the synchronisation of memory, or else of a disk, is, without a newline; false when none
+ * is under way. */
+bool control_render_progress(const struct control_status *status, FILE *out);
+
 /* One line: local time, severity, kind, text, key=value. */
 void control_render_event(const struct control_event *event, bool colour, FILE *out);
 

@@ -247,6 +247,7 @@ static const struct schema_field status_fields[] = {
     ENUM(struct control_status, state, control_state_names),
     PLAIN(struct control_status, protected, SCHEMA_BOOL),
     STRING(struct control_status, reason),
+    PLAIN(struct control_status, unprotected_by_order, SCHEMA_BOOL),
     PLAIN(struct control_status, term, SCHEMA_U64),
     OBJECT(struct control_status, peer, peer_schema),
     OBJECTS(struct control_status, hosts, host_count, host_schema),

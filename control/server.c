@@ -263,6 +263,12 @@ static void start_request(struct client *client, const struct control_request *r
     case CONTROL_VERB_SWITCHOVER:
         ops->switchover(server->context, token);
         break;
+    case CONTROL_VERB_UNPROTECT:
+        ops->unprotect(server->context, token);
+        break;
+    case CONTROL_VERB_PROTECT:
+        ops->protect(server->context, token);
+        break;
     case CONTROL_VERB_STOP:
         ops->stop(server->context, token);
         break;
@@ -310,6 +316,8 @@ static void answer(struct client *client, const struct control_request *request)
         break;
     case CONTROL_VERB_FAILOVER:
     case CONTROL_VERB_SWITCHOVER:
+    case CONTROL_VERB_UNPROTECT:
+    case CONTROL_VERB_PROTECT:
     case CONTROL_VERB_STOP:
     case CONTROL_VERB_GRANT:
     case CONTROL_VERB_DENY:

@@ -45,6 +45,12 @@ struct control_ops {
      * Refused with -EBUSY and a sentence that says why and where the guest is. */
     void (*switchover)(void *context, control_token_t token);
 
+    /* The guest goes on without a standby, in a term of its own, so that nobody is promoted from
+     * what a standby held; and the end of that. On the host that runs it: -EPERM elsewhere, -EBUSY
+     * in the middle of something, -EALREADY when it is so already. */
+    void (*unprotect)(void *context, control_token_t token);
+    void (*protect)(void *context, control_token_t token);
+
     /* Administrative end of this daemon: the guest stops for good, the peer is told that this is no
      * failure. Completed before the loop ends, so that the operator gets the answer. */
     void (*stop)(void *context, control_token_t token);

@@ -251,6 +251,7 @@ struct control_status {
     enum control_state state;
     bool protected;                /* P5: a failure of either host now loses nothing */
     char reason[CONTROL_TEXT_MAX]; /* exactly why not; empty when protected */
+    bool unprotected_by_order;     /* an operator's: no standby is let in until it ends */
     uint64_t term;
     struct control_peer peer;
     struct control_guest guest;

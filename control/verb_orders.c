@@ -67,13 +67,14 @@ static enum kemarictl_exit run_dump(struct invocation *inv)
 
 const struct verb verb_failover = {
     .name = "failover",
-    .takes = TAKES_YES,
+    .takes = TAKES_YES | TAKES_JSON,
     .run = run_failover,
     .help = "Takes the guest over to this host, now. Asks first, unless --yes is given.",
 };
 
 const struct verb verb_switchover = {
     .name = "switchover",
+    .takes = TAKES_JSON,
     .run = run_switchover,
     .help = "Moves the guest to the other host by agreement, from either host; the roles are "
             "swapped and "
@@ -82,12 +83,14 @@ const struct verb verb_switchover = {
 
 const struct verb verb_checkpoint = {
     .name = "checkpoint",
+    .takes = TAKES_JSON,
     .run = run_checkpoint,
     .help = "Takes a checkpoint now, and returns when the secondary holds it.",
 };
 
 const struct verb verb_stop = {
     .name = "stop",
+    .takes = TAKES_JSON,
     .run = run_stop,
     .help =
         "Ends the daemon and its guest for good; the other host does not take it for a failure.",
@@ -95,7 +98,7 @@ const struct verb verb_stop = {
 
 const struct verb verb_grant = {
     .name = "grant",
-    .takes = TAKES_TERM,
+    .takes = TAKES_TERM | TAKES_JSON,
     .run = run_grant,
     .help = "Answers the manual arbiter: this host may go on alone. Make sure first that the other "
             "host "
@@ -104,7 +107,7 @@ const struct verb verb_grant = {
 
 const struct verb verb_deny = {
     .name = "deny",
-    .takes = TAKES_TERM,
+    .takes = TAKES_TERM | TAKES_JSON,
     .run = run_deny,
     .help =
         "Answers the manual arbiter: this host must not go on. A primary stops its guest for good.",
@@ -112,6 +115,7 @@ const struct verb verb_deny = {
 
 const struct verb verb_dump = {
     .name = "dump",
+    .takes = TAKES_JSON,
     .words = "FILE",
     .run = run_dump,
     .help =

@@ -48,7 +48,7 @@ static enum kemarictl_exit run_policy(struct invocation *inv)
     const char *what = inv->word_count ? inv->words[0] : "";
     if (strcmp(what, "get") == 0 && inv->word_count == 1)
         return get_policy(inv);
-    if (strcmp(what, "set") != 0 || inv->word_count < 2 || inv->json)
+    if (strcmp(what, "set") != 0 || inv->word_count < 2)
         return kemarictl_complain(inv, KEMARICTL_USAGE,
                                   "policy: say \"get\", or \"set KEY=VALUE...\" (try --help)");
     struct control_request request = {.verb = CONTROL_VERB_SET_POLICY};

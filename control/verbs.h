@@ -15,6 +15,10 @@ extern const struct verb verb_grant;
 extern const struct verb verb_deny;
 extern const struct verb verb_dump;
 
+/* verb_protection.c */
+extern const struct verb verb_protect;
+extern const struct verb verb_unprotect;
+
 extern const struct verb verb_console;
 extern const struct verb verb_events;
 extern const struct verb verb_policy;

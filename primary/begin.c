@@ -54,6 +54,11 @@ bool primary_begin_term(struct primary *p)
         }
         if (letter.kind == LETTER_FSM && letter.event == PRIMARY_EVENT_SUPERSEDED)
             return end_refused(p, letter.text);
+        if (letter.kind == LETTER_UNPROTECT || letter.kind == LETTER_PROTECT)
+            primary_refuse_order(p, "the guest has not begun: the arbiter is asked first");
+        if (letter.kind == LETTER_SWITCHOVER && p->config.switchover_failed)
+            p->config.switchover_failed(p->config.context,
+                                        "the guest has not begun: the arbiter is asked first");
         if (letter.kind != LETTER_ANSWER)
             continue;
         switch (claim_settle(p->claim, letter.answer.number, letter.answer.result,

@@ -16,10 +16,12 @@
 #define RESERVE       PRIMARY_ACT_RESERVE
 #define OFFER         PRIMARY_ACT_OFFER
 #define GO_ON         PRIMARY_ACT_GO_ON
+#define RELEASE       PRIMARY_ACT_RELEASE
+#define DISMISS       PRIMARY_ACT_DISMISS
 
 /* Answers of a request that was cancelled meanwhile are dropped by the caller, so GRANTED comes in
- * ASKING and OUTRUN only, RESERVED in PREPARING only, and REFUSED, OUTRUN and UNANSWERED in all
- * three. */
+ * ASKING, OUTRUN and RELEASING only, RESERVED in PREPARING only, and REFUSED, OUTRUN and UNANSWERED
+ * in all four. */
 static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT] =
     {
         [PRIMARY_WAITING] =
@@ -51,6 +53,7 @@ static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT]
                 [PRIMARY_EVENT_WAITED] = STAY(PROTECTED),
                 [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
                 [PRIMARY_EVENT_ORDERED] = TO(PREPARING, PREPARE),
+                [PRIMARY_EVENT_UNPROTECT] = TO(RELEASING, RELEASE),
             },
         [PRIMARY_ASKING] =
             {
@@ -130,6 +133,35 @@ static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT]
                 [PRIMARY_EVENT_WAITED] = STAY(HANDED),
                 [PRIMARY_EVENT_SUPERSEDED] = STAY(HANDED),
             },
+        [PRIMARY_RELEASING] =
+            {
+                [PRIMARY_EVENT_CONNECTED] = TO(RELEASING, TURN_AWAY),
+                [PRIMARY_EVENT_COMMITTED] = STAY(RELEASING),
+                [PRIMARY_EVENT_LOST_HELD] = TO(ASKING, CANCEL | ASK),
+                [PRIMARY_EVENT_SUSPECT] = TO(RELEASING, DROP),
+                [PRIMARY_EVENT_WAITED] = STAY(RELEASING),
+                [PRIMARY_EVENT_GRANTED] = TO(LEAVING, DISMISS),
+                [PRIMARY_EVENT_REFUSED] = TO(FENCED, FENCE),
+                /* As in PREPARING. */
+                [PRIMARY_EVENT_OUTRUN] = TO(PROTECTED, 0),
+                [PRIMARY_EVENT_UNANSWERED] = TO(PROTECTED, 0),
+                [PRIMARY_EVENT_GIVEN_UP] = TO(PROTECTED, CANCEL),
+                /* It may have given up what it held, or not: the arbiter must say. */
+                [PRIMARY_EVENT_OVERDUE] = TO(RELEASING, DROP),
+                [PRIMARY_EVENT_FREED] = TO(LEAVING, DROP),
+                [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, CANCEL | FENCE),
+            },
+        [PRIMARY_LEAVING] =
+            {
+                [PRIMARY_EVENT_CONNECTED] = TO(LEAVING, TURN_AWAY),
+                [PRIMARY_EVENT_COMMITTED] = STAY(LEAVING),
+                [PRIMARY_EVENT_LOST_HELD] = TO(SOLO, OPEN),
+                [PRIMARY_EVENT_SUSPECT] = TO(LEAVING, DROP),
+                [PRIMARY_EVENT_WAITED] = STAY(LEAVING),
+                [PRIMARY_EVENT_OVERDUE] = TO(LEAVING, DROP),
+                [PRIMARY_EVENT_FREED] = TO(LEAVING, DROP),
+                [PRIMARY_EVENT_SUPERSEDED] = TO(FENCED, FENCE),
+            },
 };
 
 struct primary_step primary_fsm_step(enum primary_state state, enum primary_event event)
@@ -148,6 +180,7 @@ const char *primary_state_name(enum primary_state state)
         [PRIMARY_OUTRUN] = "outrun",        [PRIMARY_SOLO] = "solo",
         [PRIMARY_FENCED] = "fenced",        [PRIMARY_PREPARING] = "preparing",
         [PRIMARY_HANDING] = "handing over", [PRIMARY_HANDED] = "handed over",
+        [PRIMARY_RELEASING] = "releasing",  [PRIMARY_LEAVING] = "leaving",
     };
     return names[state];
 }
@@ -173,6 +206,8 @@ const char *primary_event_name(enum primary_event event)
         [PRIMARY_EVENT_GIVEN_UP] = "switchover given up",
         [PRIMARY_EVENT_OVERDUE] = "standby overdue",
         [PRIMARY_EVENT_TAKEN] = "guest taken over",
+        [PRIMARY_EVENT_UNPROTECT] = "end of protection ordered",
+        [PRIMARY_EVENT_FREED] = "standby gave up what it held",
     };
     return names[event];
 }

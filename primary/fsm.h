@@ -34,6 +34,17 @@
  * this host in the term that was set aside: whoever wants to go on alone after it must win the next
  * one (docs/failure.md).
  *
+ * Protection ended by order (release.c):
+ *
+ *                   ordered             granted, or the standby             link closed
+ *                                       gave up what it held
+ *      PROTECTED ───────────► RELEASING ──────────────────────► LEAVING ────────────────► SOLO
+ *          ▲                    │   │ link lost
+ *          └─── given up ───────┘   └──► ASKING
+ *
+ * RELEASING is PROTECTED as far as output goes, but nobody is told so any more: the arbiter may
+ * have granted the next term already. In LEAVING it is ours.
+ *
  * WAITING, ASKING, OUTRUN: output is held. SOLO: output leaves at once, by a grant (DESIGN §6). In
  * SYNCHRONISING output is held, or open if it was SOLO before and no epoch with state has gone out
  * yet (the engine knows which). */
@@ -53,6 +64,8 @@ enum primary_state {
     PRIMARY_PREPARING,
     PRIMARY_HANDING,
     PRIMARY_HANDED,
+    PRIMARY_RELEASING,
+    PRIMARY_LEAVING,
     PRIMARY_STATE_COUNT
 };
 
@@ -73,8 +86,10 @@ enum primary_event {
     PRIMARY_EVENT_PREPARED,   /* the standby knows which term is for the hand-over */
     PRIMARY_EVENT_RESERVED,   /* that term was set aside by the arbiter */
     PRIMARY_EVENT_GIVEN_UP,   /* the switchover, before the guest was offered */
-    PRIMARY_EVENT_OVERDUE,    /* the guest was offered, and nothing is heard of the standby */
+    PRIMARY_EVENT_OVERDUE,    /* it was offered the guest, or told to give it up, and is silent */
     PRIMARY_EVENT_TAKEN,      /* the guest runs on the other host */
+    PRIMARY_EVENT_UNPROTECT,  /* an operator wants the guest to go on without a standby */
+    PRIMARY_EVENT_FREED,      /* the standby gave up what it held, and says so */
     PRIMARY_EVENT_COUNT
 };
 
@@ -90,6 +105,8 @@ enum primary_action {
     PRIMARY_ACT_RESERVE = 1 << 8,   /* request that term */
     PRIMARY_ACT_OFFER = 1 << 9,     /* stop the guest, commit all, offer it */
     PRIMARY_ACT_GO_ON = 1 << 10,    /* the guest goes on here */
+    PRIMARY_ACT_RELEASE = 1 << 11,  /* request the next term to go on alone in, with a standby */
+    PRIMARY_ACT_DISMISS = 1 << 12,  /* tell the standby to give up what it holds */
 };
 
 struct primary_step {

@@ -82,6 +82,8 @@ void primary_standby_step(struct primary *p, const struct message_switchover *st
 {
     if (step->step == MESSAGE_SWITCHOVER_REQUEST)
         primary_order_switchover(p, true);
+    else if (step->step == MESSAGE_SWITCHOVER_RELEASED)
+        primary_standby_released(p, step->term);
     else if (p->status.state == PRIMARY_PREPARING && step->term == p->handover.term)
         primary_feed(p, PRIMARY_EVENT_PREPARED, "");
 }

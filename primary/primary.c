@@ -119,6 +119,16 @@ void primary_switchover(struct primary *primary)
     post(primary, &(struct letter){.kind = LETTER_SWITCHOVER});
 }
 
+void primary_unprotect(struct primary *primary)
+{
+    post(primary, &(struct letter){.kind = LETTER_UNPROTECT});
+}
+
+void primary_protect(struct primary *primary)
+{
+    post(primary, &(struct letter){.kind = LETTER_PROTECT});
+}
+
 void primary_guest_ended(struct primary *primary, bool failed, const char *why)
 {
     struct letter letter = {.kind = LETTER_GUEST_ENDED, .failed = failed};
@@ -160,6 +170,7 @@ static void act_protect(struct primary *p)
     struct link *link = p->visitor;
     p->visitor = NULL;
     p->peer_switches = p->visitor_capabilities & SESSION_CAP_SWITCHOVER;
+    p->peer_releases = p->visitor_capabilities & SESSION_CAP_RELEASE;
     link_set_timeouts(link, p->config.send_timeout_ms, 0);
     pthread_mutex_lock(&p->lock);
     snprintf(p->status.peer, sizeof(p->status.peer), "%s", link_peer_name(link));
@@ -296,6 +307,10 @@ static void carry_out(struct primary *p, unsigned actions, enum primary_event ev
         primary_act_offer(p);
     if (actions & PRIMARY_ACT_GO_ON)
         engine_take_back(p->engine);
+    if (actions & PRIMARY_ACT_RELEASE)
+        primary_act_release(p);
+    if (actions & PRIMARY_ACT_DISMISS)
+        primary_act_dismiss(p);
 }
 
 static const char *event_kind_of(enum primary_state state)
@@ -306,6 +321,7 @@ static const char *event_kind_of(enum primary_state state)
         [PRIMARY_OUTRUN] = "primary.outrun",       [PRIMARY_SOLO] = "primary.solo",
         [PRIMARY_FENCED] = "primary.fenced",       [PRIMARY_PREPARING] = "switchover.preparing",
         [PRIMARY_HANDING] = "switchover.handing",  [PRIMARY_HANDED] = "switchover.handed",
+        [PRIMARY_RELEASING] = "protection.ending", [PRIMARY_LEAVING] = "protection.leaving",
     };
     return kinds[state];
 }
@@ -344,6 +360,7 @@ void primary_feed(struct primary *p, enum primary_event event, const char *why)
     }
     pthread_mutex_unlock(&p->lock);
     primary_switchover_changed(p, before, event, *why ? why : primary_event_name(event));
+    primary_release_changed(p, before, *why ? why : primary_event_name(event));
     if (step.state == PRIMARY_PROTECTED)
         claim_forget(p->claim);
     if (step.state != before && (step.state == PRIMARY_OUTRUN || before == PRIMARY_OUTRUN)) {
@@ -466,6 +483,12 @@ static void handle(struct primary *p, struct letter *letter)
     case LETTER_SWITCHOVER:
         primary_order_switchover(p, false);
         break;
+    case LETTER_UNPROTECT:
+        primary_order_unprotect(p);
+        break;
+    case LETTER_PROTECT:
+        primary_order_protect(p);
+        break;
     case LETTER_STEP:
         primary_standby_step(
             p, &(struct message_switchover){.step = letter->step.step, .term = letter->step.term});
@@ -529,6 +552,7 @@ static int inherit(struct primary *p, struct error *err)
     const struct primary_heritage *h = &p->config.heritage;
     snprintf(p->status.peer, sizeof(p->status.peer), "%s", link_peer_name(h->link));
     p->peer_switches = true;
+    p->peer_releases = h->capabilities & SESSION_CAP_RELEASE;
     p->spoke = true;
     p->inherited = true;
     p->host = h->host;
@@ -556,6 +580,7 @@ int primary_create(const struct primary_config *config, struct primary **out, st
     p->recheck_at = INT64_MAX;
     p->ask_at = INT64_MAX;
     p->handover.deadline = INT64_MAX;
+    p->release.deadline = INT64_MAX;
     p->status.state = config->solo            ? PRIMARY_SOLO
                       : config->heritage.link ? PRIMARY_SYNCHRONISING
                                               : PRIMARY_WAITING;
@@ -640,6 +665,8 @@ enum primary_end primary_run(struct primary *primary)
             deadline = p->ask_at;
         if (p->handover.deadline < deadline)
             deadline = p->handover.deadline;
+        if (p->release.deadline < deadline)
+            deadline = p->release.deadline;
         if (mailbox_wait(p->mailbox, &letter, deadline))
             handle(p, &letter);
         else
@@ -650,6 +677,8 @@ enum primary_end primary_run(struct primary *primary)
             act_ask(p, p->ask_why);
         if (clock_now() >= p->handover.deadline)
             primary_switchover_overdue(p);
+        if (clock_now() >= p->release.deadline)
+            primary_release_overdue(p);
         if (clock_now() >= p->wait_until) {
             p->wait_until = INT64_MAX;
             primary_feed(p, PRIMARY_EVENT_WAITED, "no standby came in the configured time");

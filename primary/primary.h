@@ -57,6 +57,9 @@ struct primary_config {
     void (*switchover_failed)(void *context, const char *why);
     /* With a heritage: the guest is protected again, or alone. It stood still for `pause`. */
     void (*switchover_done)(void *context, nsec_t pause, term_t term);
+    /* What became of primary_unprotect() or primary_protect(): 0, or negative and why not. One
+     * call for each, unless the role ends before. Role's thread. */
+    void (*protection_ordered)(void *context, int rc, const char *text);
     void *context;
 };
 
@@ -100,6 +103,11 @@ void primary_stop(struct primary *primary, const char *why);
  * `switchover_failed` is called. */
 void primary_switchover(struct primary *primary);
 
+/* An operator wants the guest to go on without a standby, in a term of its own, until the other;
+ * `protection_ordered` says what came of it. */
+void primary_unprotect(struct primary *primary);
+void primary_protect(struct primary *primary);
+
 struct primary_status {
     enum primary_state state;
     term_t term;
@@ -111,6 +119,7 @@ struct primary_status {
     struct link_security security; /* of the connection to it */
     unsigned streams;              /* connections to it */
     term_t handing;                /* the guest is being handed over in this term; 0: it is not */
+    bool released;                 /* not protected by order: no standby is let in */
     bool beginning;            /* the guest waits for the arbiter's word that nobody else owns it */
     struct claim_status claim; /* the arbiter's last answer */
 };

@@ -1,6 +1,6 @@
 /* Inside of the primary role: primary.c (life, letters, actions), begin.c (the first term),
  * visitors.c (the door), doubt.c (a heartbeat that is silent alone), handover.c (planned
- * switchover). All of it runs on the role's thread. */
+ * switchover), release.c (protection ended by order). All of it runs on the role's thread. */
 #ifndef KEMARI_PRIMARY_PRIMARY_INTERNAL_H
 #define KEMARI_PRIMARY_PRIMARY_INTERNAL_H
 
@@ -16,6 +16,8 @@ enum letter_kind {
     LETTER_ANSWER,
     LETTER_GUEST_ENDED,
     LETTER_SWITCHOVER, /* an operator's order */
+    LETTER_UNPROTECT,  /* likewise */
+    LETTER_PROTECT,    /* likewise */
     LETTER_STEP,       /* of a switchover, by the standby */
     LETTER_OFFERED,    /* by the engine: the guest */
     LETTER_STOP,
@@ -77,6 +79,11 @@ struct primary {
     char ask_why[ERROR_TEXT_MAX];
     bool inherited;     /* the guest, and nobody was told yet */
     bool peer_switches; /* the standby takes part in a switchover */
+    bool peer_releases; /* it gives up what it holds when it is told to */
+    struct release {
+        term_t term;     /* to go on alone in */
+        nsec_t deadline; /* of the standby's word; INT64_MAX: none is waited for */
+    } release;
     struct handover {
         term_t term;     /* that the standby was told to be for a hand-over; 0: none */
         bool reserved;   /* the arbiter set it aside for us, or has no say */
@@ -127,6 +134,20 @@ void primary_switchover_changed(struct primary *p, enum primary_state before,
 /* An answer of the arbiter; true when it was about a hand-over, and is dealt with. */
 bool primary_settle_handover(struct primary *p, enum claim_outcome outcome, term_t term,
                              const char *text);
+
+/* release.c */
+void primary_order_unprotect(struct primary *p);
+void primary_order_protect(struct primary *p);
+/* The answer to either. */
+void primary_refuse_order(struct primary *p, const char *why);
+void primary_act_release(struct primary *p);
+void primary_act_dismiss(struct primary *p);
+/* The standby says that it gave up what it held. */
+void primary_standby_released(struct primary *p, term_t term);
+/* When `release.deadline` has come. */
+void primary_release_overdue(struct primary *p);
+/* After every event, before its actions. */
+void primary_release_changed(struct primary *p, enum primary_state before, const char *why);
 
 /* begin.c: true when the guest may begin; false: `ended` and `end` are set. */
 bool primary_begin_term(struct primary *p);

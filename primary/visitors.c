@@ -13,6 +13,13 @@ static enum session_reason judge_visitor(void *context, const struct session_par
                                          struct error *why)
 {
     struct primary *p = context;
+    pthread_mutex_lock(&p->lock);
+    const bool released = p->status.released;
+    pthread_mutex_unlock(&p->lock);
+    if (released) {
+        error_set(why, -EBUSY, "the guest is not protected, by order of the operator");
+        return SESSION_TURN;
+    }
     const int host = roster_find(&p->roster, peer->host);
     if (host < 0) {
         error_set(why, host, "%s is not in the primary's list of hosts",
@@ -64,6 +71,10 @@ void primary_release_door(struct primary *p)
  * term from then on, and this process may die and begin anew in the same term. */
 static bool bind_standby(struct primary *p, unsigned host, struct error *err)
 {
+    if (p->status.released) {
+        error_set(err, -EBUSY, "the guest is not protected, by order of the operator");
+        return false;
+    }
     if (host >= p->roster.count) {
         error_set(err, -ENOENT, "it is not in the list of hosts");
         return false;
@@ -102,7 +113,7 @@ void primary_handle_visitor(struct primary *p, struct letter *letter)
 
 void primary_open_door(struct primary *p)
 {
-    if (p->config.door && p->roster.count > 1)
+    if (p->config.door)
         door_set_judge(p->config.door, judge_visitor, p);
 }
 

@@ -46,6 +46,7 @@ struct standby {
     bool disks_failed;   /* since the last full synchronisation began */
     bool stop;
     bool kept;                            /* see standby_keep() */
+    bool released;                        /* the primary goes on without what this link brings */
     struct staged_epoch queue[QUEUE_MAX]; /* oldest first */
     size_t queue_count;
     bool applying;
@@ -53,6 +54,8 @@ struct standby {
     nsec_t state_at;           /* when it was received */
     struct standby_stats stats;
 };
+
+#define RELEASED_TEXT "the primary goes on alone, by order of its operator"
 
 /* ---- the applying thread ---- */
 
@@ -273,7 +276,7 @@ static int end(struct standby *s, epoch_t epoch, const struct message_epoch_end 
     }
     if (commits) {
         s->stats.committed = epoch;
-        s->stats.promotable = !s->disks_failed;
+        s->stats.promotable = !s->disks_failed && !s->released;
         s->stats.synchronising = false;
         s->stats.epochs++;
         s->stats.pages += pages;
@@ -293,12 +296,37 @@ struct ending {
     bool handed; /* TAKE: the link lives */
 };
 
+/* The primary goes on alone: whatever comes on this link from now on makes nothing promotable. It
+ * is the primary who closes the link, so that the answer reaches it. */
+static int release(struct standby *s, term_t term, struct error *err)
+{
+    static const struct error why = {.text = RELEASED_TEXT};
+    const struct message released = {
+        .kind = MESSAGE_SWITCHOVER,
+        .switchover = {.step = MESSAGE_SWITCHOVER_RELEASED, .term = term}};
+    pthread_mutex_lock(&s->telling);
+    pthread_mutex_lock(&s->lock);
+    const bool kept = s->kept;
+    s->released = !kept;
+    if (!kept)
+        s->stats.promotable = false;
+    pthread_mutex_unlock(&s->lock);
+    if (!kept)
+        s->config.event(s->config.context, STANDBY_EVENT_NOT_READY, &why);
+    pthread_mutex_unlock(&s->telling);
+    if (kept)
+        return error_set(err, -ECANCELED, "the state held is about to be promoted");
+    return message_send(s->link, s->term, 0, &released, err);
+}
+
 static int switchover(struct standby *s, epoch_t epoch, const struct message_switchover *step,
                       struct ending *ending, struct error *err)
 {
     pthread_mutex_lock(&s->lock);
     const bool whole = s->stats.promotable && s->stats.committed == epoch;
     pthread_mutex_unlock(&s->lock);
+    if (step->step == MESSAGE_SWITCHOVER_RELEASE)
+        return release(s, step->term, err);
     const bool take = step->step == MESSAGE_SWITCHOVER_TAKE;
     const bool known = take || step->step == MESSAGE_SWITCHOVER_PREPARE ||
                        step->step == MESSAGE_SWITCHOVER_REFUSED;
@@ -437,14 +465,18 @@ static void *receiver_main(void *context)
     link_shutdown(s->link);
     pthread_mutex_lock(&s->lock);
     s->stats.following = false;
+    const bool released = s->released;
     /* Half a synchronisation is no state at all; the next link begins with a new one. */
     s->stats.synchronising = false;
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
+    /* This end is one that was announced: nobody is to be suspected. */
+    if (released && !ending.goodbye)
+        error_set(&err, -ECANCELED, RELEASED_TEXT);
     s->config.event(s->config.context,
-                    ending.goodbye  ? STANDBY_EVENT_GOODBYE
-                    : ending.closed ? STANDBY_EVENT_CLOSED
-                                    : STANDBY_EVENT_BROKEN,
+                    ending.goodbye               ? STANDBY_EVENT_GOODBYE
+                    : ending.closed && !released ? STANDBY_EVENT_CLOSED
+                                                 : STANDBY_EVENT_BROKEN,
                     &err);
     return NULL;
 }
@@ -516,6 +548,7 @@ static int start_following(struct standby *standby, struct link *link, term_t te
     standby->term = term;
     standby->told = link;
     standby->stats.following = true;
+    standby->released = false;
     pthread_mutex_unlock(&standby->lock);
     if (pthread_create(&standby->receiver, NULL, receiver_main, standby) == 0)
         return 0;

@@ -10,8 +10,9 @@
  * The standby is *promotable* when the last whole thing it received is an acknowledged epoch with
  * state: not before the first commit, and not during a full synchronisation. It stays promotable
  * when the link is lost in mid-epoch: what is unfinished is dropped. It is not promotable any more
- * when a disk of this host fails to take what was committed: it tells the primary (Resync) and its
- * owner (UNFIT), and only a new full synchronisation begins anew.
+ * when the primary goes on alone on purpose and says so on the link (RELEASE), nor when a disk of
+ * this host fails to take what was committed: it tells the primary (Resync) and its owner (UNFIT),
+ * and only a new full synchronisation begins anew.
  *
  * Threads: the functions belong to one owner (the role's thread) except the snapshot. */
 #ifndef KEMARI_SECONDARY_STANDBY_H
@@ -27,7 +28,8 @@ struct standby;
 
 enum standby_event {
     STANDBY_EVENT_READY,     /* the first commit of this link: promotable */
-    STANDBY_EVENT_NOT_READY, /* a full synchronisation began on a promotable standby */
+    STANDBY_EVENT_NOT_READY, /* a full synchronisation began on a promotable standby, or the
+                                primary told it to give up what it holds: `why` */
     STANDBY_EVENT_UNFIT,     /* what was committed can't be applied to a disk of this host: `why` */
     STANDBY_EVENT_CLOSED,    /* the peer closed without goodbye (EOF) */
     STANDBY_EVENT_BROKEN,    /* the link failed or the peer broke the protocol: `why` */

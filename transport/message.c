@@ -26,8 +26,8 @@ _Static_assert((int)MESSAGE_POLICY_PIPELINED == KEMARI__SESSION__POLICY_KIND__PO
                "policy kinds");
 _Static_assert((int)MESSAGE_SWITCHOVER_REQUEST ==
                        KEMARI__SESSION__SWITCHOVER_STEP__SWITCHOVER_REQUEST &&
-                   (int)MESSAGE_SWITCHOVER_TAKEN ==
-                       KEMARI__SESSION__SWITCHOVER_STEP__SWITCHOVER_TAKEN,
+                   (int)MESSAGE_SWITCHOVER_RELEASED ==
+                       KEMARI__SESSION__SWITCHOVER_STEP__SWITCHOVER_RELEASED,
                "steps of a switchover");
 
 /* Protobuf's side of every kind, so that encoding needs no heap. */
@@ -73,10 +73,10 @@ static bool goodbye_reason_known(int reason)
 static bool switchover_legal(const struct message_switchover *s)
 {
     const int step = (int)s->step;
-    const bool about_term = step >= MESSAGE_SWITCHOVER_PREPARE && step <= MESSAGE_SWITCHOVER_TAKEN;
-    const bool known = step >= MESSAGE_SWITCHOVER_REQUEST && step <= MESSAGE_SWITCHOVER_TAKEN;
-    return known && about_term == (s->term != 0) &&
-           (s->pause == 0 || step >= MESSAGE_SWITCHOVER_TAKE) &&
+    const bool about_term = step >= MESSAGE_SWITCHOVER_PREPARE;
+    const bool known = step >= MESSAGE_SWITCHOVER_REQUEST && step <= MESSAGE_SWITCHOVER_RELEASED;
+    const bool about_pause = step == MESSAGE_SWITCHOVER_TAKE || step == MESSAGE_SWITCHOVER_TAKEN;
+    return known && about_term == (s->term != 0) && (s->pause == 0 || about_pause) &&
            (s->text[0] == '\0' || step == MESSAGE_SWITCHOVER_REFUSED);
 }
 

@@ -95,8 +95,10 @@ enum message_switchover_step {
     MESSAGE_SWITCHOVER_REFUSED,     /* primary → secondary: no, or not any more: `text` */
     MESSAGE_SWITCHOVER_PREPARE,     /* primary → secondary: `term` is for a hand-over only */
     MESSAGE_SWITCHOVER_PREPARED,    /* secondary → primary: understood */
-    MESSAGE_SWITCHOVER_TAKE,  /* primary → secondary: the guest stands still at this epoch */
-    MESSAGE_SWITCHOVER_TAKEN, /* secondary → primary: it runs here; directions swap now */
+    MESSAGE_SWITCHOVER_TAKE,     /* primary → secondary: the guest stands still at this epoch */
+    MESSAGE_SWITCHOVER_TAKEN,    /* secondary → primary: it runs here; directions swap now */
+    MESSAGE_SWITCHOVER_RELEASE,  /* primary → secondary: goes on alone: give up what you hold */
+    MESSAGE_SWITCHOVER_RELEASED, /* secondary → primary: that is given up */
 };
 
 struct message_switchover {

@@ -34,8 +34,9 @@
  * both have them. */
 #define SESSION_CAP_ENCODED        UINT64_C(1) /* encoded batches of pages */
 #define SESSION_CAP_RELATIVE_STATE UINT64_C(2)
-#define SESSION_CAP_SWITCHOVER     UINT64_C(4) /* takes part in a planned switchover */
-#define SESSION_CAP_SPILL          UINT64_C(8) /* takes oversize epochs, see below */
+#define SESSION_CAP_SWITCHOVER     UINT64_C(4)  /* takes part in a planned switchover */
+#define SESSION_CAP_SPILL          UINT64_C(8)  /* takes oversize epochs, see below */
+#define SESSION_CAP_RELEASE        UINT64_C(16) /* gives up what it holds when it is told to */
 
 /* So many batches of pages more than its staging memory takes (less two chunks) may be in one epoch
  * for a standby that has SESSION_CAP_SPILL. */
@@ -57,7 +58,7 @@ enum session_reason {
     SESSION_DEVICES = 9,     /* any other line of the identity differs */
     SESSION_BUSY = 10,       /* the listener has a peer already */
     SESSION_STRANGER = 11,   /* the peer is not in the primary's list of hosts */
-    SESSION_TURN = 12,       /* it is, and another host comes before it */
+    SESSION_TURN = 12,       /* it is, and may not come now: `text` says why */
 };
 
 struct session_slot {

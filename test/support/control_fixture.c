@@ -31,6 +31,18 @@ static void fake_switchover(void *context, control_token_t token)
     control_server_complete(f->server, token, 0, "the guest runs on the other host");
 }
 
+static void fake_unprotect(void *context, control_token_t token)
+{
+    struct control_fixture *f = context;
+    control_server_complete(f->server, token, -EBUSY, "a secondary is being synchronised");
+}
+
+static void fake_protect(void *context, control_token_t token)
+{
+    struct control_fixture *f = context;
+    control_server_complete(f->server, token, 0, "a secondary is let in again");
+}
+
 static void fake_stop(void *context, control_token_t token)
 {
     struct control_fixture *f = context;
@@ -109,6 +121,8 @@ static const struct control_ops fake_ops = {
     .status = fake_status,
     .failover = fake_failover,
     .switchover = fake_switchover,
+    .unprotect = fake_unprotect,
+    .protect = fake_protect,
     .stop = fake_stop,
     .grant = fake_grant,
     .deny = fake_deny,

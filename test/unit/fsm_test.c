@@ -15,17 +15,17 @@ struct row {
 /* ---- primary ---- */
 
 static const char primary_letters[] =
-    "wspaxofrhd"; /* x: OUTRUN; o: SOLO, output is open; r: PREPARING */
+    "wspaxofrhdgl"; /* x: OUTRUN; o: SOLO, output is open; r: PREPARING; g: RELEASING; l: LEAVING */
 
 /* Columns: CONNECTED COMMITTED LOST_HELD LOST_NEW LOST_OPEN SUSPECT WAITED GRANTED REFUSED OUTRUN
- * UNANSWERED SUPERSEDED ORDERED PREPARED RESERVED GIVEN_UP OVERDUE TAKEN */
+ * UNANSWERED SUPERSEDED ORDERED PREPARED RESERVED GIVEN_UP OVERDUE TAKEN UNPROTECT FREED */
 static const struct row primary_rows[] = {
-    {'w', "s----wa----f------"}, {'s', "spawoss----f------"}, {'p', "ppa--pp----fr-----"},
-    {'a', "s----aaofxaf------"}, {'x', "x----xxofxxf------"}, {'o', "s----oo----f------"},
-    {'f', "fffffff----f-----f"}, {'r', "rra--rr-fppf-rhp--"}, {'h', "hha--hh----f---phd"},
-    {'d', "d----dd----d------"},
+    {'w', "s----wa----f--------"}, {'s', "spawoss----f--------"}, {'p', "ppa--pp----fr-----g-"},
+    {'a', "s----aaofxaf--------"}, {'x', "x----xxofxxf--------"}, {'o', "s----oo----f--------"},
+    {'f', "fffffff----f-----f--"}, {'r', "rra--rr-fppf-rhp----"}, {'h', "hha--hh----f---phd--"},
+    {'d', "d----dd----d--------"}, {'g', "gga--gglfppf---pg--l"}, {'l', "llo--ll----f----l--l"},
 };
-_Static_assert(PRIMARY_EVENT_COUNT == 18 && SECONDARY_EVENT_COUNT == 13, "a column for each event");
+_Static_assert(PRIMARY_EVENT_COUNT == 20 && SECONDARY_EVENT_COUNT == 13, "a column for each event");
 
 static void the_primarys_table_is_this(void)
 {
@@ -59,13 +59,21 @@ static void the_primarys_actions_fit_its_states(void)
             const bool goes_on_asking =
                 step.state == PRIMARY_ASKING || step.state == PRIMARY_OUTRUN;
             const bool enters = step.state != s;
-            /* P2: output opens by a grant, and never otherwise. */
-            CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_OPEN), step.legal && v == PRIMARY_EVENT_GRANTED);
+            /* P2: output opens by a grant, and never otherwise: of a term that was won, or that the
+             * standby left to this host, as soon as the link to it is gone. */
+            CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_OPEN),
+                            (asks && v == PRIMARY_EVENT_GRANTED && step.legal) ||
+                                (s == PRIMARY_LEAVING && v == PRIMARY_EVENT_LOST_HELD));
+            CU_ASSERT_EQUAL(enters && step.state == PRIMARY_LEAVING,
+                            s == PRIMARY_RELEASING &&
+                                (v == PRIMARY_EVENT_GRANTED || v == PRIMARY_EVENT_FREED));
+            CU_ASSERT_EQUAL(enters && step.state == PRIMARY_RELEASING,
+                            s == PRIMARY_PROTECTED && v == PRIMARY_EVENT_UNPROTECT);
             CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_FENCE), enters && step.state == PRIMARY_FENCED);
             CU_ASSERT_TRUE(s != PRIMARY_FENCED || step.state == PRIMARY_FENCED);
             CU_ASSERT_TRUE(!enters || step.state != PRIMARY_SOLO || v == PRIMARY_EVENT_GRANTED ||
-                           v == PRIMARY_EVENT_LOST_OPEN);
-            CU_ASSERT_TRUE(!answer || !step.legal || asks ||
+                           v == PRIMARY_EVENT_LOST_OPEN || s == PRIMARY_LEAVING);
+            CU_ASSERT_TRUE(!answer || !step.legal || asks || s == PRIMARY_RELEASING ||
                            (s == PRIMARY_PREPARING && v != PRIMARY_EVENT_GRANTED));
             /* The guest leaves from HANDING only, into which only a term set aside leads; and what
              * comes out of it without the guest being taken lets it go on. */
@@ -79,9 +87,10 @@ static void the_primarys_actions_fit_its_states(void)
             /* A question for going on alone is open, or about to be, while ASKING or OUTRUN. */
             CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_ASK),
                             goes_on_asking && (enters || answer) && step.legal);
-            CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_CANCEL), (asks || s == PRIMARY_PREPARING) &&
-                                                               enters && !answer &&
-                                                               v != PRIMARY_EVENT_RESERVED);
+            const bool may_ask = asks || s == PRIMARY_PREPARING || s == PRIMARY_RELEASING;
+            CU_ASSERT_EQUAL(HAS(step, PRIMARY_ACT_CANCEL), may_ask && enters && !answer &&
+                                                               v != PRIMARY_EVENT_RESERVED &&
+                                                               v != PRIMARY_EVENT_FREED);
             /* Who may have lost the guest takes no standby, and only an answer makes it so. */
             CU_ASSERT_EQUAL(enters && step.state == PRIMARY_OUTRUN,
                             s == PRIMARY_ASKING && v == PRIMARY_EVENT_OUTRUN);
@@ -91,7 +100,7 @@ static void the_primarys_actions_fit_its_states(void)
                             v == PRIMARY_EVENT_CONNECTED);
             CU_ASSERT_TRUE(v == PRIMARY_EVENT_COMMITTED || !enters ||
                            step.state != PRIMARY_PROTECTED || s == PRIMARY_PREPARING ||
-                           s == PRIMARY_HANDING);
+                           s == PRIMARY_HANDING || s == PRIMARY_RELEASING);
         }
 }
 

@@ -65,6 +65,12 @@ static const struct {
       .switchover = {.step = MESSAGE_SWITCHOVER_TAKE, .term = 8, .pause = 300}},
      "\xc2\x01\x07\x08\x05\x10\x08\x18\xac\x02",
      10},
+    {{.kind = MESSAGE_SWITCHOVER, .switchover = {.step = MESSAGE_SWITCHOVER_RELEASE, .term = 8}},
+     "\xc2\x01\x04\x08\x07\x10\x08",
+     7},
+    {{.kind = MESSAGE_SWITCHOVER, .switchover = {.step = MESSAGE_SWITCHOVER_RELEASED, .term = 8}},
+     "\xc2\x01\x04\x08\x08\x10\x08",
+     7},
 };
 
 static void every_message_has_its_golden_bytes(void)
@@ -119,7 +125,9 @@ static void illegal_values_are_refused(void)
     expect_bad("\xb2\x01\x02\x10\x01", 5);                   /* GOODBYE without reason */
     expect_bad("\xb2\x01\x02\x08\x05", 5);                   /* GOODBYE for reason 5 */
     expect_bad("\xc2\x01\x00", 3);                           /* SWITCHOVER without a step */
-    expect_bad("\xc2\x01\x04\x08\x07\x10\x08", 7);           /* step 7 */
+    expect_bad("\xc2\x01\x04\x08\x09\x10\x08", 7);           /* step 9 */
+    expect_bad("\xc2\x01\x02\x08\x07", 5);                   /* RELEASE without a term */
+    expect_bad("\xc2\x01\x06\x08\x08\x10\x08\x18\x01", 9);   /* RELEASED with a pause */
     expect_bad("\xc2\x01\x04\x08\x01\x10\x08", 7);           /* REQUEST with a term */
     expect_bad("\xc2\x01\x02\x08\x03", 5);                   /* PREPARE without one */
     expect_bad("\xc2\x01\x06\x08\x03\x10\x08\x18\x01", 9);   /* PREPARE with a pause */
