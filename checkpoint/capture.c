@@ -160,6 +160,9 @@ int capture_send_disks(const struct checkpoint_disks *disks, void *batch, struct
     while (batch && rc == 0 &&
            (count = disks->ops->payload(disks->context, batch, parts, DISK_PARTS)) > 0)
         rc = capture_send_disk_parts(parts, count, link, term, epoch, digest, sent, err);
+    if (count < 0)
+        rc = error_set(err, count,
+                       "the guest's disks wrote more while it was stopped than the log takes");
     return rc;
 }
 

@@ -69,7 +69,8 @@ struct checkpoint_disk_ops {
      * called parked, after the state was saved: what the state believes to be written is in it. */
     void *(*take)(void *disks);
     /* The next payload of a batch, as at most `max` parts (at least 2), valid until the release:
-     * their number, 0 at the end. */
+     * their number, 0 at the end. -ENOBUFS: more was written than could be kept, and the standby
+     * has to be given up. */
     int (*payload)(void *disks, void *batch, struct iovec *parts, int max);
     void (*release)(void *disks, void *batch, enum checkpoint_disk_end end);
 

@@ -22,6 +22,7 @@ struct disk_batch {
     struct entry *last;
     struct entry *cursor; /* of payload() */
     size_t cost;
+    bool torn; /* a record is missing */
 };
 
 struct disk_log {
@@ -33,6 +34,8 @@ struct disk_log {
     size_t used;                  /* promised, gathering and in flight */
     bool refused;                 /* somebody waits for room */
     bool pressing;
+    bool draining;
+    bool torn; /* a record was not kept: until the log is off */
     struct disk_log_stats stats;
 };
 
@@ -96,6 +99,7 @@ void disk_log_stop(struct disk_log *log)
     pthread_mutex_lock(&log->lock);
     log->on = false;
     log->pressing = false;
+    log->torn = false;
     struct disk_batch *dropped = log->gathering;
     log->gathering = NULL;
     if (dropped)
@@ -112,12 +116,28 @@ bool disk_log_is_on(struct disk_log *log)
     return on;
 }
 
+void disk_log_drain(struct disk_log *log, bool draining)
+{
+    pthread_mutex_lock(&log->lock);
+    log->draining = draining;
+    if (draining)
+        unlock_and_tell(log);
+    else
+        pthread_mutex_unlock(&log->lock);
+}
+
+/* What reservations may use, but for those of a drain. */
+static size_t usual_cap(const struct disk_log *log)
+{
+    return log->config.cap - log->config.cut_room;
+}
+
 /* With the lock held: half of the cap gathers, or somebody waits for room and a cut would make
  * some. True once until the log is taken. */
 static bool begins_to_press(struct disk_log *log)
 {
     const bool press = !log->pressing && log->gathering &&
-                       (log->refused || log->gathering->cost >= log->config.cap / 2);
+                       (log->refused || log->gathering->cost >= usual_cap(log) / 2);
     log->pressing |= press;
     return press;
 }
@@ -126,9 +146,14 @@ enum disk_log_answer disk_log_reserve(struct disk_log *log, size_t length)
 {
     enum disk_log_answer answer = DISK_LOG_OFF;
     bool press = false;
-    assert(cost_of(length) <= log->config.cap);
+    assert(cost_of(length) <= usual_cap(log));
     pthread_mutex_lock(&log->lock);
-    if (log->on && log->used + cost_of(length) > log->config.cap) {
+    const size_t cap = log->draining ? log->config.cap : usual_cap(log);
+    const bool full = log->on && log->used + cost_of(length) > cap;
+    if (full && log->draining) {
+        log->torn = true;
+        log->stats.losses++;
+    } else if (full) {
         answer = DISK_LOG_FULL;
         log->refused = true;
         log->stats.refusals++;
@@ -152,14 +177,19 @@ void disk_log_cancel(struct disk_log *log, size_t length)
 }
 
 /* With the lock held. */
+static struct disk_batch *gathering(struct disk_log *log)
+{
+    if (!log->gathering)
+        log->gathering = calloc(1, sizeof(*log->gathering));
+    if (!log->gathering)
+        abort();
+    return log->gathering;
+}
+
+/* With the lock held. */
 static void append(struct disk_log *log, struct entry *entry, size_t cost)
 {
-    if (!log->gathering) {
-        log->gathering = calloc(1, sizeof(*log->gathering));
-        if (!log->gathering)
-            abort();
-    }
-    struct disk_batch *batch = log->gathering;
+    struct disk_batch *batch = gathering(log);
     if (batch->last)
         batch->last->next = entry;
     else
@@ -205,6 +235,8 @@ bool disk_log_is_pressing(struct disk_log *log)
 struct disk_batch *disk_log_take(struct disk_log *log)
 {
     pthread_mutex_lock(&log->lock);
+    if (log->torn)
+        gathering(log)->torn = true;
     struct disk_batch *batch = log->gathering;
     log->gathering = NULL;
     log->pressing = false;
@@ -226,8 +258,11 @@ void disk_log_give_back(struct disk_log *log, struct disk_batch *batch)
         free_batch(batch);
         return;
     }
-    if (newer) {
-        batch->last->next = newer->first;
+    if (newer && newer->first) {
+        if (batch->last)
+            batch->last->next = newer->first;
+        else
+            batch->first = newer->first;
         batch->last = newer->last;
         batch->cost += newer->cost;
     }
@@ -255,6 +290,8 @@ int disk_batch_payload(struct disk_batch *batch, struct iovec *parts, int max)
     int count = 0;
     size_t size = 0;
     assert(max >= 2);
+    if (batch->torn)
+        return -ENOBUFS;
     for (; batch->cursor && count + 2 <= max; batch->cursor = batch->cursor->next) {
         struct entry *e = batch->cursor;
         if (size + disk_record_size(&e->record) > DISK_PAYLOAD_MAX)

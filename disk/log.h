@@ -11,6 +11,11 @@
  * the link carries is slowed down and never fails. The peer relies on the cap: it has memory for
  * that much uncommitted data (replica.h).
  *
+ * A machine whose cut waits until its requests have ended (qemu/) would wait for its own cut. For
+ * it a part of the cap is kept back, `cut_room`, and given out while it is stopped
+ * (disk_log_drain()). What finds no room even then goes on unkept, and the epoch that gathers can't
+ * be sent any more: the standby is given up, and compares what is marked when it comes back.
+ *
  * The log is off until a standby is there; then nothing is kept and nothing waits.
  *
  * Thread safe. */
@@ -31,6 +36,7 @@ struct disk_batch;
 
 struct disk_log_config {
     size_t cap;
+    size_t cut_room; /* of it, for disk_log_drain() alone; less than the cap by a record at least */
     /* There is room again for somebody who was refused. No locks held; any thread. */
     void (*room)(void *context);
     /* The log begins to press, once until it is taken. No locks held; any thread. */
@@ -45,6 +51,7 @@ struct disk_log_stats {
     uint64_t records;         /* ever put */
     uint64_t bytes;           /* likewise */
     uint64_t refusals;        /* reservations that had to wait */
+    uint64_t losses;          /* records that weren't kept: no room in a drain */
 };
 
 int disk_log_create(const struct disk_log_config *config, struct disk_log **out, struct error *err);
@@ -55,10 +62,14 @@ void disk_log_start(struct disk_log *log);
 /* Drops what gathers. Batches in flight stay their owner's. Whoever waits may go on. */
 void disk_log_stop(struct disk_log *log);
 bool disk_log_is_on(struct disk_log *log);
+/* The guest is being stopped, and its requests must end: nobody is refused until it is said that
+ * this is over. Whoever waits may go on. */
+void disk_log_drain(struct disk_log *log, bool draining);
 
 enum disk_log_answer { DISK_LOG_OFF, DISK_LOG_PROMISED, DISK_LOG_FULL };
 
-/* Room for a record with `length` bytes of data, before the write begins. FULL: wait for room(). */
+/* Room for a record with `length` bytes of data, before the write begins. OFF: it isn't to be put.
+ * FULL: wait for room(). */
 enum disk_log_answer disk_log_reserve(struct disk_log *log, size_t length);
 /* The write failed, or isn't to be logged: gives the promise back. */
 void disk_log_cancel(struct disk_log *log, size_t length);
@@ -67,7 +78,7 @@ void disk_log_cancel(struct disk_log *log, size_t length);
  * now on. */
 void disk_log_put(struct disk_log *log, const struct disk_record *record);
 
-/* Is half of the cap gathering? */
+/* Is half of the cap, without `cut_room`, gathering? */
 bool disk_log_is_pressing(struct disk_log *log);
 
 /* Moves out what gathered, in order; NULL when that is nothing. */
@@ -78,7 +89,7 @@ void disk_log_give_back(struct disk_log *log, struct disk_batch *batch);
 void disk_batch_release(struct disk_log *log, struct disk_batch *batch);
 
 /* The next payload of the batch, as parts for a frame (at most `max`, at least 2), valid until the
- * batch is released. Returns how many parts, 0 at the end. */
+ * batch is released. Returns how many parts, 0 at the end, -ENOBUFS when a record is missing. */
 int disk_batch_payload(struct disk_batch *batch, struct iovec *parts, int max);
 /* payload() starts at the first record again. */
 void disk_batch_rewind(struct disk_batch *batch);

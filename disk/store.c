@@ -96,8 +96,11 @@ static int open_volume(struct disk_store *s, unsigned i, struct error *err)
 
 static int create_replication(struct disk_store *s, struct error *err)
 {
-    const struct disk_log_config log = {
-        .cap = DISK_LOG_CAP, .room = on_room, .press = on_press, .context = s};
+    const struct disk_log_config log = {.cap = DISK_LOG_CAP,
+                                        .cut_room = s->config.cuts_drain ? DISK_LOG_CAP / 2 : 0,
+                                        .room = on_room,
+                                        .press = on_press,
+                                        .context = s};
     struct disk_volume *taking[DISK_COUNT_MAX] = {NULL};
     int rc = disk_log_create(&log, &s->log, err);
     if (rc == 0)
@@ -290,6 +293,12 @@ void disk_store_stop(struct disk_store *store)
 bool disk_store_is_pressing(struct disk_store *store)
 {
     return disk_log_is_pressing(store->log);
+}
+
+void disk_store_drain(struct disk_store *store, bool draining)
+{
+    if (store->log)
+        disk_log_drain(store->log, draining);
 }
 
 struct disk_batch *disk_store_take(struct disk_store *store)

@@ -49,6 +49,9 @@ struct disk_store_config {
     const char *vm;
     const char *state_dir;
     uint64_t sync_rate; /* bytes of disk per second; 0: no limit */
+    /* A cut of the machine waits for its requests: room is kept for them (log.h), and
+     * disk_store_drain() says when it is needed. */
+    bool cuts_drain;
     /* `text` is a phrase that names the disk. Any thread, no locks held; must only take note. */
     void (*event)(void *context, enum disk_store_event event, const char *text);
     void *context;
@@ -87,6 +90,8 @@ unsigned disk_store_held(struct disk_store *store, unsigned index);
 void disk_store_start(struct disk_store *store, void (*wake)(void *context), void *context);
 void disk_store_stop(struct disk_store *store);
 bool disk_store_is_pressing(struct disk_store *store);
+/* Around the stopping of a machine whose cut waits for its requests. Any thread. */
+void disk_store_drain(struct disk_store *store, bool draining);
 struct disk_batch *disk_store_take(struct disk_store *store);
 void disk_store_release(struct disk_store *store, struct disk_batch *batch);
 /* Waits until every change that began before the start has ended: before images are compared. */

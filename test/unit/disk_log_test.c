@@ -1,4 +1,5 @@
 /* The log of the gathering epoch: order, cap, what happens to an epoch that isn't sent. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -238,6 +239,72 @@ static void a_stop_drops_what_gathers_and_lets_waiters_go(void)
     disk_log_destroy(&l);
 }
 
+/* Of a machine whose cut waits for its requests. */
+static void start_with_room_for_cuts(void)
+{
+    const struct disk_log_config config = {
+        .cap = CAP, .cut_room = CAP / 2, .room = on_room, .press = on_press};
+    CU_ASSERT_EQUAL_FATAL(disk_log_create(&config, &l, NULL), 0);
+    disk_log_start(l);
+    rooms = presses = 0;
+}
+
+static void a_drain_has_room_of_its_own(void)
+{
+    start_with_room_for_cuts();
+    for (unsigned i = 0; i < 7; i++)
+        put(i * 4096, 4096);
+    CU_ASSERT_EQUAL(presses, 1); /* half of what may be used */
+    CU_ASSERT_EQUAL(disk_log_reserve(l, 4096), DISK_LOG_FULL);
+    disk_log_drain(l, true);
+    CU_ASSERT_EQUAL(rooms, 1);
+    for (unsigned i = 7; i < 14; i++)
+        put(i * 4096, 4096);
+    disk_log_drain(l, false);
+    CU_ASSERT_EQUAL(disk_log_reserve(l, 4096), DISK_LOG_FULL);
+    struct disk_batch *batch = disk_log_take(l);
+    struct seen seen = {0};
+    struct iovec parts[64];
+    disk_batch_visit(batch, see, &seen);
+    CU_ASSERT_EQUAL(seen.count, 14);
+    CU_ASSERT_EQUAL(disk_batch_payload(batch, parts, 64), 28);
+    disk_batch_release(l, batch);
+    CU_ASSERT_EQUAL(used(), 0);
+    disk_log_destroy(&l);
+}
+
+/* The guest's requests end in any case; the standby is what is given up. */
+static void an_epoch_that_lacks_a_record_is_not_sent(void)
+{
+    struct disk_log_stats stats;
+    struct iovec parts[64];
+    for (unsigned first = 0; first < 2; first++) {
+        start_with_room_for_cuts();
+        disk_log_drain(l, true);
+        if (first)
+            put(0, 4096);
+        struct disk_batch *batch = disk_log_take(l); /* in flight, and not committed */
+        while (disk_log_reserve(l, 4096) == DISK_LOG_PROMISED)
+            ;
+        CU_ASSERT(used() <= CAP);
+        CU_ASSERT_EQUAL(disk_log_reserve(l, 4096), DISK_LOG_OFF);
+        disk_log_drain(l, false);
+        disk_log_snapshot(l, &stats);
+        CU_ASSERT_EQUAL(stats.losses, 2);
+        disk_batch_release(l, batch);
+        for (unsigned i = 0; i < 2; i++) {
+            batch = disk_log_take(l);
+            CU_ASSERT_PTR_NOT_NULL_FATAL(batch);
+            CU_ASSERT_EQUAL(disk_batch_payload(batch, parts, 64), -ENOBUFS);
+            disk_log_give_back(l, batch);
+        }
+        disk_log_stop(l);
+        disk_log_start(l); /* another standby */
+        CU_ASSERT_PTR_NULL(disk_log_take(l));
+        disk_log_destroy(&l);
+    }
+}
+
 static const struct test_case cases[] = {
     {"a log that is off keeps nothing", a_log_that_is_off_keeps_nothing},
     {"a cut takes what was put, in order", a_cut_takes_what_was_put_in_order},
@@ -249,6 +316,8 @@ static const struct test_case cases[] = {
     {"a refusal presses when something gathers", a_refusal_presses_when_something_gathers},
     {"a stop drops what gathers and lets waiters go",
      a_stop_drops_what_gathers_and_lets_waiters_go},
+    {"a drain has room of its own", a_drain_has_room_of_its_own},
+    {"an epoch that lacks a record is not sent", an_epoch_that_lacks_a_record_is_not_sent},
 };
 
 TEST_MAIN("disk log", cases)

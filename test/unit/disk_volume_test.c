@@ -330,6 +330,28 @@ static void waiting_writes_go_on_when_the_standby_is_lost(void)
     stop();
 }
 
+/* A machine that can't be stopped before its requests have ended. */
+static void a_drain_lets_waiting_writes_end_without_a_cut(void)
+{
+    start_replicated();
+    disk_log_start(disk_log);
+    for (unsigned i = 0; i < 40; i++)
+        submit(DISK_WRITE, i * 4096, 4096, (int)i + 1);
+    CU_ASSERT(disk_replicated_waiting(mode) > 0);
+    disk_log_drain(disk_log, true);
+    wait_ended(40);
+    CU_ASSERT_EQUAL(disk_replicated_waiting(mode), 0);
+    for (unsigned i = 0; i < 40; i++)
+        CU_ASSERT(order[i]->io.result == 0 && disk.bytes[i * 4096] == i + 1);
+    disk_log_drain(disk_log, false);
+    struct iovec parts[4];
+    struct disk_batch *batch = disk_log_take(disk_log);
+    CU_ASSERT_EQUAL(disk_batch_payload(batch, parts, 4), -ENOBUFS); /* they were too many */
+    disk_batch_release(disk_log, batch);
+    end_all();
+    stop();
+}
+
 static void *settle_main(void *context)
 {
     disk_replicated_settle(mode);
@@ -370,6 +392,8 @@ static const struct test_case cases[] = {
     {"what completes is in the log", what_completes_is_in_the_log},
     {"a write that fails is not logged", a_write_that_fails_is_not_logged},
     {"a full log makes writes wait and fails none", a_full_log_makes_writes_wait_and_fails_none},
+    {"a drain lets waiting writes end without a cut",
+     a_drain_lets_waiting_writes_end_without_a_cut},
     {"waiting writes go on when the standby is lost",
      waiting_writes_go_on_when_the_standby_is_lost},
     {"a copy waits for writes that are in no log", a_copy_waits_for_writes_that_are_in_no_log},
