@@ -116,7 +116,7 @@ struct disk_image *memory_disk_image(struct memory_disk *disk)
         .name = "memory", .submit = submit, .close = close_engine};
     struct disk_image *image = NULL;
     if (pthread_create(&disk->worker, NULL, worker_main, disk) != 0 ||
-        disk_image_create(&ops, disk, disk->size, false, &image, NULL) < 0)
+        disk_image_create(&ops, disk, disk->size, disk->read_only, &image, NULL) < 0)
         abort();
     return image;
 }

@@ -12,6 +12,7 @@ struct memory_disk {
     uint64_t size;
     uint64_t step_max; /* bytes of one step; 0: no limit. Set before use */
     bool no_holes;     /* punching and zeroing aren't supported. Set before use */
+    bool read_only;    /* Set before use */
     pthread_t worker;
 
     pthread_mutex_t lock; /* protects all below */
