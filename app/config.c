@@ -165,6 +165,7 @@ void config_free(struct config *config)
     free(config->cmdline);
     free_words(&config->qemu);
     free(config->qemu_net_device);
+    free(config->qemu_disk_device);
     free(config->console_log);
     free(config->tls_cert_file);
     free(config->tls_key_file);

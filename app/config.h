@@ -103,6 +103,7 @@ struct config {
     char *cmdline; /* or NULL */
     struct config_words qemu; /* program and arguments; of type qemu only */
     char *qemu_net_device;
+    char *qemu_disk_device;
     bool huge_pages;
     enum config_serial serial;
     char *console_log; /* file to append to, "stdout", or NULL: nowhere */

@@ -298,8 +298,12 @@ static int check_machine(const struct check *check)
         return FAIL(check, qemu, 0, -EINVAL, "only type qemu has use for this");
     if (config->machine == CONFIG_MACHINE_QEMU && !config->qemu.text)
         return FAIL(check, qemu, 0, -EINVAL, "this option is needed with type qemu");
-    if (config->machine == CONFIG_MACHINE_QEMU && config->disk_count)
-        return FAIL(check, disks, 0, -EINVAL, "type qemu can't protect disks yet");
+    for (unsigned i = 0; config->machine == CONFIG_MACHINE_QEMU && i < config->disk_count; i++)
+        if (config->disks[i].shared && config->listen.text)
+            return FAIL(check, disks, i, -EINVAL,
+                        "type qemu can't protect a shared disk: QEMU doesn't stop the guest before "
+                        "its writes have ended, and those of a shared disk end after the "
+                        "checkpoint; give each host an image of its own, or use type kvm");
     if (config->machine == CONFIG_MACHINE_QEMU && !config->kernel &&
         (config->initrd || config->cmdline))
         return FAIL(check, kernel, 0, -EINVAL, "this option is needed with initrd or cmdline");

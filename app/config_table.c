@@ -70,11 +70,16 @@ const struct config_option config_options[] = {
      .fallback_text = "none, needed by type qemu",
      .help =
          "Command line of QEMU, equal on both hosts up to the program's path: what the machine is "
-         "(-machine, -accel, -cpu, -device, ...). Memory, vcpus, kernel, net and the console are "
+         "(-machine, -accel, -cpu, -device, ...). Memory, vcpus, kernel, net, disks and the "
+         "console are "
          "said by the options here; what could not be protected is refused"},
     {"machine", "qemu-net-device", "qemu-net-device", CONFIG_KIND_STRING, AT(qemu_net_device),
      .fallback = "virtio-net-pci", .placeholder = "DRIVER",
      .help = "With type qemu: driver of the network cards, such as virtio-net-device or e1000"},
+    {"machine", "qemu-disk-device", "qemu-disk-device", CONFIG_KIND_STRING, AT(qemu_disk_device),
+     .fallback = "virtio-blk-pci,num-queues=1,queue-size=32", .placeholder = "DRIVER",
+     .help = "With type qemu: driver of the disks and its properties, such as virtio-blk-device or "
+             "scsi-hd. Short queues make short pauses: a checkpoint waits for what is in them"},
     {"machine", "huge-pages", "huge-pages", CONFIG_KIND_BOOL, AT(huge_pages), .fallback = "no",
      .placeholder = "yes|no", .help = "Back guest memory by huge pages of 2 MiB"},
     {"machine", "serial", "serial", CONFIG_KIND_ENUM, AT(serial), .fallback = "held",

@@ -9,7 +9,7 @@
 
 #include "app/announcement.h"
 #include "app/blk_volume.h"
-#include "app/kvm_disks.h"
+#include "app/machine_disks.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "dirtylog/dirtylog.h"
@@ -241,7 +241,7 @@ struct checkpoint_machine kvm_machine_ops(struct kvm_machine *machine)
         .output_done = output_done,
     };
     return (struct checkpoint_machine){
-        .ops = &ops, .context = machine, .disks = kvm_disks_ops(machine->config.disks)};
+        .ops = &ops, .context = machine, .disks = machine_disks_ops(machine->config.disks)};
 }
 
 /* ---- life ---- */

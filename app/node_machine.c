@@ -58,6 +58,7 @@ static int build_disks(struct node *node, struct error *err)
                                        .vm = c->name,
                                        .state_dir = c->state_dir,
                                        .sync_rate = c->resync_rate,
+                                       .cuts_drain = c->machine == CONFIG_MACHINE_QEMU,
                                        .event = node_disk_event,
                                        .context = node};
     for (unsigned i = 0; i < c->disk_count; i++)
@@ -120,7 +121,9 @@ static int build_qemu(struct node *node, const struct gmem_config *memory, struc
                     .initrd = c->initrd,
                     .command_line = c->cmdline,
                     .net_device = c->qemu_net_device,
-                    .net_count = c->net_count},
+                    .net_count = c->net_count,
+                    .disk_device = c->qemu_disk_device},
+        .disks = node->disks,
         .memory = *memory,
         .standby = c->role == CONFIG_ROLE_SECONDARY,
         .on_panic = policies[c->on_panic],

@@ -5,14 +5,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "app/announcement.h"
+#include "app/machine_disks.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "dirtylog/dirtylog.h"
 #include "dirtylog/tracker.h"
 #include "dirtylog/tracker_wire.h"
+#include "disk/nbd_server.h"
 
 struct qemu_adapter {
     /* set at creation */
@@ -28,6 +31,7 @@ struct qemu_adapter {
     pid_t logged;               /* the process whose writes it has */
     int net_fds[QEMU_NETS_MAX]; /* -1 until they are opened */
     bool output_is_open;
+    struct nbd_server *servers[QEMU_DISKS_MAX]; /* of the process there is; or NULL */
 
     struct outbox *_Atomic outbox; /* NULL: output is dropped */
     _Atomic uint64_t dropped_frames;
@@ -156,6 +160,39 @@ static void announce(void *machine)
     }
 }
 
+/* ---- disks ---- */
+
+static int open_disk(void *context, unsigned index, struct error *err)
+{
+    struct qemu_adapter *a = context;
+    int ends[2];
+    nbd_server_close(&a->servers[index]);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        return error_set(err, -errno, "disk %u: %s", index, strerror(errno));
+    const int rc = nbd_server_open(disk_store_volume(a->config.disks, index), ends[0],
+                                   &a->servers[index], err);
+    if (rc < 0)
+        fd_close(&ends[1]);
+    return rc < 0 ? rc : ends[1];
+}
+
+static void allow_changes(struct qemu_adapter *a, bool allow)
+{
+    for (unsigned i = 0; i < a->config.command.disk_count; i++)
+        nbd_server_allow_changes(a->servers[i], allow);
+}
+
+static void describe_disks(struct qemu_adapter *a, struct qemu_machine_config *machine)
+{
+    const unsigned count = disk_store_count(a->config.disks);
+    a->config.command.disk_count = machine->command.disk_count = count;
+    for (unsigned i = 0; i < count; i++) {
+        const struct disk_image *image = disk_volume_image(disk_store_volume(a->config.disks, i));
+        machine->command.disks_read_only[i] = disk_image_is_read_only(image);
+        machine->disk_sizes[i] = disk_image_size(image);
+    }
+}
+
 /* ---- dirty pages ---- */
 
 /* A machine that became a standby and a primary again runs in another process. */
@@ -198,12 +235,18 @@ static const char *identity(void *machine)
 
 static void park(void *machine)
 {
-    qemu_machine_park(((struct qemu_adapter *)machine)->machine);
+    struct qemu_adapter *a = machine;
+    disk_store_drain(a->config.disks, true);
+    qemu_machine_park(a->machine);
+    disk_store_drain(a->config.disks, false);
+    allow_changes(a, false);
 }
 
 static void resume(void *machine)
 {
-    qemu_machine_resume(((struct qemu_adapter *)machine)->machine);
+    struct qemu_adapter *a = machine;
+    allow_changes(a, true);
+    qemu_machine_resume(a->machine);
 }
 
 static int save(void *machine, struct section_set *set, struct error *err)
@@ -242,7 +285,8 @@ struct checkpoint_machine qemu_adapter_ops(struct qemu_adapter *adapter)
         .announce = announce,
         .emit = emit,
     };
-    return (struct checkpoint_machine){.ops = &ops, .context = adapter};
+    return (struct checkpoint_machine){
+        .ops = &ops, .context = adapter, .disks = machine_disks_ops(adapter->config.disks)};
 }
 
 /* ---- life ---- */
@@ -291,14 +335,16 @@ int qemu_adapter_create(const struct qemu_adapter_config *config, struct qemu_ad
     if (rc == 0)
         rc = prepare_tracker(a, err);
     if (rc == 0) {
-        const struct qemu_machine_config machine = {.memory = a->memory,
-                                                    .command = config->command,
-                                                    .preload_fd = a->tracker_fd,
-                                                    .environment = a->environment,
-                                                    .standby = config->standby,
-                                                    .on_panic = config->on_panic,
-                                                    .output = &output,
-                                                    .context = a};
+        struct qemu_machine_config machine = {.memory = a->memory,
+                                              .command = config->command,
+                                              .preload_fd = a->tracker_fd,
+                                              .environment = a->environment,
+                                              .open_disk = open_disk,
+                                              .standby = config->standby,
+                                              .on_panic = config->on_panic,
+                                              .output = &output,
+                                              .context = a};
+        describe_disks(a, &machine);
         rc = qemu_machine_create(&machine, &a->machine, err);
     }
     if (rc == 0)
@@ -316,6 +362,8 @@ void qemu_adapter_destroy(struct qemu_adapter **adapter)
         return;
     dirtylog_destroy(&a->log);
     qemu_machine_destroy(&a->machine);
+    for (unsigned i = 0; i < QEMU_DISKS_MAX; i++)
+        nbd_server_close(&a->servers[i]);
     for (unsigned i = 0; i < QEMU_NETS_MAX; i++)
         fd_close(&a->net_fds[i]);
     fd_close(&a->tracker_fd);

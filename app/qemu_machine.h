@@ -2,11 +2,16 @@
  * and the only place that knows both.
  *
  * What the QEMU process writes is logged by dirtylog/pagemap.c, whose library is loaded into it. A
- * process that is lost takes ours with it: the other host has the last commit. */
+ * process that is lost takes ours with it: the other host has the last commit.
+ *
+ * Each process has its disks from volumes of ours, by NBD (disk/nbd_server.h). A process that is
+ * stopped ends its requests first, so a cut has no request of a disk under way: what the state
+ * believes to be written is in the log, and no more. */
 #ifndef KEMARI_APP_QEMU_MACHINE_H
 #define KEMARI_APP_QEMU_MACHINE_H
 
 #include "checkpoint/machine_ops.h"
+#include "disk/store.h"
 #include "qemu/machine.h"
 #include "vmm/machine.h"
 
@@ -15,7 +20,8 @@
 struct qemu_adapter;
 
 struct qemu_adapter_config {
-    struct qemu_command command;
+    struct qemu_command command; /* disk_count, disks_read_only: set here */
+    struct disk_store *disks;    /* borrowed; opened for cuts that drain. None of them is shared */
     struct gmem_config memory;
     bool standby; /* the process begins waiting for a state */
     enum qemu_panic_policy on_panic;

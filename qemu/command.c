@@ -171,6 +171,21 @@ static void add_networks(struct list *list, const struct qemu_command *command)
     }
 }
 
+/* An error of a disk is the guest's: a QEMU that stops by itself would do it behind our back. */
+static void add_disks(struct list *list, const struct qemu_command *command)
+{
+    for (unsigned i = 0; i < command->disk_count; i++) {
+        add(list, "-blockdev");
+        add(list,
+            "driver=nbd,node-name=disk%u,server.type=fd,server.str=%u,export=disk%u,"
+            "read-only=%s,discard=unmap",
+            i, QEMU_FD_DISK + i, i, command->disks_read_only[i] ? "on" : "off");
+        add(list, "-device");
+        add(list, "%s,drive=disk%u,id=drive%u,serial=kemari-disk%u,rerror=report,werror=report",
+            command->disk_device, i, i, i);
+    }
+}
+
 static void add_boot(struct list *list, const struct qemu_command *command)
 {
     const struct {
@@ -216,6 +231,7 @@ char **qemu_command_arguments(const struct qemu_command *command, bool incoming)
     add(&list, "chardev:console");
     add_boot(&list, command);
     add_networks(&list, command);
+    add_disks(&list, command);
     /* What xen-save-devices-state writes has no configuration section. */
     add(&list, "-global");
     add(&list, "migration.send-configuration=off");

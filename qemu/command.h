@@ -10,6 +10,7 @@
 #include "base/types.h"
 
 #define QEMU_NETS_MAX 8
+#define QEMU_DISKS_MAX 16
 #define QEMU_MEMORY   "kemari-ram" /* name of the memory's RAM block */
 
 /* Descriptors as a QEMU process has them. */
@@ -22,7 +23,8 @@ enum qemu_fd {
     QEMU_FD_SERIAL,
     QEMU_FD_PRELOAD,
     QEMU_FD_NET, /* the first of QEMU_NETS_MAX */
-    QEMU_FD_END = QEMU_FD_NET + QEMU_NETS_MAX
+    QEMU_FD_DISK = QEMU_FD_NET + QEMU_NETS_MAX, /* the first of QEMU_DISKS_MAX: NBD servers */
+    QEMU_FD_END = QEMU_FD_DISK + QEMU_DISKS_MAX
 };
 
 struct qemu_command {
@@ -33,6 +35,9 @@ struct qemu_command {
     const char *net_device;                     /* driver of the network cards */
     unsigned net_count;
     uint8_t macs[QEMU_NETS_MAX][6];
+    const char *disk_device; /* driver of the disks, and its properties */
+    unsigned disk_count;
+    bool disks_read_only[QEMU_DISKS_MAX];
     bool keep_on_panic; /* QEMU leaves a guest that panicked alone */
 };
 

@@ -118,6 +118,9 @@ int identity_make(struct qemu_machine *m, struct error *err)
     for (unsigned i = 0; i < c->net_count; i++)
         add(m, "net%u=%s %02x:%02x:%02x:%02x:%02x:%02x\n", i, c->net_device, c->macs[i][0],
             c->macs[i][1], c->macs[i][2], c->macs[i][3], c->macs[i][4], c->macs[i][5]);
+    for (unsigned i = 0; i < c->disk_count; i++)
+        add(m, "disk%u=%s %llu%s\n", i, c->disk_device, (unsigned long long)m->config.disk_sizes[i],
+            c->disks_read_only[i] ? " read-only" : "");
     add(m, "on-panic=%s\n", panic[m->config.on_panic]);
     if (c->command_line)
         add(m, "cmdline=%016" PRIx64 "\n",

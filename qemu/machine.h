@@ -64,6 +64,11 @@ struct qemu_machine_config {
     struct qemu_command command;    /* memory, keep_on_panic: set here */
     int preload_fd;                 /* given to the process as QEMU_FD_PRELOAD */
     const char *const *environment; /* "NAME=value" for the process, ends with NULL */
+    /* A stream socket to an NBD server of disk `index` for a process that is about to start; the
+     * one before has ended. Taken over; -errno with the reason. On the controlling thread; gets
+     * `context`. */
+    int (*open_disk)(void *context, unsigned index, struct error *err);
+    uint64_t disk_sizes[QEMU_DISKS_MAX]; /* bytes */
     bool standby;                   /* begin WAITING */
     enum qemu_panic_policy on_panic;
     const struct qemu_output_ops *output;

@@ -220,7 +220,7 @@ struct ends {
     int theirs[QEMU_FD_END]; /* owned ones only */
 };
 
-static int make_ends(struct qemu_machine *m, struct ends *ends)
+static int make_ends(struct qemu_machine *m, struct ends *ends, struct error *err)
 {
     struct qemu_session *s = &m->session;
     int rc = make_pair(SOCK_STREAM, &ends->control, &ends->theirs[QEMU_FD_CONTROL]);
@@ -232,7 +232,17 @@ static int make_ends(struct qemu_machine *m, struct ends *ends)
         rc = make_pair(SOCK_DGRAM, &s->net_fds[i], &ends->theirs[QEMU_FD_NET + i]);
     if (rc == 0)
         rc = make_file("kemari-state-out", &s->saved_fd);
-    return rc == 0 ? make_file("kemari-state-in", &s->incoming_fd) : rc;
+    if (rc == 0)
+        rc = make_file("kemari-state-in", &s->incoming_fd);
+    if (rc < 0)
+        return error_set(err, rc, "QEMU can't be started: %s", strerror(-rc));
+    for (unsigned i = 0; i < m->config.command.disk_count; i++) {
+        const int fd = m->config.open_disk(m->config.context, i, err);
+        if (fd < 0)
+            return fd;
+        ends->theirs[QEMU_FD_DISK + i] = fd;
+    }
+    return 0;
 }
 
 static int start_process(struct qemu_machine *m, const struct ends *ends, struct error *err)
@@ -325,10 +335,8 @@ int session_open(struct qemu_machine *m, bool incoming, struct error *err)
     for (unsigned i = 0; i < QEMU_NETS_MAX; i++)
         m->session.net_fds[i] = -1;
     m->open = true;
-    int rc = make_ends(m, &ends);
-    if (rc < 0)
-        error_set(err, rc, "QEMU can't be started: %s", strerror(-rc));
-    else
+    int rc = make_ends(m, &ends, err);
+    if (rc == 0)
         rc = start_process(m, &ends, err);
     for (int i = 0; i < QEMU_FD_END; i++)
         fd_close(&ends.theirs[i]);

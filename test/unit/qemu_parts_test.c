@@ -194,7 +194,10 @@ static void a_command_has_the_operators_words_and_ours(void)
                                          .command_line = "a b=c,d",
                                          .net_device = "e1000",
                                          .net_count = 2,
-                                         .macs = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 0xff}}};
+                                         .macs = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 0xff}},
+                                         .disk_device = "virtio-blk-pci,queue-size=32",
+                                         .disk_count = 2,
+                                         .disks_read_only = {false, true}};
     for (int incoming = 0; incoming < 2; incoming++) {
         char **a = qemu_command_arguments(&command, incoming);
         CU_ASSERT_PTR_NOT_NULL_FATAL(a);
@@ -207,6 +210,15 @@ static void a_command_has_the_operators_words_and_ours(void)
         CU_ASSERT_TRUE(has_pair(a, "-append", "a b=c,d"));
         CU_ASSERT_FALSE(has_pair(a, "-initrd", ""));
         CU_ASSERT_TRUE(has_pair(a, "-device", "e1000,netdev=net1,id=card1,mac=02:00:00:00:00:ff"));
+        CU_ASSERT_TRUE(has_pair(a, "-blockdev",
+                                "driver=nbd,node-name=disk0,server.type=fd,server.str=18,"
+                                "export=disk0,read-only=off,discard=unmap"));
+        CU_ASSERT_TRUE(has_pair(a, "-device",
+                                "virtio-blk-pci,queue-size=32,drive=disk0,id=drive0,"
+                                "serial=kemari-disk0,rerror=report,werror=report"));
+        CU_ASSERT_TRUE(has_pair(a, "-blockdev",
+                                "driver=nbd,node-name=disk1,server.type=fd,server.str=19,"
+                                "export=disk1,read-only=on,discard=unmap"));
         CU_ASSERT_EQUAL(has_pair(a, "-incoming", "defer"), incoming);
         qemu_command_free(&a);
         CU_ASSERT_PTR_NULL(a);

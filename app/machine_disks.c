@@ -1,4 +1,4 @@
-#include "app/kvm_disks.h"
+#include "app/machine_disks.h"
 
 #include "disk/sync_codec.h"
 
@@ -149,7 +149,7 @@ static int finish(void *disks, struct error *err)
     return rc < 0 ? rc : disk_keeper_may_promote(disk_store_keeper(disks), err);
 }
 
-struct checkpoint_disks kvm_disks_ops(struct disk_store *store)
+struct checkpoint_disks machine_disks_ops(struct disk_store *store)
 {
     static const struct checkpoint_disk_ops ops = {
         .own = own,
