@@ -19,6 +19,7 @@ enum qemu_fd {
     QEMU_FD_CONTROL,    /* QMP: commands */
     QEMU_FD_EVENTS,     /* QMP: events only */
     QEMU_FD_SAVED,      /* file that a saved state is written to */
+    QEMU_FD_FIRMWARE,   /* file that the firmware is written to */
     QEMU_FD_INCOMING,   /* file that a state is loaded from */
     QEMU_FD_SERIAL,
     QEMU_FD_PRELOAD,

@@ -122,6 +122,7 @@ int identity_make(struct qemu_machine *m, struct error *err)
         add(m, "disk%u=%s %llu%s\n", i, c->disk_device, (unsigned long long)m->config.disk_sizes[i],
             c->disks_read_only[i] ? " read-only" : "");
     add(m, "on-panic=%s\n", panic[m->config.on_panic]);
+    add(m, "firmware=%016" PRIx64 "\n", (uint64_t)XXH3_64bits(m->firmware, m->firmware_size));
     if (c->command_line)
         add(m, "cmdline=%016" PRIx64 "\n",
             (uint64_t)XXH3_64bits(c->command_line, strlen(c->command_line)));

@@ -23,6 +23,8 @@ struct qemu_session {
     bool incoming; /* it was started to load a state ... */
     bool loaded;   /* ... and has */
     int saved_fd;  /* what it saves to */
+    int firmware_fd;
+    size_t firmware_size;
     int incoming_fd;
     struct qmp *control; /* the controlling thread's */
     struct event *process_ended, *told, *typed;
@@ -48,6 +50,10 @@ struct qemu_machine {
     bool thread_started;
     char identity[QEMU_IDENTITY_MAX];
     uint8_t *buffer; /* STREAM_MAX bytes, of a state; the controlling thread's */
+    /* what a processor begins with; of the first process that has it */
+    uint8_t *firmware;
+    size_t firmware_size;
+    bool firmware_writable;
 
     /* the controlling thread's */
     struct qemu_session session;
@@ -73,6 +79,12 @@ struct qemu_machine {
 /* session.c */
 int session_open(struct qemu_machine *m, bool incoming, struct error *err);
 void session_close(struct qemu_machine *m);
+/* Asks for the firmware, which will be in firmware_fd's file; qmp_receive() takes the answer. */
+int session_ask_firmware(struct qemu_machine *m, struct error *err);
+/* What is in that file. */
+int session_take_firmware(struct qemu_machine *m, uint8_t *out, struct error *err);
+/* Reads the firmware out of a process that doesn't wait for a state. */
+int session_read_firmware(struct qemu_machine *m, struct error *err);
 /* Has the process not ended? */
 bool session_is_alive(const struct qemu_session *s);
 /* Takes all frames and console bytes that QEMU has sent. */

@@ -14,11 +14,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/prompt.h"
+#include "qemu/firmware.h"
 #include "qemu/internal.h"
 #include "qemu/stream.h"
 
-#define RUN_SECTION "qemu.run"
-#define RUN_VERSION 1
+#define RUN_SECTION      "qemu.run"
+#define RUN_VERSION      1
+
+#define FIRMWARE_SECTION "qemu.firmware"
+#define FIRMWARE_VERSION 1
 
 /* A QEMU that has just loaded a state may refuse to run it for a moment. */
 #define CONT_RETRY_US 500
@@ -42,6 +46,18 @@ static void *thread_main(void *context)
     prompt_thread("qemu");
     event_base_loop(m->base, EVLOOP_NO_EXIT_ON_EMPTY);
     return NULL;
+}
+
+/* One that waits for a state doesn't have its firmware. */
+static int open_first(struct qemu_machine *m, struct error *err)
+{
+    int rc = session_open(m, false, err);
+    if (rc == 0)
+        rc = session_read_firmware(m, err);
+    if (rc < 0 || !m->config.standby)
+        return rc;
+    session_close(m);
+    return session_open(m, true, err);
 }
 
 int qemu_machine_create(const struct qemu_machine_config *config, struct qemu_machine **out,
@@ -70,7 +86,7 @@ int qemu_machine_create(const struct qemu_machine_config *config, struct qemu_ma
         rc = error_set(err, -EAGAIN, "QEMU: can't start a thread");
     m->thread_started = rc == 0;
     if (rc == 0)
-        rc = session_open(m, config->standby, err);
+        rc = open_first(m, err);
     if (rc == 0)
         rc = identity_make(m, err);
     if (rc < 0)
@@ -97,6 +113,7 @@ void qemu_machine_destroy(struct qemu_machine **machine)
     pthread_cond_destroy(&m->started);
     pthread_mutex_destroy(&m->drain_lock);
     pthread_mutex_destroy(&m->lock);
+    free(m->firmware);
     free(m->buffer);
     free(m);
     *machine = NULL;
@@ -118,9 +135,11 @@ static int ask_state(struct qemu_machine *m, struct error *err)
 {
     char path[32];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", QEMU_FD_SAVED);
+    int rc = m->firmware_writable ? session_ask_firmware(m, err) : 0;
     /* Not "live": a stopped guest's disks would be given up. */
-    const int rc = qmp_send(m->session.control, "xen-save-devices-state",
-                            json_pack("{s:s, s:b}", "filename", path, "live", 0), err);
+    if (rc == 0)
+        rc = qmp_send(m->session.control, "xen-save-devices-state",
+                      json_pack("{s:s, s:b}", "filename", path, "live", 0), err);
     m->saving = rc == 0;
     return rc;
 }
@@ -145,9 +164,16 @@ void qemu_machine_park(struct qemu_machine *machine)
 
 static int take_answer(struct qemu_machine *m, struct error *err)
 {
+    int first = 0;
     m->saving = false;
+    if (m->firmware_writable)
+        first = qmp_receive(m->session.control, NULL, QEMU_ANSWER_TIMEOUT, err);
+    if (first < 0 && first != -EIO)
+        return error_prefix(err, "pmemsave");
     const int rc = qmp_receive(m->session.control, NULL, QEMU_ANSWER_TIMEOUT, err);
-    return rc < 0 ? error_prefix(err, "xen-save-devices-state") : 0;
+    if (rc < 0)
+        return error_prefix(err, "xen-save-devices-state");
+    return first < 0 ? error_prefix(err, "pmemsave") : 0;
 }
 
 /* A guest that is off stays stopped. */
@@ -199,6 +225,15 @@ static int read_state(struct qemu_machine *m, size_t *size, struct error *err)
     return stream_check(m->buffer, *size, err);
 }
 
+static int save_firmware(struct qemu_machine *m, struct section_set *set, struct error *err)
+{
+    if (!m->firmware_writable)
+        return 0;
+    uint8_t *bytes = section_set_add(set, FIRMWARE_SECTION, 0, FIRMWARE_VERSION, m->firmware_size);
+    return bytes ? session_take_firmware(m, bytes, err)
+                 : error_set(err, -ENOSPC, "state of QEMU: no room for its firmware");
+}
+
 int qemu_machine_save(struct qemu_machine *machine, struct section_set *set, struct error *err)
 {
     size_t size = 0;
@@ -213,7 +248,8 @@ int qemu_machine_save(struct qemu_machine *machine, struct section_set *set, str
     if (!run)
         return error_set(err, -ENOSPC, "state of QEMU: no room for its sections");
     *run = machine->session.off ? RUN_STATE_OFF : RUN_STATE_RUNNING;
-    return stream_to_sections(machine->buffer, size, set, err);
+    rc = save_firmware(machine, set, err);
+    return rc == 0 ? stream_to_sections(machine->buffer, size, set, err) : rc;
 }
 
 static int decode(struct qemu_machine *m, const struct section_set *set, size_t *size,
@@ -225,6 +261,13 @@ static int decode(struct qemu_machine *m, const struct section_set *set, size_t 
         return error_set(err, -EBADMSG, "state of QEMU: section %s is missing or wrong",
                          RUN_SECTION);
     *run = *section_set_data(set, s);
+    s = section_set_find(set, FIRMWARE_SECTION, 0);
+    if (m->firmware_writable &&
+        (!s || s->version != FIRMWARE_VERSION || s->size != m->firmware_size))
+        return error_set(err, -EBADMSG, "state of QEMU: section %s is missing or wrong",
+                         FIRMWARE_SECTION);
+    if (m->firmware_writable)
+        memcpy(m->firmware, section_set_data(set, s), m->firmware_size);
     const int total = stream_from_sections(set, m->buffer, err);
     if (total < 0)
         return total;
@@ -243,7 +286,11 @@ static int wait_ready(struct qemu_machine *m, struct error *err)
     m->executing = false;
     m->reset_wanted = false;
     pthread_mutex_unlock(&m->lock);
-    return session_open(m, true, err);
+    const int rc = session_open(m, true, err);
+    if (rc < 0 || m->session.firmware_size == m->firmware_size)
+        return rc;
+    session_close(m);
+    return error_set(err, -EBADMSG, "QEMU's firmware has changed: start kemarid again");
 }
 
 int qemu_machine_check(struct qemu_machine *machine, const struct section_set *set,
@@ -255,17 +302,36 @@ int qemu_machine_check(struct qemu_machine *machine, const struct section_set *s
     return rc < 0 ? rc : wait_ready(machine, err);
 }
 
+/* The state as the waiting process reads it: its firmware behind the header. */
+static int write_state(struct qemu_machine *m, size_t size, struct error *err)
+{
+    const size_t more = m->firmware_size ? firmware_part_size(m->firmware_size) : 0;
+    const int fd = m->session.incoming_fd;
+    const off_t rest = (off_t)(STREAM_HEADER_SIZE + more);
+    uint8_t *part = malloc(more + 1);
+    if (part && more)
+        firmware_part_make(m->firmware, m->firmware_size, part);
+    const bool written =
+        part && pwrite(fd, m->buffer, STREAM_HEADER_SIZE, 0) == STREAM_HEADER_SIZE &&
+        pwrite(fd, part, more, STREAM_HEADER_SIZE) == (ssize_t)more &&
+        pwrite(fd, m->buffer + STREAM_HEADER_SIZE, size - STREAM_HEADER_SIZE, rest) ==
+            (ssize_t)(size - STREAM_HEADER_SIZE);
+    free(part);
+    return written ? 0 : error_set(err, -EIO, "state of QEMU: no room to hand it over");
+}
+
 static int load_stream(struct qemu_machine *m, size_t size, struct error *err)
 {
     struct qemu_session *s = &m->session;
     char uri[16];
     snprintf(uri, sizeof(uri), "fd:%d", QEMU_FD_INCOMING);
-    if (pwrite(s->incoming_fd, m->buffer, size, 0) != (ssize_t)size)
-        return error_set(err, -EIO, "state of QEMU: no room to hand it over");
+    int rc = write_state(m, size, err);
+    if (rc < 0)
+        return rc;
     s->loaded = true;
     s->load_ended = false;
-    int rc = qmp_call(s->control, "migrate-incoming", json_pack("{s:s}", "uri", uri), NULL,
-                      QEMU_ANSWER_TIMEOUT, err);
+    rc = qmp_call(s->control, "migrate-incoming", json_pack("{s:s}", "uri", uri), NULL,
+                  QEMU_ANSWER_TIMEOUT, err);
     if (rc == 0)
         rc = qmp_wait_event(s->control, &s->load_ended, QEMU_ANSWER_TIMEOUT, err);
     if (rc == 0 && s->load_failed)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "qemu/command.h"
+#include "qemu/firmware.h"
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -20,7 +21,7 @@ static bool begins_with(const char *text, const char *start)
 
 static bool is_same_everywhere(const char *name)
 {
-    return strcmp(name, "pc.bios") == 0 || strcmp(name, "pc.rom") == 0 ||
+    return strcmp(name, FIRMWARE_BLOCK) == 0 || strcmp(name, "pc.rom") == 0 ||
            begins_with(name, "/rom@") || ends_with(name, ".rom");
 }
 
@@ -41,9 +42,10 @@ static int judge(const char *name, uint64_t used, uint64_t memory, bool *found, 
                            name);
 }
 
-int ram_blocks_check(const char *list, uint64_t memory, struct error *err)
+int ram_blocks_check(const char *list, uint64_t memory, size_t *firmware, struct error *err)
 {
     bool found = false, header = true;
+    *firmware = 0;
     for (const char *line = list; *line;) {
         const char *end = strchr(line, '\n');
         const size_t length = end ? (size_t)(end - line) : strlen(line);
@@ -67,6 +69,12 @@ int ram_blocks_check(const char *list, uint64_t memory, struct error *err)
         const int rc = judge(name, used, memory, &found, err);
         if (rc < 0)
             return rc;
+        if (strcmp(name, FIRMWARE_BLOCK) != 0)
+            continue;
+        if (used > FIRMWARE_MAX || used % PAGE_SIZE)
+            return error_set(err, -EBADMSG, "list of RAM blocks: firmware of %" PRIu64 " bytes",
+                             used);
+        *firmware = (size_t)used;
     }
     return found ? 0
                  : error_set(err, -ENOTSUP,

@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "qemu/firmware.h"
 #include "qemu/internal.h"
 #include "qemu/ram_blocks.h"
 
@@ -233,6 +234,8 @@ static int make_ends(struct qemu_machine *m, struct ends *ends, struct error *er
     if (rc == 0)
         rc = make_file("kemari-state-out", &s->saved_fd);
     if (rc == 0)
+        rc = make_file("kemari-firmware", &s->firmware_fd);
+    if (rc == 0)
         rc = make_file("kemari-state-in", &s->incoming_fd);
     if (rc < 0)
         return error_set(err, rc, "QEMU can't be started: %s", strerror(-rc));
@@ -254,6 +257,7 @@ static int start_process(struct qemu_machine *m, const struct ends *ends, struct
     memcpy(config.fds, ends->theirs, sizeof(config.fds));
     config.fds[QEMU_FD_MEMORY] = gmem_fd(m->config.memory);
     config.fds[QEMU_FD_SAVED] = m->session.saved_fd;
+    config.fds[QEMU_FD_FIRMWARE] = m->session.firmware_fd;
     config.fds[QEMU_FD_INCOMING] = m->session.incoming_fd;
     config.fds[QEMU_FD_PRELOAD] = m->config.preload_fd;
     const int rc = start_inside(m, &config, err);
@@ -286,19 +290,78 @@ static int open_monitors(struct qemu_machine *m, struct ends *ends, struct error
     return error_set(err, -ECHILD, "%s while it started: its own message is above", end);
 }
 
+/* `*answer` is a string, the caller's. */
+static int ask_monitor(struct qemu_machine *m, const char *command, json_t **answer,
+                       struct error *err)
+{
+    const int rc =
+        qmp_call(m->session.control, "human-monitor-command",
+                 json_pack("{s:s}", "command-line", command), answer, QEMU_START_TIMEOUT, err);
+    return rc < 0 || json_is_string(*answer)
+               ? rc
+               : error_set(err, -EBADMSG, "%s: the answer is no text", command);
+}
+
 static int check_memory(struct qemu_machine *m, struct error *err)
 {
     json_t *answer = NULL;
-    int rc = qmp_call(m->session.control, "human-monitor-command",
-                      json_pack("{s:s}", "command-line", "info ramblock"), &answer,
-                      QEMU_START_TIMEOUT, err);
-    if (rc == 0) {
-        const char *list = json_string_value(answer);
-        rc = list ? ram_blocks_check(list, gmem_size(m->config.memory), err)
-                  : error_set(err, -EBADMSG, "info ramblock: the answer is no text");
-    }
+    int rc = ask_monitor(m, "info ramblock", &answer, err);
+    if (rc == 0)
+        rc = ram_blocks_check(json_string_value(answer), gmem_size(m->config.memory),
+                              &m->session.firmware_size, err);
     json_decref(answer);
     return rc;
+}
+
+int session_ask_firmware(struct qemu_machine *m, struct error *err)
+{
+    const size_t size = m->firmware_size;
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", QEMU_FD_FIRMWARE);
+    return qmp_send(m->session.control, "pmemsave",
+                    json_pack("{s:I, s:I, s:s}", "val", (json_int_t)(FIRMWARE_END - size), "size",
+                              (json_int_t)size, "filename", path),
+                    err);
+}
+
+int session_take_firmware(struct qemu_machine *m, uint8_t *out, struct error *err)
+{
+    const size_t size = m->firmware_size;
+    return pread(m->session.firmware_fd, out, size, 0) == (ssize_t)size
+               ? 0
+               : error_set(err, -EIO, "the firmware of %zu bytes can't be read back", size);
+}
+
+static int judge_firmware(struct qemu_machine *m, struct error *err)
+{
+    json_t *answer = NULL;
+    int rc = ask_monitor(m, "info roms", &answer, err);
+    if (rc == 0)
+        rc = firmware_is_writable(json_string_value(answer), m->firmware_size,
+                                  &m->firmware_writable, err);
+    if (rc == 0 && m->firmware_writable && m->firmware_size > SECTION_SIZE_MAX)
+        rc = error_set(err, -ENOTSUP,
+                       "the guest can write its firmware of %zu bytes, of which a checkpoint has "
+                       "up to %u: use a smaller one",
+                       m->firmware_size, SECTION_SIZE_MAX);
+    json_decref(answer);
+    return rc;
+}
+
+int session_read_firmware(struct qemu_machine *m, struct error *err)
+{
+    m->firmware_size = m->session.firmware_size;
+    m->firmware = malloc(m->firmware_size + 1);
+    if (!m->firmware)
+        return error_set(err, -ENOMEM, "out of memory");
+    if (!m->firmware_size)
+        return 0;
+    int rc = judge_firmware(m, err);
+    if (rc == 0)
+        rc = session_ask_firmware(m, err);
+    if (rc == 0)
+        rc = qmp_receive(m->session.control, NULL, QEMU_START_TIMEOUT, err);
+    return rc == 0 ? session_take_firmware(m, m->firmware, err) : rc;
 }
 
 static struct event *watch(struct qemu_machine *m, int fd, event_callback_fn callback)
@@ -328,8 +391,12 @@ static int watch_all(struct qemu_machine *m, struct error *err)
 int session_open(struct qemu_machine *m, bool incoming, struct error *err)
 {
     struct ends ends = {.control = -1, .events = -1};
-    m->session = (struct qemu_session){
-        .incoming = incoming, .saved_fd = -1, .incoming_fd = -1, .serial_fd = -1, .pid_fd = -1};
+    m->session = (struct qemu_session){.incoming = incoming,
+                                       .saved_fd = -1,
+                                       .firmware_fd = -1,
+                                       .incoming_fd = -1,
+                                       .serial_fd = -1,
+                                       .pid_fd = -1};
     for (int i = 0; i < QEMU_FD_END; i++)
         ends.theirs[i] = -1;
     for (unsigned i = 0; i < QEMU_NETS_MAX; i++)
@@ -376,6 +443,7 @@ void session_close(struct qemu_machine *m)
     qmp_close(&s->control);
     qmp_close(&s->events);
     fd_close(&s->saved_fd);
+    fd_close(&s->firmware_fd);
     fd_close(&s->incoming_fd);
     fd_close(&s->serial_fd);
     /* Frames for the guest may be on their way in. */

@@ -3,24 +3,24 @@
 #include <errno.h>
 #include <string.h>
 
-#define HEADER_SIZE 8
-#define PART_BEGIN  0x04 /* QEMU_VM_SECTION_FULL */
-#define PART_END    0x7e /* QEMU_VM_SECTION_FOOTER */
-#define STREAM_END  0x00 /* QEMU_VM_EOF */
-#define ID_SIZE     4
+#define PART_BEGIN 0x04 /* QEMU_VM_SECTION_FULL */
+#define PART_END   0x7e /* QEMU_VM_SECTION_FOOTER */
+#define STREAM_END 0x00 /* QEMU_VM_EOF */
+#define ID_SIZE    4
 
 /* Leaves room for sections of others. */
 #define PARTS_MAX (SECTION_COUNT_MAX - 16)
 
-static const uint8_t header[HEADER_SIZE] = {'Q', 'E', 'V', 'M', 0, 0, 0, 3};
+static const uint8_t header[STREAM_HEADER_SIZE] = {'Q', 'E', 'V', 'M', 0, 0, 0, 3};
 
 int stream_check(const uint8_t *bytes, size_t size, struct error *err)
 {
-    if (size <= HEADER_SIZE || size > STREAM_MAX || memcmp(bytes, header, HEADER_SIZE) != 0)
+    if (size <= STREAM_HEADER_SIZE || size > STREAM_MAX ||
+        memcmp(bytes, header, STREAM_HEADER_SIZE) != 0)
         return error_set(err, -EBADMSG,
                          "state of QEMU: %zu bytes that don't begin as a stream of version 3",
                          size);
-    if (bytes[HEADER_SIZE] != PART_BEGIN || bytes[size - 1] != STREAM_END)
+    if (bytes[STREAM_HEADER_SIZE] != PART_BEGIN || bytes[size - 1] != STREAM_END)
         return error_set(err, -EBADMSG, "state of QEMU: the stream of %zu bytes is not whole",
                          size);
     return 0;
@@ -49,7 +49,7 @@ int stream_to_sections(const uint8_t *bytes, size_t size, struct section_set *se
     for (size_t from = 0; from < size; instance++) {
         size_t end = size;
         if (from == 0)
-            end = HEADER_SIZE;
+            end = STREAM_HEADER_SIZE;
         else if (instance < PARTS_MAX && bytes[from] == PART_BEGIN && from + 1 + ID_SIZE < size)
             end = part_end(bytes, size, from);
         if (end - from > SECTION_SIZE_MAX)

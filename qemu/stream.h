@@ -15,9 +15,10 @@
 #include "base/section.h"
 #include "base/types.h"
 
-#define STREAM_SECTION "qemu.state"
-#define STREAM_VERSION 1
-#define STREAM_MAX     (8u << 20) /* bytes */
+#define STREAM_SECTION     "qemu.state"
+#define STREAM_VERSION     1
+#define STREAM_HEADER_SIZE 8
+#define STREAM_MAX         (8u << 20) /* bytes */
 
 /* Checks the ends of a stream: -EBADMSG. */
 int stream_check(const uint8_t *bytes, size_t size, struct error *err);

@@ -5,6 +5,7 @@
  * The guest is the firmware, whose network boot asks for an address for as long as nobody answers.
  * Needs no /dev/kvm. */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,17 +24,25 @@
 #define FRAMES_MIN 1
 #define PATIENCE   SEC(60)
 
-static const char *const command[] = {
+/* Firmware alone: asks for an address without end, or finds nothing to boot and starts over. */
+static const char *const asks[] = {
     "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-boot", "n", NULL};
+static const char *const starts_over[] = {
+    "qemu-system-x86_64",         "-machine", "q35", "-accel", "tcg", "-boot",
+    "strict=on,reboot-timeout=1", NULL};
+static const char *const writes_itself[] = {
+    "qemu-system-x86_64", "-machine", "microvm", "-accel", "tcg", NULL};
 
 struct side {
     struct qemu_adapter *adapter;
     struct checkpoint_machine machine;
     struct gmem *memory;
     struct outbox *outbox;
-    int way_out; /* the test's end of the network */
-    int way_in;  /* the machine's, until it has it */
+    struct disk_store *disks; /* none */
+    int way_out;              /* the test's end of the network */
+    int way_in;               /* the machine's, until it has it */
     uint64_t frames;
+    _Atomic unsigned resets;
 };
 
 static void require(int rc, const struct error *err)
@@ -46,14 +55,17 @@ static void require(int rc, const struct error *err)
 static int open_network(void *context, unsigned index, struct error *err)
 {
     struct side *side = context;
+    const int fd = side->way_in;
     (void)index, (void)err;
-    return side->way_in;
+    side->way_in = -1;
+    return fd;
 }
 
 static void on_event(void *context, enum machine_event event, const char *detail)
 {
-    (void)context;
-    printf("event %d %s\n", event, detail ? detail : "");
+    struct side *side = context;
+    (void)detail;
+    side->resets += event == MACHINE_EVENT_RESET;
 }
 
 static void emit(void *context, uint32_t port, const uint8_t *data, size_t size)
@@ -67,18 +79,21 @@ static void on_wake(void *context)
     (void)context;
 }
 
-static void open_side(struct side *side, bool standby)
+static void open_side(struct side *side, const char *const *command, bool standby)
 {
     struct error err = {0};
     int ends[2];
     CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends),
                           0);
     *side = (struct side){.way_out = ends[0], .way_in = ends[1]};
+    const struct disk_store_config disks = {.cuts_drain = true};
+    require(disk_store_open(&disks, &side->disks, &err), &err);
     const struct qemu_adapter_config config = {
+        .disks = side->disks,
         .command = {.words = command,
                     .vcpus = 1,
                     .net_device = "virtio-net-pci",
-                    .net_count = 1,
+                    .net_count = command == asks,
                     .macs = {{2, 0, 0, 0, 0, 1}}},
         .memory = {.size = MEMORY},
         .standby = standby,
@@ -102,7 +117,9 @@ static void close_side(struct side *side)
 {
     qemu_adapter_destroy(&side->adapter);
     outbox_destroy(&side->outbox);
+    disk_store_close(&side->disks);
     fd_close(&side->way_out);
+    fd_close(&side->way_in);
 }
 
 static void count_frames(struct side *side)
@@ -156,8 +173,8 @@ static void another_process_goes_on_from_any_epoch(void)
     struct side first, second;
     struct dirty_set dirty;
     struct section_set *state = section_set_create();
-    open_side(&first, false);
-    open_side(&second, true);
+    open_side(&first, asks, false);
+    open_side(&second, asks, true);
     CU_ASSERT_STRING_EQUAL(first.machine.ops->identity(first.machine.context),
                            second.machine.ops->identity(second.machine.context));
     const struct checkpoint_machine *m = &first.machine;
@@ -200,8 +217,8 @@ static void a_state_that_is_damaged_is_refused_and_the_next_one_loads(void)
     struct error err = {0};
     struct side first, second;
     struct section_set *state = section_set_create(), *damaged = section_set_create();
-    open_side(&first, false);
-    open_side(&second, true);
+    open_side(&first, asks, false);
+    open_side(&second, asks, true);
     const struct checkpoint_machine *m = &first.machine, *standby = &second.machine;
     require(m->ops->save(m->context, state, &err), &err);
     CU_ASSERT_EQUAL(standby->ops->check(standby->context, damaged, &err), -EBADMSG);
@@ -226,10 +243,90 @@ static void a_state_that_is_damaged_is_refused_and_the_next_one_loads(void)
     close_side(&first);
 }
 
+static void wait_for_resets(const struct side *side, unsigned count)
+{
+    const nsec_t deadline = clock_now() + PATIENCE;
+    while (side->resets < count) {
+        CU_ASSERT_TRUE_FATAL(clock_now() < deadline);
+        usleep(1000);
+    }
+}
+
+/* The firmware's part in memory goes over with the checkpoint. After a reset it must be had. */
+static void a_guest_that_was_taken_over_can_be_reset(void)
+{
+    struct error err = {0};
+    struct side first, second;
+    struct section_set *state = section_set_create();
+    open_side(&first, starts_over, false);
+    open_side(&second, starts_over, true);
+    const struct checkpoint_machine *m = &first.machine;
+    m->ops->resume(m->context);
+    wait_for_resets(&first, 1);
+    m->ops->park(m->context);
+    require(m->ops->save(m->context, state, &err), &err);
+    for (uint64_t i = 0; i < gmem_page_count(first.memory); i++)
+        copy_page(&second, &first, i);
+    close_side(&first);
+    m = &second.machine;
+    require(m->ops->load(m->context, state, 0, &err), &err);
+    m->ops->resume(m->context);
+    wait_for_resets(&second, 3);
+    section_set_destroy(&state);
+    close_side(&second);
+}
+
+/* As it is saved: what a microvm's firmware knows it writes into itself. */
+static const uint8_t *firmware_of(const struct checkpoint_machine *m, struct section_set *state,
+                                  size_t *size)
+{
+    struct error err = {0};
+    section_set_reset(state);
+    require(m->ops->save(m->context, state, &err), &err);
+    const struct section *s = section_set_find(state, "qemu.firmware", 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(s);
+    *size = s->size;
+    return section_set_data(state, s);
+}
+
+static void a_firmware_that_writes_to_itself_goes_over_as_it_is(void)
+{
+    struct error err = {0};
+    struct side first, second;
+    struct section_set *new = section_set_create(), *state = section_set_create();
+    size_t size, size_now;
+    const nsec_t deadline = clock_now() + PATIENCE;
+    open_side(&first, writes_itself, false);
+    open_side(&second, writes_itself, true);
+    const struct checkpoint_machine *m = &first.machine;
+    const uint8_t *untouched = firmware_of(m, new, &size), *now = untouched;
+    while (memcmp(now, untouched, size) == 0) {
+        CU_ASSERT_TRUE_FATAL(clock_now() < deadline);
+        m->ops->resume(m->context);
+        usleep(1000);
+        m->ops->park(m->context);
+        now = firmware_of(m, state, &size_now);
+        CU_ASSERT_EQUAL_FATAL(size_now, size);
+    }
+    m = &second.machine;
+    require(m->ops->load(m->context, state, 0, &err), &err);
+    CU_ASSERT_EQUAL(memcmp(firmware_of(m, new, &size_now), now, size), 0);
+    CU_ASSERT_EQUAL(size_now, size);
+    section_set_reset(state);
+    CU_ASSERT_EQUAL(m->ops->check(m->context, state, &err), -EBADMSG);
+    section_set_destroy(&new);
+    section_set_destroy(&state);
+    close_side(&first);
+    close_side(&second);
+}
+
 static const struct test_case cases[] = {
     {"another process goes on from any epoch", another_process_goes_on_from_any_epoch},
     {"a state that is damaged is refused and the next one loads",
      a_state_that_is_damaged_is_refused_and_the_next_one_loads},
+    {"a guest that was taken over can be reset", a_guest_that_was_taken_over_can_be_reset},
+    {"a firmware that writes to itself goes over as it is",
+     a_firmware_that_writes_to_itself_goes_over_as_it_is},
 };
 
 int main(int argc, char **argv)

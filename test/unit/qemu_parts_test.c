@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "qemu/command.h"
+#include "qemu/firmware.h"
 #include "qemu/qmp.h"
 #include "qemu/ram_blocks.h"
 #include "qemu/stream.h"
@@ -95,6 +96,53 @@ static void sections_that_are_not_in_order_are_refused(void)
     section_set_destroy(&set);
 }
 
+/* ---- the firmware ---- */
+
+static void a_firmware_is_a_part_as_QEMU_writes_it(void)
+{
+    static const uint8_t head[] = {
+        1, 0,   0,   0,   1,   3,   'r',  'a', 'm', /* section 1, "ram" */
+        0, 0,   0,   0,   0,   0,   0,    4,        /* instance 0, version 4 */
+        0, 0,   0,   0,   0,   0,   0x20, 4,        /* 8192 bytes in all */
+        7, 'p', 'c', '.', 'b', 'i', 'o',  's', 0,   0,   0,   0,   0,   0,   0x20, 0,
+        0, 0,   0,   0,   0,   0,   0,    8,   7,   'p', 'c', '.', 'b', 'i', 'o',  's', /* page 0 */
+    };
+    static const uint8_t second[] = {0, 0,   0,   0,   0,   0,   0x10, 8,
+                                     7, 'p', 'c', '.', 'b', 'i', 'o',  's'};
+    static const uint8_t tail[] = {0, 0, 0, 0, 0, 0, 0, 0x10, 0x7e, 0, 0, 0, 1};
+    uint8_t bytes[2 * PAGE_SIZE];
+    const size_t size = firmware_part_size(sizeof(bytes));
+    CU_ASSERT_EQUAL_FATAL(size, sizeof(head) + sizeof(second) + sizeof(tail) + sizeof(bytes));
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)(i / 7);
+    uint8_t *out = malloc(size), *at = out;
+    CU_ASSERT_PTR_NOT_NULL_FATAL(out);
+    firmware_part_make(bytes, sizeof(bytes), out);
+    CU_ASSERT_EQUAL(memcmp(at, head, sizeof(head)), 0);
+    CU_ASSERT_EQUAL(memcmp(at += sizeof(head), bytes, PAGE_SIZE), 0);
+    CU_ASSERT_EQUAL(memcmp(at += PAGE_SIZE, second, sizeof(second)), 0);
+    CU_ASSERT_EQUAL(memcmp(at += sizeof(second), bytes + PAGE_SIZE, PAGE_SIZE), 0);
+    CU_ASSERT_EQUAL(memcmp(at += PAGE_SIZE, tail, sizeof(tail)), 0);
+    free(out);
+}
+
+static void whether_a_guest_can_write_its_firmware_is_read(void)
+{
+    static const char roms[] = "fw=genroms/kvmvapic.bin size=0x002400 name=\"kvmvapic.bin\"\r\n"
+                               "addr=00000000fffc0000 size=0x040000 mem=rom name=\"bios\"\r\n"
+                               "addr=00000000ffff0000 size=0x010000 mem=ram name=\"other\"\r\n"
+                               "/rom@etc/acpi/tables size=0x200000 name=\"etc/acpi/tables\"";
+    struct error err = {0};
+    bool writable = true;
+    CU_ASSERT_EQUAL(firmware_is_writable(roms, 256u << 10, &writable, &err), 0);
+    CU_ASSERT_FALSE(writable);
+    CU_ASSERT_EQUAL(firmware_is_writable(roms, 64u << 10, &writable, &err), 0);
+    CU_ASSERT_TRUE(writable);
+    static const char *const others[] = {"", "\n", "addr=", "addr=fffc0000 size=1\n", roms};
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+        CU_ASSERT_EQUAL(firmware_is_writable(others[i], 128u << 10, &writable, &err), -EBADMSG);
+}
+
 /* ---- RAM blocks ---- */
 
 #define LIST_HEAD                                                                                  \
@@ -126,18 +174,26 @@ static void memory_that_no_checkpoint_has_is_found(void)
         {LIST_HEAD LIST_RAM "system.flash0 4 KiB 0x0 0x1000000 0x1000000\n", -ENOTSUP,
          "system.flash0"},
         {LIST_HEAD "kemari-ram 4 KiB 0x0 0x8000000 0x8000000\n", -ENOTSUP, "134217728 bytes"},
+        {LIST_RAM "pc.bios 4 KiB 0x0 0x1001000 0x1001000\n", -EBADMSG, "firmware of 16781312"},
+        {LIST_RAM "pc.bios 4 KiB 0x0 0x1001 0x1001\n", -EBADMSG, "firmware of 4097 bytes"},
         {LIST_HEAD LIST_RAM "what is this\n", -EBADMSG, "can't read"},
         {LIST_HEAD LIST_HEAD LIST_RAM, -EBADMSG, "can't read"},
     };
+    size_t firmware;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct error err = {0};
-        CU_ASSERT_EQUAL(ram_blocks_check(cases[i].list, MEMORY, &err), cases[i].rc);
-        if (cases[i].text)
+        CU_ASSERT_EQUAL(ram_blocks_check(cases[i].list, MEMORY, &firmware, &err), cases[i].rc);
+        if (cases[i].text) {
             CU_ASSERT_PTR_NOT_NULL(strstr(err.text, cases[i].text));
+        } else {
+            CU_ASSERT_EQUAL(firmware, 256u << 10);
+        }
     }
+    CU_ASSERT_EQUAL(ram_blocks_check(LIST_RAM, MEMORY, &firmware, NULL), 0);
+    CU_ASSERT_EQUAL(firmware, 0);
     static char line[4096];
     memset(line, 'x', sizeof(line) - 1);
-    CU_ASSERT_EQUAL(ram_blocks_check(line, MEMORY, NULL), -EBADMSG);
+    CU_ASSERT_EQUAL(ram_blocks_check(line, MEMORY, &firmware, NULL), -EBADMSG);
 }
 
 /* ---- the command ---- */
@@ -211,13 +267,13 @@ static void a_command_has_the_operators_words_and_ours(void)
         CU_ASSERT_FALSE(has_pair(a, "-initrd", ""));
         CU_ASSERT_TRUE(has_pair(a, "-device", "e1000,netdev=net1,id=card1,mac=02:00:00:00:00:ff"));
         CU_ASSERT_TRUE(has_pair(a, "-blockdev",
-                                "driver=nbd,node-name=disk0,server.type=fd,server.str=18,"
+                                "driver=nbd,node-name=disk0,server.type=fd,server.str=19,"
                                 "export=disk0,read-only=off,discard=unmap"));
         CU_ASSERT_TRUE(has_pair(a, "-device",
                                 "virtio-blk-pci,queue-size=32,drive=disk0,id=drive0,"
                                 "serial=kemari-disk0,rerror=report,werror=report"));
         CU_ASSERT_TRUE(has_pair(a, "-blockdev",
-                                "driver=nbd,node-name=disk1,server.type=fd,server.str=19,"
+                                "driver=nbd,node-name=disk1,server.type=fd,server.str=20,"
                                 "export=disk1,read-only=on,discard=unmap"));
         CU_ASSERT_EQUAL(has_pair(a, "-incoming", "defer"), incoming);
         qemu_command_free(&a);
@@ -271,6 +327,9 @@ static const struct test_case cases[] = {
     {"any bytes come back as they were", any_bytes_come_back_as_they_were},
     {"a state that is cut short is refused", a_state_that_is_cut_short_is_refused},
     {"sections that are not in order are refused", sections_that_are_not_in_order_are_refused},
+    {"a firmware is a part as QEMU writes it", a_firmware_is_a_part_as_QEMU_writes_it},
+    {"whether a guest can write its firmware is read",
+     whether_a_guest_can_write_its_firmware_is_read},
     {"memory that no checkpoint has is found", memory_that_no_checkpoint_has_is_found},
     {"words that are not known to be safe are refused",
      words_that_are_not_known_to_be_safe_are_refused},
