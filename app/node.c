@@ -261,7 +261,8 @@ static int build_loop(struct node *node, struct error *err)
                                                  .vm = node->config->name,
                                                  .ops = &node_control_ops,
                                                  .context = node,
-                                                 .events = node->events};
+                                                 .events = node->events,
+                                                 .event_file = node->history.file};
     const int rc = make_directory(node, "run-dir", node->config->run_dir, 0755, err);
     return rc < 0 ? rc : control_server_create(node->base, &config, &node->server, err);
 }
@@ -283,6 +284,8 @@ int node_create(const struct config *config, struct node **out, struct error *er
     int rc = node->events && node->console ? 0 : error_set(err, -ENOMEM, "out of memory");
     if (rc == 0)
         rc = make_directory(node, "state-dir", config->state_dir, 0700, err);
+    if (rc == 0)
+        rc = node_build_history(node, err);
     if (rc == 0)
         rc = node_build_machine(node, err);
     if (rc == 0)
@@ -333,6 +336,7 @@ void node_destroy(struct node **node)
     node_forget_checkpoint(n);
     if (n->base)
         event_base_free(n->base);
+    node_end_history(n);
     control_events_destroy(&n->events);
     control_console_destroy(&n->console);
     if (n->console_fd_owned)
@@ -391,6 +395,7 @@ int node_run(struct node *node, struct error *err)
         rc = error_set(err, -EAGAIN, "can't start the role's thread");
     node->ran = rc == 0;
     if (rc == 0) {
+        node_start_history(node);
         node_note(node, false, "daemon.started",
                   node->primary ? "started as primary" : "started as secondary");
         node_service_ready(node);

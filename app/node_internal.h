@@ -18,6 +18,7 @@
 #include "transport/tls.h"
 
 struct event;
+struct event_file;
 
 #define NODE_MADE_MAX 4
 
@@ -97,6 +98,13 @@ struct node {
         control_token_t token;
         char name[CONTROL_NAME_MAX];
     } dump;
+
+    struct node_history {
+        struct event_file *file;
+        pthread_t thread;
+        bool started; /* `thread` is to be joined; main thread */
+        bool trouble; /* as last told; its thread */
+    } history;
 
     pthread_t role_thread;
 
@@ -200,6 +208,12 @@ void node_policy_set(void *context, control_token_t token, const struct control_
 void node_service_ready(struct node *node);    /* once the role runs */
 void node_service_beat(struct node *node);     /* about once a second */
 void node_service_stopping(struct node *node); /* the role has ended */
+
+/* node_history.c: reads what earlier runs left; starts to write, once nothing can fail any more;
+ * writes what is left and ends. Main thread. */
+int node_build_history(struct node *node, struct error *err);
+void node_start_history(struct node *node);
+void node_end_history(struct node *node);
 
 /* node_metrics.c: binds the address; answers once node->metrics is started */
 int node_build_metrics(struct node *node, struct error *err);

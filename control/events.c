@@ -14,9 +14,11 @@
 struct control_events {
     size_t capacity; /* set at creation */
     pthread_mutex_t lock;
+    pthread_cond_t appended;
 
     /* Protected by `lock`. */
     uint64_t last;
+    bool released;
     void (*notify)(void *context);
     void *notify_context;
     struct control_event slots[];
@@ -54,6 +56,7 @@ struct control_events *control_events_create(size_t capacity)
         return NULL;
     events->capacity = capacity;
     pthread_mutex_init(&events->lock, NULL);
+    pthread_cond_init(&events->appended, NULL);
     return events;
 }
 
@@ -61,6 +64,7 @@ void control_events_destroy(struct control_events **events)
 {
     if (!*events)
         return;
+    pthread_cond_destroy(&(*events)->appended);
     pthread_mutex_destroy(&(*events)->lock);
     free(*events);
     *events = NULL;
@@ -77,6 +81,7 @@ uint64_t control_events_append(struct control_events *events, const struct contr
     slot->wall_ns = SEC(wall.tv_sec) + wall.tv_nsec;
     slot->monotonic_ns = clock_now();
     const uint64_t id = slot->id;
+    pthread_cond_broadcast(&events->appended);
     /* Under the lock, so that set_notify(NULL) can promise that no call is running. */
     if (events->notify)
         events->notify(events->notify_context);
@@ -114,6 +119,24 @@ uint64_t control_events_last(struct control_events *events)
     const uint64_t last = events->last;
     pthread_mutex_unlock(&events->lock);
     return last;
+}
+
+bool control_events_wait(struct control_events *events, uint64_t since)
+{
+    pthread_mutex_lock(&events->lock);
+    while (events->last <= since && !events->released)
+        pthread_cond_wait(&events->appended, &events->lock);
+    const bool found = events->last > since;
+    pthread_mutex_unlock(&events->lock);
+    return found;
+}
+
+void control_events_release(struct control_events *events)
+{
+    pthread_mutex_lock(&events->lock);
+    events->released = true;
+    pthread_cond_broadcast(&events->appended);
+    pthread_mutex_unlock(&events->lock);
 }
 
 void control_events_set_notify(struct control_events *events, void (*notify)(void *context),

@@ -65,6 +65,12 @@ bool control_events_next(struct control_events *events, uint64_t since, struct c
 /* Id of the newest event, 0 when there was none. */
 uint64_t control_events_last(struct control_events *events);
 
+/* Waits for an event with an id greater than `since`: true when there is one, false when there is
+ * none and control_events_release() was called. */
+bool control_events_wait(struct control_events *events, uint64_t since);
+/* From now on nobody waits any more. */
+void control_events_release(struct control_events *events);
+
 /* Calls `notify` after every append, on the appending thread; it must neither block nor append.
  * One listener; NULL removes it, and returns only when no call is running. */
 void control_events_set_notify(struct control_events *events, void (*notify)(void *context),

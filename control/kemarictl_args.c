@@ -36,7 +36,10 @@ static const struct option_row options[] = {
     {"--yes", "-y", NULL, TAKES_YES, FLAG(yes), "don't ask"},
     {"--follow", "-f", NULL, TAKES_FOLLOW, FLAG(follow), "go on with what happens from now on"},
     {"--no-wait", NULL, NULL, TAKES_NO_WAIT, FLAG(no_wait), "return once a secondary may come"},
-    {"--since", NULL, "ID", TAKES_SINCE, NUMBER(since), "only events with a greater number"},
+    {"--since", NULL, "WHEN", TAKES_SINCE, TEXT(since),
+     "events with a greater number than that; or from a time on, also of earlier runs of the "
+     "daemon: "
+     "2h, 10:30, \"2025-01-31 10:30\""},
     {"--term", NULL, "TERM", TAKES_TERM, NUMBER(term),
      "refuse unless the question is about this term (default: the open question)"},
     {"--peer", NULL, "COMMAND", TAKES_DRILL, TEXT(peer),

@@ -38,8 +38,8 @@ struct invocation {
     bool yes;
     bool follow;
     bool no_wait;
-    uint64_t count; /* 0: without end */
-    uint64_t since;
+    uint64_t count;    /* 0: without end */
+    const char *since; /* of events: a number or a time, see since.h; NULL: not given */
     uint64_t term;
     const char *peer;
     bool force;

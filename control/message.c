@@ -70,6 +70,7 @@ int control_request_encode(const struct control_request *request, uint8_t **fram
     console.typed.data = (uint8_t *)request->typed;
     events.since = request->since;
     events.follow = request->follow;
+    events.since_wall_ns = request->since_wall_ns;
     verdict.term = request->term;
     switch (request->verb) {
     case CONTROL_VERB_UNKNOWN:
@@ -176,6 +177,7 @@ static int take_request(const Kemari__Control__Request *message, struct control_
         request->verb = CONTROL_VERB_EVENTS;
         request->since = message->events->since;
         request->follow = message->events->follow;
+        request->since_wall_ns = message->events->since_wall_ns;
         break;
     case KEMARI__CONTROL__REQUEST__BODY_GRANT:
         request->verb = CONTROL_VERB_GRANT;

@@ -40,6 +40,7 @@ struct control_request {
     enum control_verb verb;
     uint64_t since;               /* events, console */
     bool follow;                  /* events */
+    int64_t since_wall_ns;        /* events; 0: by `since` */
     term_t term;                  /* grant, deny; 0: whichever is asked */
     char file[CONTROL_NAME_MAX];  /* dump: a name, to be judged by who makes the file */
     struct control_policy policy; /* set_policy: what is to change */

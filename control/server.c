@@ -33,6 +33,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "control/listen.h"
+#include "control/event_file.h"
 #include "control/message.h"
 
 #define IDLE_SECONDS 30 /* without a whole request, or without taking what was sent */
@@ -46,7 +47,10 @@ struct client {
     bool leaving;
     bool feeding;
     bool follow;
-    uint64_t seen; /* feeding: id of the last event that was sent */
+    uint64_t seen;      /* feeding: id of the last event that was sent */
+    int64_t since_wall; /* feeding: only events from then on */
+    bool in_file;       /* feeding: what is on disk comes first, ... */
+    uint64_t position;  /* ... from here */
 };
 
 struct pending {
@@ -65,6 +69,7 @@ struct control_server {
     const struct control_ops *ops;
     void *context;
     struct control_events *events;
+    struct event_file *event_file;
     struct event_base *base;
     struct evconnlistener *listener;
     struct event *wake;
@@ -182,6 +187,27 @@ static void answer_console(struct client *client, const struct control_request *
         send_reply(client, reply);
 }
 
+/* The next one for this client, which has it from then on: from the file what is there, then from
+ * the ring what was not written yet. */
+static bool next_event(struct client *client, struct control_event *event)
+{
+    struct control_server *server = client->server;
+    bool own = false;
+    while (client->in_file && event_file_next(server->event_file, &client->position, event, &own)) {
+        if (own)
+            client->seen = event->id;
+        if (event->wall_ns >= client->since_wall)
+            return true;
+    }
+    client->in_file = false;
+    while (control_events_next(server->events, client->seen, event)) {
+        client->seen = event->id;
+        if (!client->since_wall || event->wall_ns >= client->since_wall)
+            return true;
+    }
+    return false;
+}
+
 /* Sends one event if there is one and there is room; false when not, or when the client is gone. A
  * client whose output is full is left alone until it reads; when the ring has meanwhile overwritten
  * what it should see next it is dropped. */
@@ -191,17 +217,15 @@ static bool feed_one(struct client *client)
     struct control_reply *reply = &server->reply;
     memset(reply, 0, sizeof(*reply));
     reply->kind = CONTROL_REPLY_EVENT;
-    if (!control_events_next(server->events, client->seen, &reply->event))
-        return false;
     if (evbuffer_get_length(bufferevent_get_output(client->stream)) >= FEED_LIMIT) {
-        if (reply->event.id > client->seen + 1) {
+        if (!client->in_file && control_events_next(server->events, client->seen, &reply->event) &&
+            reply->event.id > client->seen + 1) {
             log_info("control", "a reader of events is too slow and was dropped");
             drop_client(client);
         }
         return false;
     }
-    client->seen = reply->event.id;
-    return send_reply(client, reply);
+    return next_event(client, &reply->event) && send_reply(client, reply);
 }
 
 static void feed(struct client *client)
@@ -222,7 +246,10 @@ static void feed(struct client *client)
 
 static void answer_events(struct client *client, const struct control_request *request)
 {
-    client->seen = request->since;
+    client->seen = request->since_wall_ns ? 0 : request->since;
+    client->since_wall = request->since_wall_ns;
+    client->in_file = request->since_wall_ns && client->server->event_file;
+    client->position = 0;
     client->follow = request->follow;
     client->feeding = true;
     set_idle_limit(client, false);
@@ -549,6 +576,7 @@ int control_server_create(struct event_base *base, const struct control_server_c
     server->ops = config->ops;
     server->context = config->context;
     server->events = config->events;
+    server->event_file = config->event_file;
     server->wake_fd = -1;
     pthread_mutex_init(&server->lock, NULL);
     server->path = strdup(config->path);

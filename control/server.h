@@ -24,6 +24,7 @@
 struct event_base;
 struct control_server;
 struct control_console_reply; /* control/message.h */
+struct event_file;            /* control/event_file.h */
 
 /* Identifies a request that is to be answered; never 0, never used twice. */
 typedef uint64_t control_token_t;
@@ -94,6 +95,7 @@ struct control_server_config {
     const struct control_ops *ops; /* borrowed */
     void *context;                 /* of the ops */
     struct control_events *events; /* borrowed; the server is its listener */
+    struct event_file *event_file; /* borrowed; NULL: only `events` can be read */
 };
 
 /* Binds, listens and answers from the next turn of the loop on. A socket left by a dead daemon is

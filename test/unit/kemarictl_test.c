@@ -224,7 +224,8 @@ static void a_wrong_command_line_exits_with_2(void)
     kemarictl_expect("status --json=1", 2, "",
                      "kemarictl: --json: this option takes no value (try --help)\n");
     kemarictl_expect("events --since x", 2, "",
-                     "kemarictl: --since: the value is not a number (try --help)\n");
+                     "kemarictl: --since x: neither a number of an event nor a time, such as "
+                     "\"2h\", \"10:30\" or \"2025-01-31 10:30\"\n");
     kemarictl_expect("grant --term -1", 2, "",
                      "kemarictl: --term: the value is not a number (try --help)\n");
     static const char *const nonsense[] = {"policy", "policy get now", "policy set",
