@@ -38,6 +38,10 @@ enum doctor_reason {
     DOCTOR_DIRTY_LOG_REFUSED,
     DOCTOR_CPU_NOT_COMPARED,
     DOCTOR_QEMU_REFUSED,
+    DOCTOR_QEMU_MISSING,
+    DOCTOR_QEMU_OLD,
+    DOCTOR_QEMU_UNPROTECTABLE,
+    DOCTOR_QEMU_FAILS,
     DOCTOR_REALTIME_OFF,
     DOCTOR_REALTIME_REFUSED,
     DOCTOR_LOCK_REFUSED,
@@ -103,7 +107,7 @@ struct doctor_report {
 };
 
 /* Reads the configuration and makes every check; ends within some 30 s unless a file system hangs.
- * Starts nothing and changes nothing. To be called before there are threads. */
+ * Starts no guest and changes nothing. To be called before there are threads. */
 void doctor_examine(const char *file, struct doctor_report *report);
 
 /* ---- the report: doctor_report.c, pure ---- */

@@ -12,7 +12,10 @@ struct doctor {
     struct doctor_report *report;
 };
 
-void doctor_check_kvm(const struct doctor *doctor);   /* before there are threads */
+void doctor_check_kvm(const struct doctor *doctor); /* before there are threads */
+/* What runs a stock QEMU. One is started, with the guest's configuration but none of its disks and
+ * networks, and ended before the guest would run; unless KVM is needed and not usable. */
+void doctor_check_qemu(const struct doctor *doctor, bool accelerated);
 void doctor_check_host(const struct doctor *doctor);  /* priority, memory, clock, versions */
 void doctor_check_files(const struct doctor *doctor); /* state directory, disks */
 

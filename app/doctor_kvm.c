@@ -1,9 +1,7 @@
 /* Can guests run here, and can it be told what they change? */
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "app/doctor_checks.h"
 #include "base/fd.h"
@@ -17,12 +15,8 @@
 /* A stock QEMU may also run its guest by software. */
 static bool wants_kvm(const struct config *config)
 {
-    if (config->machine == CONFIG_MACHINE_KVM)
-        return true;
-    for (size_t i = 0; config->qemu.list[i]; i++)
-        if (strstr(config->qemu.list[i], "kvm"))
-            return true;
-    return false;
+    return config->machine == CONFIG_MACHINE_KVM ||
+           qemu_command_needs_kvm((const char *const *)config->qemu.list);
 }
 
 /* False when nothing else about KVM makes sense. */
@@ -113,59 +107,11 @@ static void check_own_machine(const struct doctor *doctor)
     kvm_host_close(&host);
 }
 
-/* As execvp() looks for it. */
-static bool find_program(const char *name, char out[PATH_MAX])
-{
-    const char *path = getenv("PATH");
-    if (strchr(name, '/')) {
-        snprintf(out, PATH_MAX, "%s", name);
-        return access(out, X_OK) == 0;
-    }
-    for (const char *at = path ? path : "/bin:/usr/bin"; *at;) {
-        const size_t length = strcspn(at, ":");
-        snprintf(out, PATH_MAX, "%.*s/%s", (int)length, at, name);
-        if (access(out, X_OK) == 0)
-            return true;
-        at += length + (at[length] == ':');
-    }
-    return false;
-}
-
-static void check_qemu(const struct doctor *doctor)
-{
-    const struct config *c = doctor->config;
-    const struct qemu_command command = {.words = (const char *const *)c->qemu.list,
-                                         .memory = c->memory,
-                                         .vcpus = c->vcpus,
-                                         .kernel = c->kernel,
-                                         .initrd = c->initrd,
-                                         .command_line = c->cmdline,
-                                         .net_device = c->qemu_net_device,
-                                         .net_count = c->net_count};
-    struct error err = {0};
-    char program[PATH_MAX];
-    if (qemu_command_check(&command, &err) < 0)
-        doctor_say(doctor->report, "qemu", "", DOCTOR_QEMU_REFUSED, "%s", err.text);
-    else if (!find_program(c->qemu.list[0], program))
-        doctor_say(doctor->report, "qemu", "", DOCTOR_QEMU_REFUSED,
-                   "there is no program %s that can be executed", c->qemu.list[0]);
-    else
-        doctor_say(doctor->report, "qemu", "", DOCTOR_FINE,
-                   "%s, and its command line is one that can be protected", program);
-    if (dirtylog_pagemap_probe(&err) < 0)
-        doctor_say(doctor->report, "dirty-log", "", DOCTOR_DIRTY_LOG_REFUSED, "%s", err.text);
-    else
-        doctor_say(doctor->report, "dirty-log", "", DOCTOR_FINE,
-                   "this kernel tells what another process writes");
-    doctor_say(doctor->report, "cpu", "", DOCTOR_CPU_NOT_COMPARED,
-               "QEMU isn't started to ask what its processors can do; the handshake compares it");
-}
-
 void doctor_check_kvm(const struct doctor *doctor)
 {
     const bool usable = !wants_kvm(doctor->config) || check_probe(doctor->report);
     if (doctor->config->machine == CONFIG_MACHINE_QEMU)
-        check_qemu(doctor);
+        doctor_check_qemu(doctor, usable);
     else if (usable)
         check_own_machine(doctor);
 }

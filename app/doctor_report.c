@@ -37,7 +37,17 @@ const struct doctor_cure doctor_cures[DOCTOR_REASONS] = {
         {"cpu-not-compared", DOCTOR_UNKNOWN,
          "run doctor on the other host and compare: the handshake refuses a difference"},
     [DOCTOR_QEMU_REFUSED] = {"qemu-refused", DOCTOR_PROBLEM,
-                             "install QEMU, and let the option qemu say what docs/qemu.md allows"},
+                             "let the option qemu say what docs/qemu.md allows, and the rest by "
+                             "options of their own"},
+    [DOCTOR_QEMU_MISSING] =
+        {"qemu-missing", DOCTOR_PROBLEM,
+         "install the package qemu-system-x86, or correct the first word of the "
+         "option qemu"},
+    [DOCTOR_QEMU_OLD] = {"qemu-old", DOCTOR_PROBLEM, "use QEMU 7.2 or newer on both hosts"},
+    [DOCTOR_QEMU_UNPROTECTABLE] = {"qemu-unprotectable", DOCTOR_PROBLEM,
+                                   "leave that device out: a checkpoint can't have what it holds"},
+    [DOCTOR_QEMU_FAILS] = {"qemu-fails", DOCTOR_PROBLEM,
+                           "mend what QEMU itself says; kemarid would not get further"},
     [DOCTOR_REALTIME_OFF] = {"realtime-off", DOCTOR_WARNING,
                              "set realtime = yes: a busy host is suspected sooner without"},
     [DOCTOR_REALTIME_REFUSED] = {"realtime-refused", DOCTOR_WARNING,

@@ -34,5 +34,5 @@ const struct verb verb_doctor = {
     .help = "Examines whether this host can protect the machine of a configuration, before it is "
             "started. Tries what kemarid would need and says of each whether it is there, and what "
             "to do where it isn't; the last line says yes or no. To be run on both hosts, as root. "
-            "Starts nothing, changes nothing, and needs no daemon. Exit status 0 means yes, 1 no.",
+            "Starts no guest, changes nothing, and needs no daemon. Exit status 0 means yes, 1 no.",
 };

@@ -40,18 +40,48 @@ static const struct option {
 static const struct {
     const char *name, *instead;
 } elsewhere[] = {
-    {"m", "memory"},           {"smp", "vcpus"},       {"kernel", "kernel"}, {"initrd", "initrd"},
-    {"append", "cmdline"},     {"netdev", "net.N"},    {"nic", "net.N"},     {"net", "net.N"},
-    {"drive", "disk.N"},       {"blockdev", "disk.N"}, {"hda", "disk.N"},    {"cdrom", "disk.N"},
-    {"serial", "console-log"},
+    {"m", "memory"},       {"smp", "vcpus"},       {"kernel", "kernel"},      {"initrd", "initrd"},
+    {"append", "cmdline"}, {"netdev", "net.N"},    {"nic", "net.N"},          {"net", "net.N"},
+    {"drive", "disk.N"},   {"blockdev", "disk.N"}, {"hda", "disk.N"},         {"cdrom", "disk.N"},
+    {"hdb", "disk.N"},     {"hdc", "disk.N"},      {"hdd", "disk.N"},         {"sd", "disk.N"},
+    {"fda", "disk.N"},     {"fdb", "disk.N"},      {"serial", "console-log"},
 };
 
-/* Devices with state or output that a checkpoint can't have. */
-static const char *const refused_devices[] = {
-    "vfio",        "vhost",         "usb-host", "usb-redir", "ivshmem",    "virtio-balloon",
-    "virtio-mem",  "virtio-pmem",   "nvdimm",   "pc-dimm",   "virtio-gpu", "virtio-vga",
-    "pci-testdev", "virtio-iommu",  "qxl",      "VGA",       "cirrus",     "vmware-svga",
-    "bochs",       "secondary-vga", "ati-vga",
+/* Options without a place here, and why. */
+static const struct {
+    const char *name, *why;
+} unprotectable[] = {
+    {"pflash", "flash is memory that no checkpoint has: say -bios, with firmware that needs none"},
+    {"vga", "graphics have memory that no checkpoint has"},
+    {"display", "a screen would show what is not committed yet"},
+    {"vnc", "a screen would show what is not committed yet"},
+    {"spice", "a screen would show what is not committed yet"},
+    {"virtfs", "what the guest writes to files of the host can't be taken back"},
+    {"fsdev", "what the guest writes to files of the host can't be taken back"},
+    {"tpmdev", "what a TPM holds is in no checkpoint"},
+    {"numa", "the guest's memory is one piece"},
+    {"mem-path", "the guest's memory is Kemari's"},
+    {"loadvm", "a guest begins by its firmware, or where its other host left it"},
+};
+
+#define HARDWARE "it is hardware of some host, whose state can't be had"
+#define OUTSIDE  "another process, or the kernel, has a part of its state"
+#define UNSAVED  "QEMU itself can't save its state"
+#define MEMORY   "it has, or changes, memory of which no checkpoint knows"
+#define GRAPHICS "graphics have memory that no checkpoint has"
+
+/* Devices, by how their drivers' names begin. */
+static const struct {
+    const char *start, *why;
+} refused_devices[] = {
+    {"vfio", HARDWARE},       {"usb-host", HARDWARE},     {"usb-redir", HARDWARE},
+    {"vhost", OUTSIDE},       {"ivshmem", OUTSIDE},       {"virtio-iommu", UNSAVED},
+    {"pci-testdev", UNSAVED}, {"virtio-balloon", MEMORY}, {"virtio-mem", MEMORY},
+    {"virtio-pmem", MEMORY},  {"nvdimm", MEMORY},         {"pc-dimm", MEMORY},
+    {"virtio-gpu", GRAPHICS}, {"virtio-vga", GRAPHICS},   {"qxl", GRAPHICS},
+    {"VGA", GRAPHICS},        {"cirrus", GRAPHICS},       {"vmware-svga", GRAPHICS},
+    {"bochs", GRAPHICS},      {"ati-vga", GRAPHICS},      {"secondary-vga", GRAPHICS},
+    {"ramfb", GRAPHICS},
 };
 
 static bool begins_with(const char *text, const char *start)
@@ -67,22 +97,48 @@ static const struct option *find(const char *name)
     return NULL;
 }
 
+/* Of "KEY=...,KEY=...", which may begin with a value alone. */
+static bool has_key(const char *value, const char *key)
+{
+    const size_t length = strlen(key);
+    for (const char *at = value; at; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (strncmp(at, key, length) == 0 && at[length] == '=')
+            return true;
+    }
+    return false;
+}
+
+static int check_device(const char *value, struct error *err)
+{
+    const char *driver = value + (begins_with(value, "driver=") ? 7 : 0);
+    /* QEMU takes it from anywhere, and from JSON. */
+    if (value[0] == '{' || has_key(driver, "driver"))
+        return error_set(err, -EINVAL, "-device %.100s: write the driver first, then ,KEY=VALUE",
+                         value);
+    for (size_t i = 0; i < ARRAY_SIZE(refused_devices); i++)
+        if (begins_with(driver, refused_devices[i].start))
+            return error_set(err, -ENOTSUP, "-device %.100s: %s", value, refused_devices[i].why);
+    if (has_key(value, "vhost") || has_key(value, "vhostfd"))
+        return error_set(err, -ENOTSUP, "-device %.100s: " OUTSIDE, value);
+    if (has_key(value, "drive"))
+        return error_set(err, -EINVAL, "-device %.100s: say disks by the option disk.N", value);
+    if (has_key(value, "netdev"))
+        return error_set(err, -EINVAL, "-device %.100s: say cards by the option net.N", value);
+    return 0;
+}
+
 static int check_value(const char *name, const char *value, struct error *err)
 {
     if (strcmp(name, "device") == 0)
-        for (size_t i = 0; i < ARRAY_SIZE(refused_devices); i++)
-            if (begins_with(value, refused_devices[i]) ||
-                (begins_with(value, "driver=") && begins_with(value + 7, refused_devices[i])))
-                return error_set(err, -EINVAL,
-                                 "-device %.100s: a checkpoint can't have this device's state",
-                                 value);
+        return check_device(value, err);
     if (strcmp(name, "object") == 0 && !begins_with(value, "rng-") &&
         !begins_with(value, "qom-type=rng-"))
-        return error_set(err, -EINVAL, "-object %.100s: only rng objects can be protected", value);
+        return error_set(err, -ENOTSUP, "-object %.100s: only rng objects can be protected", value);
     if ((strcmp(name, "machine") == 0 || strcmp(name, "M") == 0) &&
         (strstr(value, "memory-") || strstr(value, "pflash") || strstr(value, "dumpdtb") ||
          strstr(value, "confidential")))
-        return error_set(err, -EINVAL,
+        return error_set(err, -ENOTSUP,
                          "-%s %.100s: memory, its encryption and flash can't be chosen here", name,
                          value);
     return 0;
@@ -94,7 +150,38 @@ static int refuse(const char *word, const char *name, struct error *err)
         if (strcmp(name, elsewhere[i].name) == 0)
             return error_set(err, -EINVAL, "%.100s: say it by the option %s", word,
                              elsewhere[i].instead);
+    for (size_t i = 0; i < ARRAY_SIZE(unprotectable); i++)
+        if (strcmp(name, unprotectable[i].name) == 0)
+            return error_set(err, -ENOTSUP, "%.100s: %s", word, unprotectable[i].why);
     return error_set(err, -EINVAL, "%.100s: not known to be safe in a protected machine", word);
+}
+
+/* Of a list "kvm:tcg" the next is taken when one can't be had. */
+static bool is_only_kvm(const char *list)
+{
+    const size_t length = strcspn(list, ",");
+    return length == 3 && strncmp(list, "kvm", 3) == 0;
+}
+
+bool qemu_command_needs_kvm(const char *const *words)
+{
+    bool needs = false;
+    for (size_t i = 1; words[0] && words[i]; i++) {
+        const char *name = words[i] + strspn(words[i], "-"), *next = words[i + 1];
+        needs |= strcmp(name, "enable-kvm") == 0;
+        if (!next)
+            break;
+        if (strcmp(name, "accel") == 0) {
+            const char *kind = next + (begins_with(next, "accel=") ? 6 : 0);
+            if (!is_only_kvm(kind))
+                return false; /* several -accel are such a list, too */
+            needs = true;
+        } else if (strcmp(name, "machine") == 0 || strcmp(name, "M") == 0) {
+            const char *kind = strstr(next, "accel=");
+            needs |= kind && is_only_kvm(kind + 6);
+        }
+    }
+    return needs;
 }
 
 int qemu_command_check(const struct qemu_command *command, struct error *err)

@@ -9,9 +9,9 @@
 #include "base/error.h"
 #include "base/types.h"
 
-#define QEMU_NETS_MAX 8
+#define QEMU_NETS_MAX  8
 #define QEMU_DISKS_MAX 16
-#define QEMU_MEMORY   "kemari-ram" /* name of the memory's RAM block */
+#define QEMU_MEMORY    "kemari-ram" /* name of the memory's RAM block */
 
 /* Descriptors as a QEMU process has them. */
 enum qemu_fd {
@@ -23,7 +23,7 @@ enum qemu_fd {
     QEMU_FD_INCOMING,   /* file that a state is loaded from */
     QEMU_FD_SERIAL,
     QEMU_FD_PRELOAD,
-    QEMU_FD_NET, /* the first of QEMU_NETS_MAX */
+    QEMU_FD_NET,                                /* the first of QEMU_NETS_MAX */
     QEMU_FD_DISK = QEMU_FD_NET + QEMU_NETS_MAX, /* the first of QEMU_DISKS_MAX: NBD servers */
     QEMU_FD_END = QEMU_FD_DISK + QEMU_DISKS_MAX
 };
@@ -42,8 +42,12 @@ struct qemu_command {
     bool keep_on_panic; /* QEMU leaves a guest that panicked alone */
 };
 
-/* Pure. -EINVAL with what is wrong with the operator's words. */
+/* Pure. -EINVAL with what is wrong with the operator's words, or has an option of its own; -ENOTSUP
+ * with what no checkpoint could have. */
 int qemu_command_check(const struct qemu_command *command, struct error *err);
+
+/* Do the operator's words leave no other accelerator than KVM? Pure. */
+bool qemu_command_needs_kvm(const char *const *words);
 
 /* The arguments, ending with NULL; freed by qemu_command_free(). NULL when out of memory. The guest
  * of a process that is to load a state waits for it (`incoming`). */

@@ -11,6 +11,7 @@
 
 #include "base/fd.h"
 #include "qemu/internal.h"
+#include "qemu/version.h"
 
 #define WORDS_SHOWN 1024
 #define FILE_CHUNK  (256u << 10)
@@ -40,8 +41,15 @@ static int add_version(struct qemu_machine *m, struct error *err)
             json_integer_value(json_object_get(number, "major")),
             json_integer_value(json_object_get(number, "minor")),
             json_integer_value(json_object_get(number, "micro")), package ? package : "");
+    const struct qemu_version version = {
+        .major = (unsigned)json_integer_value(json_object_get(number, "major")),
+        .minor = (unsigned)json_integer_value(json_object_get(number, "minor"))};
     json_decref(answer);
-    return rc;
+    return rc == 0 && qemu_version_is_old(&version)
+               ? error_set(err, -ENOTSUP, "QEMU %u.%u is too old: %u.%u or newer is needed",
+                           version.major, version.minor, QEMU_VERSION_MIN_MAJOR,
+                           QEMU_VERSION_MIN_MINOR)
+               : rc;
 }
 
 static uint64_t digest_of(const json_t *json)

@@ -69,7 +69,8 @@ struct qemu_machine_config {
      * `context`. */
     int (*open_disk)(void *context, unsigned index, struct error *err);
     uint64_t disk_sizes[QEMU_DISKS_MAX]; /* bytes */
-    bool standby;                   /* begin WAITING */
+    int messages_fd;                     /* gets QEMU's own messages; 0: our stderr does */
+    bool standby;                        /* begin WAITING */
     enum qemu_panic_policy on_panic;
     const struct qemu_output_ops *output;
     void *context;

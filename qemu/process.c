@@ -28,6 +28,8 @@ static void become(const struct process_config *config, char *const *environment
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     setpgid(0, 0); /* a Ctrl-C at the terminal is for us to deal with */
     const int status = fcntl(status_fd, F_DUPFD_CLOEXEC, FD_ASIDE);
+    if (config->messages_fd > 0)
+        dup2(config->messages_fd, STDERR_FILENO);
     for (int i = QEMU_FD_MEMORY; i < QEMU_FD_END; i++)
         aside[i] = config->fds[i] < 0 ? -1 : fcntl(config->fds[i], F_DUPFD_CLOEXEC, FD_ASIDE);
     for (int i = QEMU_FD_MEMORY; i < QEMU_FD_END; i++) {

@@ -13,6 +13,7 @@
 struct process_config {
     char *const *arguments;         /* ends with NULL; the program is looked for in PATH */
     const char *const *environment; /* "NAME=value" to add, ends with NULL */
+    int messages_fd;                /* gets what it says; 0: our own stderr */
     int fds[QEMU_FD_END];           /* what the process has at these numbers; -1: nothing */
 };
 

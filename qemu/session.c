@@ -253,7 +253,9 @@ static int start_process(struct qemu_machine *m, const struct ends *ends, struct
     char **arguments = qemu_command_arguments(&m->config.command, m->session.incoming);
     if (!arguments)
         return error_set(err, -ENOMEM, "out of memory");
-    struct process_config config = {.arguments = arguments, .environment = m->config.environment};
+    struct process_config config = {.arguments = arguments,
+                                    .environment = m->config.environment,
+                                    .messages_fd = m->config.messages_fd};
     memcpy(config.fds, ends->theirs, sizeof(config.fds));
     config.fds[QEMU_FD_MEMORY] = gmem_fd(m->config.memory);
     config.fds[QEMU_FD_SAVED] = m->session.saved_fd;

@@ -13,7 +13,8 @@
 #include "test/support/runner.h"
 
 char doctor_directory[] = "/tmp/kemarictl-doctor-XXXXXX";
-char doctor_config[64], doctor_secret[64], doctor_disk[64], doctor_state_dir[64];
+char doctor_config[64], doctor_secret[64], doctor_disk[64], doctor_state_dir[64],
+    doctor_program[64];
 
 bool doctor_begin(void)
 {
@@ -23,6 +24,7 @@ bool doctor_begin(void)
     snprintf(doctor_secret, sizeof(doctor_secret), "%s/web.secret", doctor_directory);
     snprintf(doctor_state_dir, sizeof(doctor_state_dir), "%s/state", doctor_directory);
     snprintf(doctor_disk, sizeof(doctor_disk), "%s/disk.img", doctor_directory);
+    snprintf(doctor_program, sizeof(doctor_program), "%s/program", doctor_directory);
     return true;
 }
 
@@ -31,6 +33,7 @@ bool doctor_end(void)
     unlink(doctor_config);
     unlink(doctor_secret);
     unlink(doctor_disk);
+    unlink(doctor_program);
     return rmdir(doctor_directory) == 0;
 }
 

@@ -9,7 +9,8 @@
 
 extern char doctor_directory[];
 extern char doctor_config[64], doctor_secret[64], doctor_disk[64]; /* files in it */
-extern char doctor_state_dir[64];                                  /* in it, never made */
+extern char doctor_program[64];
+extern char doctor_state_dir[64]; /* in it, never made */
 
 /* Makes the directory; false: it can't. */
 bool doctor_begin(void);

@@ -223,7 +223,8 @@ static void yes_is_said_and_is_the_exit_status(void)
 {
     char vm[128], words[128], *out, *err;
     snprintf(vm, sizeof(vm), "state-dir = %s", doctor_state_dir);
-    write_config(vm, "type = qemu\nqemu = /bin/sh -machine q35 -accel tcg\nmemory = 64M");
+    write_config(vm,
+                 "type = qemu\nqemu = qemu-system-x86_64 -machine q35 -accel tcg\nmemory = 64M");
     const bool can = dirtylog_pagemap_probe(NULL) == 0;
     snprintf(words, sizeof(words), "doctor %s", doctor_config);
     CU_ASSERT_EQUAL(kemarictl_run_words(words, &out, &err), can ? 0 : 1);
@@ -237,12 +238,79 @@ static void yes_is_said_and_is_the_exit_status(void)
     free(err);
 }
 
-static void a_qemu_that_is_not_there_or_can_not_be_protected_is_refused(void)
+/* What QEMU says of itself is what a shell says in its place. */
+static void write_qemu_script(const char *says)
 {
-    write_config("", "type = qemu\nqemu = /nowhere/qemu -machine q35\nmemory = 64M");
-    doctor_expect_refused("qemu", "", "qemu-refused");
-    write_config("", "type = qemu\nqemu = /bin/sh -machine q35 -device vfio-pci\nmemory = 64M");
-    doctor_expect_refused("qemu", "", "qemu-refused");
+    char text[256];
+    snprintf(text, sizeof(text), "#!/bin/sh\n%s\n", says);
+    doctor_write_file(doctor_program, text, 0700);
+}
+
+static void expect_qemu(const char *program, const char *words, const char *reason,
+                        const char *found)
+{
+    char lines[512];
+    int status;
+    snprintf(lines, sizeof(lines), "type = qemu\nqemu = %s %s\nmemory = 64M", program, words);
+    write_config("", lines);
+    json_t *json = doctor_run(&status);
+    CU_ASSERT_EQUAL(status, 1);
+    CU_ASSERT_TRUE(json_is_false(json_object_get(json, "can_protect")));
+    CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "qemu", ""), reason);
+    char *text = json_dumps(json, 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, found));
+    free(text);
+    json_decref(json);
+}
+
+static void what_qemu_can_not_be_is_told_apart(void)
+{
+    static const char real[] = "qemu-system-x86_64";
+    expect_qemu("/nowhere/qemu", "-machine q35", "qemu-missing", "No such file");
+    expect_qemu("qemu-of-nobody", "-machine q35", "qemu-missing", "No such file");
+    write_qemu_script("echo QEMU emulator version 7.1.9 '(Debian)'");
+    expect_qemu(doctor_program, "-machine q35", "qemu-old", "is QEMU 7.1.9");
+    write_qemu_script("echo hello");
+    expect_qemu(doctor_program, "-machine q35", "qemu-fails", "it is no QEMU");
+    unlink(doctor_program);
+    expect_qemu(real, "-machine q35 -device vfio-pci", "qemu-unprotectable", "hardware");
+    expect_qemu(real, "-machine q35 -device vhost-vsock-pci", "qemu-unprotectable", "the kernel");
+    expect_qemu(real, "-machine q35 -device VGA", "qemu-unprotectable", "graphics");
+    expect_qemu(real, "-machine q35 -pflash code.fd", "qemu-unprotectable", "say -bios");
+    expect_qemu(real, "-machine q35,pflash0=x", "qemu-unprotectable", "flash");
+    expect_qemu(real, "-machine q35 -drive file=x", "qemu-refused", "disk.N");
+    expect_qemu(real, "-machine q35 -device virtio-blk-pci,drive=x", "qemu-refused", "disk.N");
+    expect_qemu(real, "-machine q35 -spellingmistake", "qemu-refused", "-spellingmistake");
+}
+
+/* What only QEMU itself knows is found by starting it. */
+static void a_qemu_that_does_not_start_says_why(void)
+{
+    static const char real[] = "qemu-system-x86_64";
+    expect_qemu(real, "-machine q36 -accel tcg", "qemu-fails", "unsupported machine type");
+    expect_qemu(real, "-machine q35 -accel tcg -device nobody", "qemu-fails", "nobody");
+    expect_qemu(real, "-machine q35 -accel tcg -device isa-debugcon", "qemu-fails", "char device");
+    expect_qemu(real, "-machine q35 -accel tcg -device isa-vga", "qemu-unprotectable", "vga.vram");
+}
+
+static void expect_kvm(const char *words, bool needed)
+{
+    char lines[512];
+    int status;
+    snprintf(lines, sizeof(lines), "type = qemu\nqemu = qemu-system-x86_64 %s\nmemory = 64M",
+             words);
+    write_config("", lines);
+    json_t *json = doctor_run(&status);
+    CU_ASSERT_EQUAL(doctor_reason_of(json, "kvm", "")[0] != '\0', needed);
+    json_decref(json);
+}
+
+static void a_kvm_is_asked_for_by_the_words_that_name_it(void)
+{
+    expect_kvm("-machine q35 -accel kvm", true);
+    expect_kvm("-machine q35,accel=kvm", true);
+    expect_kvm("-machine q35 -cpu kvm64 -accel tcg", false);
+    expect_kvm("-machine q35,accel=kvm:tcg", false);
 }
 
 static void what_this_host_lacks_is_refused(void)
@@ -355,8 +423,9 @@ static const struct test_case cases[] = {
     {"a good configuration is refused for the KVM only",
      a_good_configuration_is_refused_for_the_kvm_only},
     {"yes is said, and is the exit status", yes_is_said_and_is_the_exit_status},
-    {"a QEMU that is not there, or can't be protected, is refused",
-     a_qemu_that_is_not_there_or_can_not_be_protected_is_refused},
+    {"what QEMU can't be is told apart", what_qemu_can_not_be_is_told_apart},
+    {"a QEMU that does not start says why", a_qemu_that_does_not_start_says_why},
+    {"a KVM is asked for by the words that name it", a_kvm_is_asked_for_by_the_words_that_name_it},
     {"what this host lacks is refused", what_this_host_lacks_is_refused},
     {"a secret that others read is refused", a_secret_that_others_read_is_refused},
     {"disks are opened", disks_are_opened},

@@ -9,6 +9,7 @@
 #include "qemu/qmp.h"
 #include "qemu/ram_blocks.h"
 #include "qemu/stream.h"
+#include "qemu/version.h"
 #include "test/support/runner.h"
 
 #define MEMORY ((uint64_t)256 << 20)
@@ -196,7 +197,52 @@ static void memory_that_no_checkpoint_has_is_found(void)
     CU_ASSERT_EQUAL(ram_blocks_check(line, MEMORY, &firmware, NULL), -EBADMSG);
 }
 
-/* ---- the command ---- */
+/* ---- the program and its command ---- */
+
+static void a_version_is_what_QEMU_says_it_is(void)
+{
+    static const struct {
+        const char *text;
+        int rc;
+        bool old;
+    } cases[] = {
+        {"QEMU emulator version 7.2.22 (Debian 1:7.2)\nCopyright\n", 0, false},
+        {"QEMU emulator version 10.0.0\n", 0, false},
+        {"QEMU emulator version 7.1.99", 0, true},
+        {"QEMU emulator version 6.2.0", 0, true},
+        {"QEMU emulator version 7.2", -EBADMSG, false},
+        {"QEMU emulator version x", -EBADMSG, false},
+        {"hello\n", -EBADMSG, false},
+        {"", -EBADMSG, false},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct qemu_version version;
+        CU_ASSERT_EQUAL(qemu_version_decode(cases[i].text, &version, NULL), cases[i].rc);
+        if (cases[i].rc == 0)
+            CU_ASSERT_EQUAL(qemu_version_is_old(&version), cases[i].old);
+    }
+}
+
+static void kvm_is_needed_when_nothing_else_is_allowed(void)
+{
+    static const struct {
+        const char *words[7];
+        bool needed;
+    } cases[] = {
+        {{"qemu", NULL}, false},
+        {{"qemu", "-enable-kvm", NULL}, true},
+        {{"qemu", "--accel", "kvm", NULL}, true},
+        {{"qemu", "-accel", "kvm,kernel-irqchip=split", NULL}, true},
+        {{"qemu", "-accel", "accel=kvm", NULL}, true},
+        {{"qemu", "-accel", "kvm", "-accel", "tcg", NULL}, false},
+        {{"qemu", "-machine", "q35,accel=kvm,smm=off", NULL}, true},
+        {{"qemu", "-M", "q35,accel=kvm:tcg", NULL}, false},
+        {{"qemu", "-cpu", "kvm64", "-accel", "tcg", NULL}, false},
+        {{"/opt/kvm/qemu", "-accel", NULL}, false},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        CU_ASSERT_EQUAL(qemu_command_needs_kvm(cases[i].words), cases[i].needed);
+}
 
 static void words_that_are_not_known_to_be_safe_are_refused(void)
 {
@@ -217,12 +263,20 @@ static void words_that_are_not_known_to_be_safe_are_refused(void)
         {{"qemu", "--monitor", "stdio", NULL}, -EINVAL},
         {{"qemu", "-daemonize", NULL}, -EINVAL},
         {{"qemu", "-incoming", "defer", NULL}, -EINVAL},
-        {{"qemu", "-device", "vfio-pci,host=1", NULL}, -EINVAL},
-        {{"qemu", "-device", "driver=vfio-pci", NULL}, -EINVAL},
-        {{"qemu", "-object", "memory-backend-ram,id=x,size=1M", NULL}, -EINVAL},
-        {{"qemu", "-machine", "q35,memory-backend=x", NULL}, -EINVAL},
-        {{"qemu", "-M", "q35,pflash0=x", NULL}, -EINVAL},
+        {{"qemu", "-device", "vfio-pci,host=1", NULL}, -ENOTSUP},
+        {{"qemu", "-device", "driver=vfio-pci", NULL}, -ENOTSUP},
+        {{"qemu", "-object", "memory-backend-ram,id=x,size=1M", NULL}, -ENOTSUP},
+        {{"qemu", "-machine", "q35,memory-backend=x", NULL}, -ENOTSUP},
+        {{"qemu", "-M", "q35,pflash0=x", NULL}, -ENOTSUP},
         {{"qemu", "-", "x", NULL}, -EINVAL},
+        {{"qemu", "-device", "virtio-blk-pci,drive=x", NULL}, -EINVAL},
+        {{"qemu", "-device", "e1000,netdev=x", NULL}, -EINVAL},
+        {{"qemu", "-device", "x,vhost=on", NULL}, -ENOTSUP},
+        {{"qemu", "-device", "x,vhosts=on", NULL}, 0},
+        {{"qemu", "-device", "id=x,driver=vfio-pci", NULL}, -EINVAL},
+        {{"qemu", "-device", "{\"driver\":\"vfio-pci\"}", NULL}, -EINVAL},
+        {{"qemu", "-pflash", "x", NULL}, -ENOTSUP},
+        {{"qemu", "-vga", "std", NULL}, -ENOTSUP},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         const struct qemu_command command = {.words = cases[i].words};
@@ -331,6 +385,8 @@ static const struct test_case cases[] = {
     {"whether a guest can write its firmware is read",
      whether_a_guest_can_write_its_firmware_is_read},
     {"memory that no checkpoint has is found", memory_that_no_checkpoint_has_is_found},
+    {"a version is what QEMU says it is", a_version_is_what_QEMU_says_it_is},
+    {"KVM is needed when nothing else is allowed", kvm_is_needed_when_nothing_else_is_allowed},
     {"words that are not known to be safe are refused",
      words_that_are_not_known_to_be_safe_are_refused},
     {"a command has the operator's words and ours", a_command_has_the_operators_words_and_ours},
