@@ -4,7 +4,9 @@
  * agent may try one without needing it.
  *
  * ptrace() is not among them: leak checkers use it on their own process, and without
- * CAP_SYS_PTRACE, which the systemd unit takes away, it reaches no process of another user. */
+ * CAP_SYS_PTRACE, which is given up (confine_capabilities.c), it reaches no process of another
+ * user.
+ */
 #include "app/confine.h"
 
 #include <errno.h>

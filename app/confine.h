@@ -10,4 +10,8 @@
  * privileges. Before any thread exists. -ENOSYS or the like where the kernel has no seccomp. */
 int confine_process(struct error *err);
 
+/* Gives up all capabilities but those that the daemon and its fence agents need, for good, and for
+ * what is executed, too. Before any thread exists. */
+int confine_capabilities(struct error *err);
+
 #endif

@@ -5,6 +5,7 @@
 
 #include "app/config.h"
 #include "app/confine.h"
+#include "app/journal.h"
 #include "app/node.h"
 #include "base/log.h"
 #include "base/quick_exit.h"
@@ -56,7 +57,10 @@ int main(int argc, char **argv)
         return EXIT_OK;
     log_set_level(config.log_level);
     struct node *node = NULL;
+    journal_begin(config.name);
     int rc = confine_process(&err);
+    if (rc == 0)
+        rc = confine_capabilities(&err);
     if (rc == 0)
         rc = quick_exit_arm(&err);
     if (rc == 0)

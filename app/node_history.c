@@ -1,12 +1,13 @@
 /* The events of a node leave it: to a file in the state directory, and to the journal where a
  * service manager keeps one.
  *
- * A thread of its own follows the ring, so that no disk and no journal that hangs is waited for by
- * anybody else. When it falls behind by more than the ring holds, the oldest are not written. */
+ * A thread of its own follows the ring, so that no disk that hangs is waited for by anybody else.
+ * When it falls behind by more than the ring holds, the oldest are not written. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "app/journal.h"
 #include "app/node_internal.h"
 #include "base/log.h"
 #include "control/event_file.h"
@@ -25,6 +26,28 @@ static void tell(struct node *node, bool written, const struct error *err)
                         written ? "events are written to disk again" : err->text);
 }
 
+static void send_to_journal(struct node *node, const struct control_event *event)
+{
+    const char *role = "none";
+    term_t term = 0;
+    if (!journal_is_used())
+        return;
+    pthread_mutex_lock(&node->lock);
+    if (node->primary) {
+        struct primary_status status;
+        primary_snapshot(node->primary, &status);
+        role = "primary";
+        term = status.term;
+    } else if (node->secondary) {
+        struct secondary_status status;
+        secondary_snapshot(node->secondary, &status);
+        role = "secondary";
+        term = status.term;
+    }
+    pthread_mutex_unlock(&node->lock);
+    journal_send_event(event, role, term);
+}
+
 static void *history_main(void *context)
 {
     struct node *node = context;
@@ -35,6 +58,7 @@ static void *history_main(void *context)
             continue;
         struct error err = {0};
         seen = event.id;
+        send_to_journal(node, &event);
         const int rc = event_file_append(node->history.file, &event, &err);
         tell(node, rc == 0, &err);
     }

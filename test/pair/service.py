@@ -71,8 +71,35 @@ def what_is_refused_is_never_ready(world):
         check(not manager.listen(), manager.heard)
 
 
+def kept_by_the_unit():
+    return re.search(r"^CapabilityBoundingSet=(.*)$", UNIT.read_text(), re.M)[1].split()
+
+
+def a_daemon_started_by_hand_keeps_no_more(world):
+    """On no thread, and nothing that it executes gets more; what it keeps is enough to take over."""
+    names = Path("/usr/include/linux/capability.h").read_text()
+    bits = {name: int(bit) for name, bit in re.findall(r"^#define (CAP_\w+)\s+(\d+)$", names, re.M)}
+    ours = int(re.search(r"^CapBnd:\s*(\w+)$", Path("/proc/self/status").read_text(), re.M)[1], 16)
+    kept = ours & sum(1 << bits[name] for name in kept_by_the_unit())
+    check(kept != ours, "this test has no capabilities that could be given up")
+    primary, secondary = world.start_pair()
+    for host in (primary, secondary):
+        for task in Path(f"/proc/{host.daemon.pid}/task").iterdir():
+            try:
+                text = (task / "status").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # a thread that has ended meanwhile
+            for name in ("CapEff", "CapPrm", "CapBnd"):
+                mask = int(re.search(rf"^{name}:\s*(\w+)$", text, re.M)[1], 16)
+                check(mask == kept, f"{host.side}: {name} of {task.name} is {mask:x}, not {kept:x}")
+        warnings = host.status()["warnings"]
+        check(not any("real-time" in text for text in warnings), warnings)
+    primary.kill()
+    secondary.wait_for_state("alone")
+
+
 def the_capabilities_of_the_unit_are_enough(world):
-    kept = re.search(r"^CapabilityBoundingSet=(.*)$", UNIT.read_text(), re.M)[1].split()
+    kept = kept_by_the_unit()
     kept = ",".join("+" + name.removeprefix("CAP_").lower() for name in kept)
     for host in world.hosts.values():
         plain = host.command
@@ -93,7 +120,7 @@ def the_capabilities_of_the_unit_are_enough(world):
 
 
 TESTS = [the_service_manager_is_told_what_is_true, what_is_refused_is_never_ready,
-         the_capabilities_of_the_unit_are_enough]
+         the_capabilities_of_the_unit_are_enough, a_daemon_started_by_hand_keeps_no_more]
 
 if __name__ == "__main__":
     sys.exit(support.main(sys.argv[1], TESTS))

@@ -1,7 +1,9 @@
 /* The filter of system calls: what is forbidden fails, in what is executed, too; all else works. */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -10,6 +12,7 @@
 #include <unistd.h>
 
 #include "app/confine.h"
+#include "base/types.h"
 #include "test/support/runner.h"
 
 /* In a process of its own, since a filter is for good: its exit status, 200 without a filter. */
@@ -73,7 +76,60 @@ static void programs_run_and_gain_no_privileges(void)
     CU_ASSERT_EQUAL(confined(gain_nothing), 0);
 }
 
+/* Of this thread, as /proc says. */
+static uint64_t capabilities(const char *set)
+{
+    char line[128];
+    unsigned long long mask = 0;
+    FILE *status = fopen("/proc/thread-self/status", "r");
+    while (status && fgets(line, sizeof(line), status))
+        if (strncmp(line, set, strlen(set)) == 0)
+            mask = strtoull(line + strlen(set), NULL, 16);
+    if (status)
+        fclose(status);
+    return mask;
+}
+
+/* CHOWN, DAC_OVERRIDE, FOWNER, KILL, NET_ADMIN, NET_RAW, IPC_LOCK, SYS_NICE */
+#define KEPT      UINT64_C(0x80702b)
+#define KEPT_TEXT "80702b"
+
+static void *look(void *excess)
+{
+    static const char *const sets[] = {"CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"};
+    for (size_t i = 0; i < ARRAY_SIZE(sets); i++)
+        *(uint64_t *)excess |= capabilities(sets[i]) & ~KEPT;
+    return NULL;
+}
+
+static int gave_up_the_rest(void)
+{
+    const uint64_t before = capabilities("CapEff:");
+    pthread_t thread;
+    uint64_t excess = 0;
+    if (confine_capabilities(NULL) < 0)
+        return 1;
+    look(&excess);
+    if (pthread_create(&thread, NULL, look, &excess) != 0 || pthread_join(thread, NULL) != 0)
+        return 2;
+    if (excess)
+        return 3;
+    if (capabilities("CapEff:") != (before & KEPT))
+        return 4;
+    /* What is executed has no more, even as root. */
+    return system("test $((0x$(sed -n 's/^CapEff:.//p' /proc/self/status) & ~0x" KEPT_TEXT
+                  ")) = 0") == 0
+               ? 0
+               : 5;
+}
+
+static void capabilities_that_nobody_needs_are_given_up(void)
+{
+    CU_ASSERT_EQUAL(confined(gave_up_the_rest), 0);
+}
+
 static const struct test_case cases[] = {
+    {"capabilities that nobody needs are given up", capabilities_that_nobody_needs_are_given_up},
     {"without the filter they are not all refused", without_the_filter_they_are_not_all_refused},
     {"forbidden calls are refused", forbidden_calls_are_refused},
     {"what is executed is confined, too", what_is_executed_is_confined_too},
