@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "control/message.h"
 #include "control/schema.h"
 
 #define REAL_DIGITS 10
@@ -97,6 +98,17 @@ char *control_json_policy(const struct control_policy *policy)
     for (unsigned i = 0; i < policy->count && i < CONTROL_SETTINGS_MAX; i++)
         json_object_set_new(json, policy->settings[i].key, json_string(policy->settings[i].value));
     return print_and_free(json, JSON_INDENT(2));
+}
+
+char *control_json_version(const struct control_reply *daemon)
+{
+    json_t *json = json_object();
+    json_object_set_new(json, "schema", json_integer(CONTROL_JSON_SCHEMA));
+    json_object_set_new(json, "kemarictl", json_string(KEMARI_VERSION));
+    json_object_set_new(json, "kemarid", json_string(daemon ? daemon->daemon_version : ""));
+    json_object_set_new(json, "vm", json_string(daemon ? daemon->vm : ""));
+    json_object_set_new(json, "pid", json_integer(daemon ? daemon->pid : 0));
+    return print_and_free(json, JSON_COMPACT);
 }
 
 char *control_json_outcome(const char *verb, int rc, const char *text)

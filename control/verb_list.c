@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "control/json.h"
 #include "control/kemarictl_call.h"
 #include "control/render.h"
 #include "control/verbs.h"
@@ -50,23 +51,36 @@ static enum kemarictl_exit run_list(struct invocation *inv)
     return worst;
 }
 
+/* `daemon` NULL: none was asked. */
+static void print_version(const struct invocation *inv, const struct control_reply *daemon)
+{
+    if (inv->json) {
+        char *text = control_json_version(daemon);
+        fprintf(inv->out, "%s\n", text ? text : "");
+        free(text);
+        return;
+    }
+    fprintf(inv->out, "kemarictl %s\n", KEMARI_VERSION);
+    if (daemon)
+        fprintf(inv->out, "kemarid %s, machine %s, process %" PRIu32 "\n", daemon->daemon_version,
+                daemon->vm, daemon->pid);
+}
+
 static enum kemarictl_exit run_version(struct invocation *inv)
 {
     static const struct control_request request = {.verb = CONTROL_VERB_PING};
-    fprintf(inv->out, "kemarictl %s\n", KEMARI_VERSION);
-    if (!inv->socket && !inv->machine)
-        return KEMARICTL_OK;
     struct control_client *client = NULL;
-    enum kemarictl_exit status = kemarictl_open(inv, &client);
-    if (status != KEMARICTL_OK)
-        return status;
-    struct control_reply *reply = kemarictl_make_reply();
-    status = kemarictl_call(inv, client, &request, CONTROL_REPLY_PONG, reply);
-    if (status == KEMARICTL_OK)
-        fprintf(inv->out, "kemarid %s, machine %s, process %" PRIu32 "\n", reply->daemon_version,
-                reply->vm, reply->pid);
+    struct control_reply *reply = NULL;
+    enum kemarictl_exit status = KEMARICTL_OK;
+    if (inv->socket || inv->machine) {
+        reply = kemarictl_make_reply();
+        status = kemarictl_open(inv, &client);
+        if (status == KEMARICTL_OK)
+            status = kemarictl_call(inv, client, &request, CONTROL_REPLY_PONG, reply);
+        control_client_close(&client);
+    }
+    print_version(inv, status == KEMARICTL_OK ? reply : NULL);
     free(reply);
-    control_client_close(&client);
     return status;
 }
 
@@ -79,6 +93,7 @@ const struct verb verb_list = {
 
 const struct verb verb_version = {
     .name = "version",
+    .takes = TAKES_JSON,
     .run = run_version,
     .help = "Shows the version of kemarictl, and with -m or -s of the daemon.",
 };

@@ -374,6 +374,10 @@ static void verbs_do_what_the_daemon_says(void)
              (int)getpid());
     kemarictl_expect("version -m web", 0, words, "");
     kemarictl_expect("version", 0, "kemarictl " KEMARI_VERSION "\n", "");
+    kemarictl_expect("version --json", 0,
+                     "{\"schema\":1,\"kemarictl\":\"" KEMARI_VERSION
+                     "\",\"kemarid\":\"\",\"vm\":\"\",\"pid\":0}\n",
+                     "");
     CU_ASSERT_EQUAL(kemarictl_run_words("list", &out, &err), 0);
     CU_ASSERT_PTR_NOT_NULL(
         strstr(out, "\nweb              primary    replicating    running  yes\n"));
