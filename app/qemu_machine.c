@@ -31,7 +31,9 @@ struct qemu_adapter {
     pid_t logged;               /* the process whose writes it has */
     int net_fds[QEMU_NETS_MAX]; /* -1 until they are opened */
     bool output_is_open;
-    struct nbd_server *servers[QEMU_DISKS_MAX]; /* of the process there is; or NULL */
+    struct nbd_server *servers[QEMU_DISKS_MAX + 1]; /* of the process there is, or NULL; with the
+                                                       bell at QEMU_BELL */
+    _Atomic bool parking;
 
     struct outbox *_Atomic outbox; /* NULL: output is dropped */
     _Atomic uint64_t dropped_frames;
@@ -162,6 +164,21 @@ static void announce(void *machine)
 
 /* ---- disks ---- */
 
+static void set_running(struct qemu_adapter *a, bool running)
+{
+    for (unsigned i = 0; i < a->config.command.disk_count; i++)
+        nbd_server_set_running(a->servers[i], running);
+}
+
+/* In a park: the guest has stopped, and what it asked of its disks has ended. The bell also rings
+ * when a guest has stopped by itself. */
+static void on_bell(void *context)
+{
+    struct qemu_adapter *a = context;
+    if (atomic_load(&a->parking))
+        set_running(a, false);
+}
+
 static int open_disk(void *context, unsigned index, struct error *err)
 {
     struct qemu_adapter *a = context;
@@ -169,17 +186,24 @@ static int open_disk(void *context, unsigned index, struct error *err)
     nbd_server_close(&a->servers[index]);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
         return error_set(err, -errno, "disk %u: %s", index, strerror(errno));
-    const int rc = nbd_server_open(disk_store_volume(a->config.disks, index), ends[0],
-                                   &a->servers[index], err);
+    const struct nbd_server_config config = {
+        .fd = ends[0],
+        .volume = index == QEMU_BELL ? NULL : disk_store_volume(a->config.disks, index),
+        .rung = index == QEMU_BELL ? on_bell : NULL,
+        .context = a};
+    const int rc = nbd_server_open(&config, &a->servers[index], err);
     if (rc < 0)
         fd_close(&ends[1]);
     return rc < 0 ? rc : ends[1];
 }
 
-static void allow_changes(struct qemu_adapter *a, bool allow)
+static bool disks_are_busy(void *context)
 {
+    const struct qemu_adapter *a = context;
     for (unsigned i = 0; i < a->config.command.disk_count; i++)
-        nbd_server_allow_changes(a->servers[i], allow);
+        if (nbd_server_is_busy(a->servers[i]))
+            return true;
+    return false;
 }
 
 static void describe_disks(struct qemu_adapter *a, struct qemu_machine_config *machine)
@@ -237,15 +261,17 @@ static void park(void *machine)
 {
     struct qemu_adapter *a = machine;
     disk_store_drain(a->config.disks, true);
+    atomic_store(&a->parking, true);
     qemu_machine_park(a->machine);
+    atomic_store(&a->parking, false);
     disk_store_drain(a->config.disks, false);
-    allow_changes(a, false);
+    set_running(a, false);
 }
 
 static void resume(void *machine)
 {
     struct qemu_adapter *a = machine;
-    allow_changes(a, true);
+    set_running(a, true);
     qemu_machine_resume(a->machine);
 }
 
@@ -340,6 +366,7 @@ int qemu_adapter_create(const struct qemu_adapter_config *config, struct qemu_ad
                                               .preload_fd = a->tracker_fd,
                                               .environment = a->environment,
                                               .open_disk = open_disk,
+                                              .disks_are_busy = disks_are_busy,
                                               .standby = config->standby,
                                               .on_panic = config->on_panic,
                                               .output = &output,
@@ -362,7 +389,7 @@ void qemu_adapter_destroy(struct qemu_adapter **adapter)
         return;
     dirtylog_destroy(&a->log);
     qemu_machine_destroy(&a->machine);
-    for (unsigned i = 0; i < QEMU_DISKS_MAX; i++)
+    for (unsigned i = 0; i <= QEMU_BELL; i++)
         nbd_server_close(&a->servers[i]);
     for (unsigned i = 0; i < QEMU_NETS_MAX; i++)
         fd_close(&a->net_fds[i]);

@@ -44,13 +44,12 @@ enum phase { PHASE_FLAGS, PHASE_OPTION, PHASE_OPTION_DATA, PHASE_REQUEST, PHASE_
 
 struct nbd_server {
     /* set at creation */
-    struct disk_volume *volume;
+    struct nbd_server_config config;
     char name[16];
     struct nbd_export export;
-    int fd;
     int wake_fd; /* eventfd: the done list isn't empty */
     pthread_t thread;
-    _Atomic bool changes_allowed;
+    _Atomic bool running;
 
     /* its thread's */
     bool ended; /* nothing is read or written any more */
@@ -62,9 +61,9 @@ struct nbd_server {
     struct work *incoming;        /* its payload is being read */
     uint8_t talk[NBD_ANSWER_MAX]; /* of the negotiation, going out */
     size_t talk_size, talk_sent;
-    struct list replies; /* likewise, of requests */
-    unsigned works;      /* all of them */
-    size_t data;         /* bytes of theirs */
+    struct list replies;    /* likewise, of requests */
+    _Atomic unsigned works; /* all of them */
+    size_t data;            /* bytes of theirs */
 
     pthread_mutex_t lock; /* protects all below */
     struct list done;     /* by the volume */
@@ -141,27 +140,38 @@ static void reply(struct work *w, enum nbd_error error)
 static void submit(struct work *w, struct disk_io io)
 {
     w->request = (struct disk_request){.io = io, .done = on_done, .context = w};
-    disk_volume_submit(w->server->volume, &w->request);
+    disk_volume_submit(w->server->config.volume, &w->request);
 }
 
-static bool may_change(const struct nbd_server *s, const struct nbd_request *asked)
-{
-    return asked->op == DISK_READ || asked->op == DISK_FLUSH || atomic_load(&s->changes_allowed);
-}
-
-static void begin(struct work *w)
+/* What is answered without the volume. */
+static bool answer_alone(struct work *w)
 {
     struct nbd_server *s = w->server;
     const struct nbd_request *asked = &w->asked;
     if (asked->error != NBD_OK) {
         reply(w, asked->error);
-        return;
-    }
-    if (!may_change(s, asked)) {
+    } else if (asked->op == DISK_READ) {
+        if (!s->config.volume)
+            reply(w, NBD_EIO);
+        return !s->config.volume;
+    } else if (atomic_load(&s->running)) {
+        return false;
+    } else if (asked->op == DISK_FLUSH) {
+        if (s->config.rung)
+            s->config.rung(s->config.context);
+        reply(w, NBD_OK);
+    } else {
         log_error("disk", "%s: a change by a machine that does not run was refused", s->name);
         reply(w, NBD_EPERM);
-        return;
     }
+    return true;
+}
+
+static void begin(struct work *w)
+{
+    const struct nbd_request *asked = &w->asked;
+    if (answer_alone(w))
+        return;
     submit(w, (struct disk_io){.op = asked->op,
                                .may_unmap = asked->may_unmap,
                                .offset = asked->offset,
@@ -248,7 +258,7 @@ static int write_some(struct nbd_server *s)
         add_part(&message, w->header, NBD_REPLY_SIZE, &skip);
         add_part(&message, w->request.io.data, reply_data(w), &skip);
     }
-    const ssize_t sent = sendmsg(s->fd, &message, MSG_NOSIGNAL);
+    const ssize_t sent = sendmsg(s->config.fd, &message, MSG_NOSIGNAL);
     if (sent < 0)
         return errno == EINTR ? 0 : -errno;
     if (talk)
@@ -336,7 +346,7 @@ static int on_part(struct nbd_server *s, struct error *err)
  * wrong. */
 static int read_some(struct nbd_server *s, struct error *err)
 {
-    const ssize_t count = recv(s->fd, s->into + s->have, s->want - s->have, 0);
+    const ssize_t count = recv(s->config.fd, s->into + s->have, s->want - s->have, 0);
     if (count == 0)
         return -ECONNRESET;
     if (count < 0)
@@ -378,7 +388,7 @@ static void end_connection(struct nbd_server *s, int rc, const struct error *err
     else
         log_debug("disk", "%s: the machine's connection ends: %s", s->name, strerror(-rc));
     s->ended = true;
-    shutdown(s->fd, SHUT_RDWR);
+    shutdown(s->config.fd, SHUT_RDWR);
     if (s->incoming)
         free_work(s->incoming);
     s->incoming = NULL;
@@ -390,7 +400,7 @@ static int wait_for_more(const struct nbd_server *s)
     const bool reads = may_read(s);
     struct pollfd fds[] = {
         {.fd = s->wake_fd, .events = POLLIN},
-        {.fd = s->ended ? -1 : s->fd,
+        {.fd = s->ended ? -1 : s->config.fd,
          .events = (short)((reads ? POLLIN : 0) | (has_output(s) ? POLLOUT : 0))}};
     if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
         assert(errno == EINTR);
@@ -421,27 +431,36 @@ static void *thread_main(void *context)
 
 /* ---- life ---- */
 
-int nbd_server_open(struct disk_volume *volume, int fd, struct nbd_server **out, struct error *err)
+static void describe(struct nbd_server *s)
+{
+    s->export = (struct nbd_export){.name = s->name, .size = DISK_SECTOR};
+    if (!s->config.volume) {
+        snprintf(s->name, sizeof(s->name), "bell");
+        return;
+    }
+    const struct disk_image *image = disk_volume_image(s->config.volume);
+    snprintf(s->name, sizeof(s->name), "disk%u", disk_volume_index(s->config.volume));
+    s->export.size = disk_image_size(image);
+    s->export.read_only = disk_image_is_read_only(image);
+}
+
+int nbd_server_open(const struct nbd_server_config *config, struct nbd_server **out,
+                    struct error *err)
 {
     struct nbd_server *s = calloc(1, sizeof(*s));
     *out = NULL;
     if (!s) {
-        fd_close(&fd);
+        close(config->fd);
         return error_set(err, -ENOMEM, "NBD: out of memory");
     }
-    const struct disk_image *image = disk_volume_image(volume);
-    s->volume = volume;
-    s->fd = fd;
-    snprintf(s->name, sizeof(s->name), "disk%u", disk_volume_index(volume));
-    s->export = (struct nbd_export){.name = s->name,
-                                    .size = disk_image_size(image),
-                                    .read_only = disk_image_is_read_only(image)};
+    s->config = *config;
+    describe(s);
     nbd_encode_greeting(s->talk);
     s->talk_size = NBD_GREETING_SIZE;
     expect(s, PHASE_FLAGS, s->bytes, NBD_FLAGS_SIZE);
     pthread_mutex_init(&s->lock, NULL);
     s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int rc = s->wake_fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+    int rc = s->wake_fd < 0 || fcntl(s->config.fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
     if (rc == 0)
         rc = -pthread_create(&s->thread, NULL, thread_main, s);
     if (rc == 0) {
@@ -449,7 +468,7 @@ int nbd_server_open(struct disk_volume *volume, int fd, struct nbd_server **out,
         return 0;
     }
     fd_close(&s->wake_fd);
-    fd_close(&s->fd);
+    fd_close(&s->config.fd);
     pthread_mutex_destroy(&s->lock);
     free(s);
     return error_set(err, rc, "NBD: %s", strerror(-rc));
@@ -460,16 +479,21 @@ void nbd_server_close(struct nbd_server **server)
     struct nbd_server *s = *server;
     if (!s)
         return;
-    shutdown(s->fd, SHUT_RDWR);
+    shutdown(s->config.fd, SHUT_RDWR);
     pthread_join(s->thread, NULL);
     fd_close(&s->wake_fd);
-    fd_close(&s->fd);
+    fd_close(&s->config.fd);
     pthread_mutex_destroy(&s->lock);
     free(s);
     *server = NULL;
 }
 
-void nbd_server_allow_changes(struct nbd_server *server, bool allow)
+void nbd_server_set_running(struct nbd_server *server, bool running)
 {
-    atomic_store(&server->changes_allowed, allow);
+    atomic_store(&server->running, running);
+}
+
+bool nbd_server_is_busy(const struct nbd_server *server)
+{
+    return atomic_load(&server->works) > 0;
 }

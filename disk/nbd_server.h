@@ -8,8 +8,11 @@
  * image passes (volume.h). The other end is held to the protocol: it can ask for anything inside of
  * the disk, and keep no more than a bounded amount of memory here, by sending or by not listening.
  *
- * A change is refused (EPERM) while none is allowed: the process of a standby only waits, and one
- * that was stopped has nothing under way.
+ * While the machine stands, nothing is its guest's: a change is refused (EPERM), and a flush is
+ * answered and means nothing. QEMU flushes its disks whenever it has stopped the guest, which would
+ * put the medium's time into every checkpoint although nobody asked for it. When exactly the
+ * guest's own requests have ended is told by a *bell*, a disk of one sector that no device has and
+ * that is flushed before all others (qemu/command.h).
  *
  * Threads: one for each server. Its functions from one at a time. */
 #ifndef KEMARI_DISK_NBD_SERVER_H
@@ -19,14 +22,24 @@
 
 struct nbd_server;
 
-/* Serves `volume`, which is borrowed, as the export "diskN", N being its index, on a connected
- * stream socket, which is taken over in every case. No change is allowed yet. */
-int nbd_server_open(struct disk_volume *volume, int fd, struct nbd_server **out, struct error *err);
+struct nbd_server_config {
+    int fd; /* a connected stream socket, taken over in every case */
+    /* Borrowed; served as the export "diskN", N being its index. NULL: a bell, export "bell". */
+    struct disk_volume *volume;
+    void (*rung)(void *context); /* of a bell, at each flush, before it is answered. Any thread */
+    void *context;
+};
+
+/* The machine stands. */
+int nbd_server_open(const struct nbd_server_config *config, struct nbd_server **out,
+                    struct error *err);
 
 /* Ends the connection, and waits for what the volume has of it. */
 void nbd_server_close(struct nbd_server **server);
 
-/* Said while the other process is stopped. */
-void nbd_server_allow_changes(struct nbd_server *server, bool allow);
+/* Any thread. True: before it runs. */
+void nbd_server_set_running(struct nbd_server *server, bool running);
+/* Has it requests that are not answered? Any thread. */
+bool nbd_server_is_busy(const struct nbd_server *server);
 
 #endif

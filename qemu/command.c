@@ -261,6 +261,11 @@ static void add_networks(struct list *list, const struct qemu_command *command)
 /* An error of a disk is the guest's: a QEMU that stops by itself would do it behind our back. */
 static void add_disks(struct list *list, const struct qemu_command *command)
 {
+    if (command->disk_count) {
+        add(list, "-drive");
+        add(list, "if=none,id=bell,driver=nbd,server.type=fd,server.str=%u,export=bell",
+            QEMU_FD_BELL);
+    }
     for (unsigned i = 0; i < command->disk_count; i++) {
         add(list, "-blockdev");
         add(list,

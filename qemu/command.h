@@ -23,6 +23,7 @@ enum qemu_fd {
     QEMU_FD_INCOMING,   /* file that a state is loaded from */
     QEMU_FD_SERIAL,
     QEMU_FD_PRELOAD,
+    QEMU_FD_BELL,                               /* the bell of the disks */
     QEMU_FD_NET,                                /* the first of QEMU_NETS_MAX */
     QEMU_FD_DISK = QEMU_FD_NET + QEMU_NETS_MAX, /* the first of QEMU_DISKS_MAX: NBD servers */
     QEMU_FD_END = QEMU_FD_DISK + QEMU_DISKS_MAX
@@ -41,6 +42,11 @@ struct qemu_command {
     bool disks_read_only[QEMU_DISKS_MAX];
     bool keep_on_panic; /* QEMU leaves a guest that panicked alone */
 };
+
+/* The disks come from NBD servers. When QEMU has stopped the guest and ended all of its requests,
+ * it flushes every disk, those of -drive before those of -device: so one of the former that no
+ * device has, the *bell*, tells that what is flushed from now on isn't the guest's. Should another
+ * QEMU not ring it, or not first, its flushes are carried out. */
 
 /* Pure. -EINVAL with what is wrong with the operator's words, or has an option of its own; -ENOTSUP
  * with what no checkpoint could have. */

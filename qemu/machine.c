@@ -144,6 +144,17 @@ static int ask_state(struct qemu_machine *m, struct error *err)
     return rc;
 }
 
+/* Of a stop, which is given when the guest's disks have done what it asked them. */
+static int wait_stopped(struct qemu_machine *m, struct error *err)
+{
+    int rc;
+    do
+        rc = qmp_receive(m->session.control, NULL, QEMU_ANSWER_TIMEOUT, err);
+    while (rc == -ETIMEDOUT && m->config.command.disk_count &&
+           m->config.disks_are_busy(m->config.context));
+    return rc;
+}
+
 void qemu_machine_park(struct qemu_machine *machine)
 {
     struct error err = {0};
@@ -153,7 +164,7 @@ void qemu_machine_park(struct qemu_machine *machine)
     if (rc == 0)
         rc = ask_state(machine, &err);
     if (rc == 0)
-        rc = qmp_receive(machine->session.control, NULL, QEMU_ANSWER_TIMEOUT, &err);
+        rc = wait_stopped(machine, &err);
     machine->parked = true;
     pthread_mutex_unlock(&machine->lock);
     if (rc < 0)

@@ -30,6 +30,7 @@
 #include "gmem/gmem.h"
 #include "qemu/command.h"
 
+#define QEMU_BELL         QEMU_DISKS_MAX /* as an index of open_disk() */
 #define QEMU_FRAME_HEADER 12 /* of virtio-net, in front of frames; all zero from the guest */
 #define QEMU_FRAME_MAX    (QEMU_FRAME_HEADER + 65550)
 
@@ -64,10 +65,13 @@ struct qemu_machine_config {
     struct qemu_command command;    /* memory, keep_on_panic: set here */
     int preload_fd;                 /* given to the process as QEMU_FD_PRELOAD */
     const char *const *environment; /* "NAME=value" for the process, ends with NULL */
-    /* A stream socket to an NBD server of disk `index` for a process that is about to start; the
-     * one before has ended. Taken over; -errno with the reason. On the controlling thread; gets
-     * `context`. */
+    /* A stream socket to an NBD server of disk `index`, or of the bell, for a process that is about
+     * to start; the one before has ended. Taken over; -errno with the reason. On the controlling
+     * thread, as is the next one; both get `context`. */
     int (*open_disk)(void *context, unsigned index, struct error *err);
+    /* Have the disks requests that are not answered? A guest that is being stopped waits for them,
+     * however long that takes. */
+    bool (*disks_are_busy)(void *context);
     uint64_t disk_sizes[QEMU_DISKS_MAX]; /* bytes */
     int messages_fd;                     /* gets QEMU's own messages; 0: our stderr does */
     bool standby;                        /* begin WAITING */

@@ -221,6 +221,18 @@ struct ends {
     int theirs[QEMU_FD_END]; /* owned ones only */
 };
 
+static int make_disk_ends(struct qemu_machine *m, struct ends *ends, struct error *err)
+{
+    int *theirs = ends->theirs;
+    if (m->config.command.disk_count == 0)
+        return 0;
+    theirs[QEMU_FD_BELL] = m->config.open_disk(m->config.context, QEMU_BELL, err);
+    int rc = theirs[QEMU_FD_BELL];
+    for (unsigned i = 0; rc >= 0 && i < m->config.command.disk_count; i++)
+        rc = theirs[QEMU_FD_DISK + i] = m->config.open_disk(m->config.context, i, err);
+    return rc < 0 ? rc : 0;
+}
+
 static int make_ends(struct qemu_machine *m, struct ends *ends, struct error *err)
 {
     struct qemu_session *s = &m->session;
@@ -239,13 +251,7 @@ static int make_ends(struct qemu_machine *m, struct ends *ends, struct error *er
         rc = make_file("kemari-state-in", &s->incoming_fd);
     if (rc < 0)
         return error_set(err, rc, "QEMU can't be started: %s", strerror(-rc));
-    for (unsigned i = 0; i < m->config.command.disk_count; i++) {
-        const int fd = m->config.open_disk(m->config.context, i, err);
-        if (fd < 0)
-            return fd;
-        ends->theirs[QEMU_FD_DISK + i] = fd;
-    }
-    return 0;
+    return make_disk_ends(m, ends, err);
 }
 
 static int start_process(struct qemu_machine *m, const struct ends *ends, struct error *err)

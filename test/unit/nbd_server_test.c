@@ -27,10 +27,11 @@ static int start(bool read_only)
     int ends[2];
     memory_disk_init(&disk, SIZE);
     disk.read_only = read_only;
-    const struct disk_volume_config config = {.image = memory_disk_image(&disk), .index = 3};
-    CU_ASSERT_EQUAL_FATAL(disk_volume_create(&config, &volume, NULL), 0);
+    const struct disk_volume_config of_volume = {.image = memory_disk_image(&disk), .index = 3};
+    CU_ASSERT_EQUAL_FATAL(disk_volume_create(&of_volume, &volume, NULL), 0);
     CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    CU_ASSERT_EQUAL_FATAL(nbd_server_open(volume, ends[0], &server, NULL), 0);
+    const struct nbd_server_config config = {.fd = ends[0], .volume = volume};
+    CU_ASSERT_EQUAL_FATAL(nbd_server_open(&config, &server, NULL), 0);
     return ends[1];
 }
 
@@ -50,7 +51,7 @@ static void start_client(bool read_only)
     CU_ASSERT_EQUAL_FATAL(nbd_connect_socket(client, fd), 0);
     /* What the library would not let through is for the server to refuse. */
     CU_ASSERT_EQUAL_FATAL(nbd_set_strict_mode(client, 0), 0);
-    nbd_server_allow_changes(server, true);
+    nbd_server_set_running(server, true);
 }
 
 static void stop_client(void)
@@ -181,16 +182,19 @@ static void a_machine_that_stands_changes_nothing(void)
 {
     uint8_t block[BLOCK] = {1};
     start_client(false);
-    nbd_server_allow_changes(server, false);
+    nbd_server_set_running(server, false);
     CU_ASSERT_EQUAL(nbd_pwrite(client, block, BLOCK, 0, 0), -1);
     CU_ASSERT_EQUAL(nbd_get_errno(), EPERM);
     CU_ASSERT_EQUAL(nbd_trim(client, BLOCK, 0, 0), -1);
     CU_ASSERT_EQUAL(nbd_zero(client, BLOCK, 0, 0), -1);
     CU_ASSERT_EQUAL(disk.bytes[0], 0);
     CU_ASSERT_EQUAL(nbd_flush(client, 0), 0);
+    CU_ASSERT_EQUAL(disk.flushes, 0); /* nobody asked for it */
     CU_ASSERT_EQUAL(nbd_pread(client, block, BLOCK, 0, 0), 0);
-    nbd_server_allow_changes(server, true);
+    nbd_server_set_running(server, true);
     CU_ASSERT_EQUAL(nbd_pwrite(client, block, BLOCK, 0, 0), 0);
+    CU_ASSERT_EQUAL(nbd_flush(client, 0), 0);
+    CU_ASSERT_EQUAL(disk.flushes, 1);
     stop_client();
 }
 
@@ -227,6 +231,36 @@ static void another_export_is_not_served(void)
     CU_ASSERT_EQUAL(nbd_connect_socket(client, fd), -1);
     nbd_close(client);
     stop();
+}
+
+static void on_bell(void *context)
+{
+    unsigned *rings = context;
+    (*rings)++;
+}
+
+static void a_bell_rings_when_it_is_flushed_and_holds_nothing(void)
+{
+    int ends[2];
+    unsigned rings = 0;
+    uint8_t sector[DISK_SECTOR] = {0};
+    CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    const struct nbd_server_config config = {.fd = ends[0], .rung = on_bell, .context = &rings};
+    CU_ASSERT_EQUAL_FATAL(nbd_server_open(&config, &server, NULL), 0);
+    client = nbd_create();
+    CU_ASSERT_EQUAL_FATAL(nbd_set_export_name(client, "bell"), 0);
+    CU_ASSERT_EQUAL_FATAL(nbd_connect_socket(client, ends[1]), 0);
+    CU_ASSERT_EQUAL(nbd_get_size(client), DISK_SECTOR);
+    CU_ASSERT_EQUAL(nbd_pread(client, sector, sizeof(sector), 0, 0), -1);
+    CU_ASSERT_EQUAL(nbd_pwrite(client, sector, sizeof(sector), 0, 0), -1);
+    CU_ASSERT_EQUAL(rings, 0);
+    for (unsigned i = 1; i < 4; i++) {
+        CU_ASSERT_EQUAL(nbd_flush(client, 0), 0);
+        CU_ASSERT_EQUAL(rings, i);
+    }
+    CU_ASSERT_EQUAL(nbd_shutdown(client, 0), 0);
+    nbd_close(client);
+    nbd_server_close(&server);
 }
 
 /* What the machine was told is done is in the log of the epoch. */
@@ -290,7 +324,7 @@ static void hear_end(void)
 static void begin_raw(void)
 {
     start_raw();
-    nbd_server_allow_changes(server, true);
+    nbd_server_set_running(server, true);
     say(BEGIN, sizeof(BEGIN) - 1);
     hear(NBD_GREETING_SIZE + 20 + 20 + 12 + 20 + 14 + 20);
 }
@@ -302,7 +336,7 @@ static void a_connection_may_end_anywhere(void)
     memcpy(bytes, session, sizeof(session) - 1);
     for (size_t size = 0; size <= sizeof(bytes); size++) {
         start_raw();
-        nbd_server_allow_changes(server, true);
+        nbd_server_set_running(server, true);
         say(bytes, size);
         CU_ASSERT_EQUAL(shutdown(wire, SHUT_WR), 0);
         hear_end();
@@ -317,7 +351,7 @@ static void a_session_may_come_byte_by_byte(void)
     memset(bytes, 0x5a, sizeof(bytes));
     memcpy(bytes, session, sizeof(session) - 1);
     start_raw();
-    nbd_server_allow_changes(server, true);
+    nbd_server_set_running(server, true);
     for (size_t i = 0; i < sizeof(bytes); i++)
         say(bytes + i, 1);
     hear(NBD_GREETING_SIZE + 20 + 20 + 12 + 20 + 14 + 20 + NBD_REPLY_SIZE);
@@ -402,6 +436,7 @@ static void what_is_under_way_is_waited_for(void)
     memcpy(bytes, REQUEST, NBD_REQUEST_SIZE);
     say(bytes, sizeof(bytes));
     CU_ASSERT_TRUE(memory_disk_wait_busy(&disk, 1));
+    CU_ASSERT_TRUE(nbd_server_is_busy(server));
     close(wire);
     memory_disk_hold(&disk, false);
     nbd_server_close(&server);
@@ -419,6 +454,8 @@ static const struct test_case cases[] = {
     {"a machine that stands changes nothing", a_machine_that_stands_changes_nothing},
     {"many requests are under way", many_requests_are_under_way},
     {"another export is not served", another_export_is_not_served},
+    {"a bell rings when it is flushed, and holds nothing",
+     a_bell_rings_when_it_is_flushed_and_holds_nothing},
     {"a write is in the log before it is answered", a_write_is_in_the_log_before_it_is_answered},
     {"a connection may end anywhere", a_connection_may_end_anywhere},
     {"a session may come byte by byte", a_session_may_come_byte_by_byte},

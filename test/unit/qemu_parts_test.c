@@ -294,6 +294,24 @@ static bool has_pair(char **arguments, const char *option, const char *value)
     return false;
 }
 
+static void check_disks(char **a)
+{
+    char text[256];
+    snprintf(text, sizeof(text),
+             "if=none,id=bell,driver=nbd,server.type=fd,server.str=%d,export=bell", QEMU_FD_BELL);
+    CU_ASSERT_TRUE(has_pair(a, "-drive", text));
+    for (int i = 0; i < 2; i++) {
+        snprintf(text, sizeof(text),
+                 "driver=nbd,node-name=disk%d,server.type=fd,server.str=%d,export=disk%d,"
+                 "read-only=%s,discard=unmap",
+                 i, QEMU_FD_DISK + i, i, i ? "on" : "off");
+        CU_ASSERT_TRUE(has_pair(a, "-blockdev", text));
+    }
+    CU_ASSERT_TRUE(has_pair(a, "-device",
+                            "virtio-blk-pci,queue-size=32,drive=disk1,id=drive1,"
+                            "serial=kemari-disk1,rerror=report,werror=report"));
+}
+
 static void a_command_has_the_operators_words_and_ours(void)
 {
     static const char *const words[] = {"qemu", "-machine", "q35", NULL};
@@ -320,15 +338,7 @@ static void a_command_has_the_operators_words_and_ours(void)
         CU_ASSERT_TRUE(has_pair(a, "-append", "a b=c,d"));
         CU_ASSERT_FALSE(has_pair(a, "-initrd", ""));
         CU_ASSERT_TRUE(has_pair(a, "-device", "e1000,netdev=net1,id=card1,mac=02:00:00:00:00:ff"));
-        CU_ASSERT_TRUE(has_pair(a, "-blockdev",
-                                "driver=nbd,node-name=disk0,server.type=fd,server.str=19,"
-                                "export=disk0,read-only=off,discard=unmap"));
-        CU_ASSERT_TRUE(has_pair(a, "-device",
-                                "virtio-blk-pci,queue-size=32,drive=disk0,id=drive0,"
-                                "serial=kemari-disk0,rerror=report,werror=report"));
-        CU_ASSERT_TRUE(has_pair(a, "-blockdev",
-                                "driver=nbd,node-name=disk1,server.type=fd,server.str=20,"
-                                "export=disk1,read-only=on,discard=unmap"));
+        check_disks(a);
         CU_ASSERT_EQUAL(has_pair(a, "-incoming", "defer"), incoming);
         qemu_command_free(&a);
         CU_ASSERT_PTR_NULL(a);
