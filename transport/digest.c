@@ -6,6 +6,10 @@
 
 static const struct digest_kernel *kernel(void)
 {
+    /* Not all that has AVX-512: the first generations slow a core down for its wide
+     * multiplications, and those that have VBMI2 (Ice Lake, Zen 4 and later) don't. */
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vbmi2"))
+        return &digest_avx512;
     return __builtin_cpu_supports("avx2") ? &digest_avx2 : &digest_generic;
 }
 

@@ -1,5 +1,6 @@
-/* The functions over whatever <xxhash.h> was set up to be: the body of digest_generic.c and
- * digest_avx2.c, each of which is compiled with flags of its own and offers one table. */
+/* The functions over whatever <xxhash.h> was set up to be: the body of digest_generic.c,
+ * digest_avx2.c and digest_avx512.c, each of which is compiled with flags of its own and offers one
+ * table. */
 #ifndef KEMARI_TRANSPORT_DIGEST_KERNEL_H
 #define KEMARI_TRANSPORT_DIGEST_KERNEL_H
 
@@ -17,6 +18,7 @@ struct digest_kernel {
 
 extern const struct digest_kernel digest_generic; /* any x86-64 */
 extern const struct digest_kernel digest_avx2;    /* only where the processor has AVX2 */
+extern const struct digest_kernel digest_avx512;  /* only where it has AVX-512F */
 
 #ifdef XXH_VERSION_NUMBER
 

@@ -4,7 +4,10 @@
  * Options: no Nagle delay, because a frame is sent by one call and the peer waits for it; a dead
  * peer is noticed by the kernel within TCP_DEAD_MS even if the heartbeat isn't configured. Buffer
  * sizes are left to the kernel's own tuning: larger fixed ones were measured to be slower
- * (bench-link), as they fall out of the cache, and smaller ones would limit a long fat path. */
+ * (bench-link), as they fall out of the cache, and smaller ones would limit a long fat path. What
+ * limits no path is how much the kernel takes that it can't send yet, as the window is full or the
+ * sending paced: beyond TCP_UNSENT_MAX it only lies there, copied early and out of the cache when
+ * its turn comes, and makes a link look faster than it is to who measures it (link_cost.h). */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
@@ -24,6 +27,7 @@
 #include "base/fd.h"
 #include "transport/carrier.h"
 #include "transport/stream.h"
+#include "transport/tcp.h"
 #include "transport/tls.h"
 
 #define TCP_BACKLOG      64
@@ -50,9 +54,10 @@ static int set_option(int fd, int level, int option, int value)
 }
 
 /* None of these can be refused by a kernel that we run on, so none is worth failing for. */
-static void set_liveness(int fd)
+static void set_options(int fd)
 {
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, TCP_UNSENT_MAX);
     set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, TCP_DEAD_MS);
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, TCP_PROBE_SEC);
@@ -88,7 +93,7 @@ static int make_link(int fd, bool accepted, const struct tls_credentials *tls,
                      const struct sockaddr_storage *peer, socklen_t length, struct link **out,
                      struct error *err)
 {
-    set_liveness(fd);
+    set_options(fd);
     char address[ADDRESS_TEXT_MAX];
     char name[LINK_PEER_MAX];
     format_address(peer, length, address);

@@ -2,191 +2,68 @@
  * small ones, over loopback TCP, plain and under TLS, all in one run. Ratios are what counts
  * (DESIGN §9, "Bench").
  *
- *   bench-link [--rdma ADDRESS]
+ *   bench-link [--rdma ADDRESS] [--window MIB] [--only NAME]
  *
  * With an address of an RDMA device (test/bench/rdma_bench.sh) RDMA beside TCP, and less of
- * everything, as that device is emulated.
+ * everything, as that device is emulated. The window is how much memory is sent from, and received
+ * into, over and over: 8 MiB is an epoch of 2000 pages, whose staging memory is used again for the
+ * next; one that exceeds the processor's caches shows what large epochs do.
  *
- * They are interleaved in rounds, so that a change of the machine's mood hits all, and the best
- * round of each is compared. */
-#include <arpa/inet.h>
+ * Every slice of a few hundred frames stands between two of the bare socket, whose mean it is
+ * compared with, so that whatever else the machine does hits both; of the rounds' ratios the median
+ * and the quartiles are told. */
 #include <errno.h>
-#include <linux/errqueue.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include <sys/mman.h>
+#include <time.h>
 
 #include "base/clock.h"
-#include "base/fd.h"
-#include "base/histogram.h"
+#include "test/bench/link_bench.h"
 #include "transport/bundle.h"
 #include "transport/tls.h"
 #include "transport/transport.h"
 
-#define BULK_SIZE  (1u << 20)
-#define TIMEOUT_MS 10000
-#define PING_SIZE  24 /* about what an EpochAck and its likes have */
+#define ROUNDS_MAX     64
+#define WINDOW_MAX     1024
+#define HUGE_PAGE_SIZE ((size_t)2 << 20)
+#define PAGES_HEADER   2048 /* about what describes a frame's pages */
 
-/* Wall time, and processor time of both ends together: the second is steady on a busy machine. */
-struct cost {
-    nsec_t wall;
-    nsec_t cpu;
-};
+struct extent extent = {
+    .address = "127.0.0.1", .rounds = 41, .frames = 128, .window = 8, .pings = 2000};
 
-/* How much is measured, and where. */
-static struct {
-    const char *address;
-    int rounds, frames, pings;
-} extent = {"127.0.0.1", 7, 256, 5000};
-
-static uint8_t *bulk;   /* what is sent */
-static uint8_t *landed; /* where it is received */
+static uint8_t *sent, *landed; /* extent.window frames each */
 static struct tls_credentials *credentials;
 
-static void die(const char *what, const struct error *err)
+void die(const char *what, const struct error *err)
 {
-    fprintf(stderr, "link_bench: %s: %s\n", what, err ? err->text : strerror(errno));
+    fprintf(stderr, "bench-link: %s: %s\n", what, err ? err->text : strerror(errno));
     exit(1);
 }
 
-static struct cost cost_now(void)
+struct cost cost_now(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
     return (struct cost){clock_now(), SEC(ts.tv_sec) + ts.tv_nsec};
 }
 
-static struct cost cost_since(struct cost start)
+struct cost cost_since(struct cost start)
 {
     const struct cost now = cost_now();
     return (struct cost){now.wall - start.wall, now.cpu - start.cpu};
 }
 
-/* --- the bare socket --- */
-
-struct raw_pair {
-    int near, far;
-};
-
-static struct raw_pair raw_connect(void)
+uint8_t *frame_sent(int frame)
 {
-    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    inet_pton(AF_INET, extent.address, &address.sin_addr);
-    socklen_t length = sizeof(address);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, length) < 0 ||
-        listen(listener, 1) < 0 || getsockname(listener, (struct sockaddr *)&address, &length) < 0)
-        die("listen", NULL);
-    struct raw_pair pair = {.near = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    if (pair.near < 0 || connect(pair.near, (struct sockaddr *)&address, length) < 0 ||
-        (pair.far = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
-        die("connect", NULL);
-    close(listener);
-    const int on = 1;
-    setsockopt(pair.near, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    setsockopt(pair.far, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    return pair;
+    return sent + (size_t)(frame % extent.window) * BULK_SIZE;
 }
 
-static void *raw_sink(void *argument)
+uint8_t *frame_landed(int frame)
 {
-    const struct raw_pair *pair = argument;
-    for (int i = 0; i < extent.frames; i++)
-        if (fd_read_all(pair->far, landed, BULK_SIZE) < 0)
-            die("raw read", NULL);
-    if (fd_write_all(pair->far, landed, 1) < 0)
-        die("raw write", NULL);
-    return NULL;
-}
-
-/* Waits until the kernel has told of `count` sends that it needs their memory no more. */
-static void await_zero_copies(int fd, unsigned count)
-{
-    for (unsigned done = 0; done < count;) {
-        union {
-            struct cmsghdr align;
-            char bytes[128];
-        } control;
-        struct msghdr message = {.msg_control = &control, .msg_controllen = sizeof(control)};
-        struct pollfd errors = {.fd = fd};
-        if (poll(&errors, 1, TIMEOUT_MS) != 1 || recvmsg(fd, &message, MSG_ERRQUEUE) < 0)
-            die("MSG_ERRQUEUE", NULL);
-        const struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-        struct sock_extended_err told;
-        memcpy(&told, CMSG_DATA(c), sizeof(told));
-        done += told.ee_data - told.ee_info + 1;
-    }
-}
-
-/* Sends a frame's worth of pages from where they lie, and waits until they may be written again. */
-static void put_zero_copy(int fd)
-{
-    unsigned calls = 0;
-    for (size_t at = 0; at < BULK_SIZE; calls++) {
-        const ssize_t n = send(fd, bulk + at, BULK_SIZE - at, MSG_ZEROCOPY | MSG_NOSIGNAL);
-        if (n < 0)
-            die("MSG_ZEROCOPY", NULL);
-        at += (size_t)n;
-    }
-    await_zero_copies(fd, calls);
-}
-
-static struct cost raw_bulk(bool zero_copy)
-{
-    struct raw_pair pair = raw_connect();
-    const int on = zero_copy;
-    if (setsockopt(pair.near, SOL_SOCKET, SO_ZEROCOPY, &on, sizeof(on)) < 0)
-        die("SO_ZEROCOPY", NULL);
-    pthread_t thread;
-    pthread_create(&thread, NULL, raw_sink, &pair);
-    const struct cost start = cost_now();
-    for (int i = 0; i < extent.frames; i++)
-        if (zero_copy)
-            put_zero_copy(pair.near);
-        else if (fd_write_all(pair.near, bulk, BULK_SIZE) < 0)
-            die("raw write", NULL);
-    uint8_t done;
-    fd_read_all(pair.near, &done, 1);
-    const struct cost took = cost_since(start);
-    pthread_join(thread, NULL);
-    fd_close(&pair.near);
-    fd_close(&pair.far);
-    return took;
-}
-
-static void *raw_echo(void *argument)
-{
-    const struct raw_pair *pair = argument;
-    uint8_t bytes[FRAME_HEADER_SIZE + PING_SIZE];
-    for (int i = 0; i < extent.pings; i++)
-        if (fd_read_all(pair->far, bytes, sizeof(bytes)) < 0 ||
-            fd_write_all(pair->far, bytes, sizeof(bytes)) < 0)
-            die("raw echo", NULL);
-    return NULL;
-}
-
-static void raw_ping(struct histogram *times)
-{
-    struct raw_pair pair = raw_connect();
-    pthread_t thread;
-    pthread_create(&thread, NULL, raw_echo, &pair);
-    uint8_t bytes[FRAME_HEADER_SIZE + PING_SIZE] = {0};
-    for (int i = 0; i < extent.pings; i++) {
-        const nsec_t start = clock_now();
-        if (fd_write_all(pair.near, bytes, sizeof(bytes)) < 0 ||
-            fd_read_all(pair.near, bytes, sizeof(bytes)) < 0)
-            die("raw ping", NULL);
-        histogram_add(times, clock_now() - start);
-    }
-    pthread_join(thread, NULL);
-    fd_close(&pair.near);
-    fd_close(&pair.far);
+    return landed + (size_t)(frame % extent.window) * BULK_SIZE;
 }
 
 /* --- the link --- */
@@ -200,7 +77,7 @@ static void *connect_near(void *argument)
 {
     struct near *n = argument;
     struct error err = {0};
-    if (transport_connect(n->uri, credentials, TIMEOUT_MS, -1, &n->link, &err) < 0 ||
+    if (transport_connect(n->uri, credentials, BENCH_TIMEOUT_MS, -1, &n->link, &err) < 0 ||
         link_establish(n->link, &err) < 0)
         die("link", &err);
     return NULL;
@@ -217,14 +94,14 @@ static void link_pair(const char *scheme, struct link *pair[2])
         die("link", &err);
     struct near near = {.uri = listener_uri(listener)};
     pthread_create(&thread, NULL, connect_near, &near);
-    if (listener_accept(listener, TIMEOUT_MS, &pair[1], &err) < 0 ||
+    if (listener_accept(listener, BENCH_TIMEOUT_MS, &pair[1], &err) < 0 ||
         link_establish(pair[1], &err) < 0)
         die("link", &err);
     pthread_join(thread, NULL);
     pair[0] = near.link;
     listener_destroy(&listener);
     for (int i = 0; i < 2; i++) {
-        link_set_timeouts(pair[i], TIMEOUT_MS, TIMEOUT_MS);
+        link_set_timeouts(pair[i], BENCH_TIMEOUT_MS, BENCH_TIMEOUT_MS);
         link_trust(pair[i]); /* as after the handshake of a session */
     }
 }
@@ -243,7 +120,7 @@ static void link_streams_pair(const char *scheme, unsigned streams, struct link 
                         bundle_create(far, streams, &pair[1], &err) < 0))
         die("streams", &err);
     for (int i = 0; i < 2; i++)
-        link_set_timeouts(pair[i], TIMEOUT_MS, TIMEOUT_MS);
+        link_set_timeouts(pair[i], BENCH_TIMEOUT_MS, BENCH_TIMEOUT_MS);
 }
 
 static void link_get(struct link *link, void *buffer)
@@ -266,27 +143,50 @@ static void link_put(struct link *link, enum frame_type type, const struct iovec
 static void *link_sink(void *argument)
 {
     for (int i = 0; i < extent.frames; i++)
-        link_get(argument, landed);
+        link_get(argument, frame_landed(i));
     const struct iovec one = {landed, 1};
     link_put(argument, FRAME_CONTROL, &one, 1);
     return NULL;
 }
 
-/* `parts` pieces per frame: 1, or one for each page as the checkpoint sends them. */
-static struct cost link_bulk(const char *scheme, unsigned streams, int parts)
+/* How a frame's bytes lie in memory. */
+enum layout {
+    WHOLE,     /* in one piece */
+    RAW_PAGES, /* a header, and pages in one piece: what the checkpoint sends of raw ones */
+    SCATTERED, /* each page apart: among others that are sent otherwise */
+};
+
+/* Returns the number of parts. */
+static int lay_out(enum layout layout, int frame, struct iovec parts[BULK_SIZE / PAGE_SIZE])
+{
+    static uint8_t header[PAGES_HEADER];
+    uint8_t *bytes = frame_sent(frame);
+    if (layout == WHOLE) {
+        parts[0] = (struct iovec){bytes, BULK_SIZE};
+        return 1;
+    }
+    if (layout == RAW_PAGES) {
+        parts[0] = (struct iovec){header, sizeof(header)};
+        parts[1] = (struct iovec){bytes, BULK_SIZE - sizeof(header)};
+        return 2;
+    }
+    const int pages = BULK_SIZE / PAGE_SIZE;
+    for (int i = 0; i < pages; i++)
+        parts[i] = (struct iovec){bytes + (size_t)(i ^ 1) * PAGE_SIZE, PAGE_SIZE};
+    return pages;
+}
+
+static struct cost link_bulk(const char *scheme, unsigned streams, enum layout layout)
 {
     struct link *pair[2] = {NULL, NULL};
     link_streams_pair(scheme, streams, pair);
-    link_lend(pair[0], bulk, BULK_SIZE);
-    struct iovec pieces[BULK_SIZE / PAGE_SIZE];
-    const size_t piece = BULK_SIZE / (size_t)parts;
-    for (int i = 0; i < parts; i++)
-        pieces[i] = (struct iovec){bulk + (size_t)i * piece, piece};
+    link_lend(pair[0], sent, (size_t)extent.window * BULK_SIZE);
+    struct iovec parts[BULK_SIZE / PAGE_SIZE];
     pthread_t thread;
     pthread_create(&thread, NULL, link_sink, pair[1]);
     const struct cost start = cost_now();
     for (int i = 0; i < extent.frames; i++)
-        link_put(pair[0], FRAME_PAGES, pieces, parts);
+        link_put(pair[0], FRAME_PAGES, parts, lay_out(layout, i, parts));
     uint8_t done;
     link_get(pair[0], &done);
     const struct cost took = cost_since(start);
@@ -328,73 +228,118 @@ static void link_ping(const char *scheme, struct histogram *times)
 
 /* --- report --- */
 
-static void keep_lower(struct cost *best, struct cost now)
-{
-    if (!best->wall || now.wall < best->wall)
-        best->wall = now.wall;
-    if (!best->cpu || now.cpu < best->cpu)
-        best->cpu = now.cpu;
-}
-
 static struct cost digest_bulk(void)
 {
-    const struct iovec part = {bulk, BULK_SIZE};
     const struct cost start = cost_now();
     uint64_t sum = 0;
-    for (int i = 0; i < extent.frames; i++)
+    for (int i = 0; i < extent.frames; i++) {
+        const struct iovec part = {frame_sent(i), BULK_SIZE};
         sum ^= frame_digest(&part, 1) + (uint64_t)i;
+    }
     const struct cost took = cost_since(start);
     if (sum == 0)
         printf("digests cancelled out\n"); /* keeps the loop from being optimised away */
     return took;
 }
 
-static void print_cost(const char *what, struct cost cost, struct cost base)
+/* A way to move the frames: by a link, or by `other`. */
+struct way {
+    const char *name, *scheme;
+    unsigned streams;
+    enum layout layout;
+    struct cost (*other)(void);
+};
+
+static const struct way ways[] = {
+    {"socket again", .other = raw_bulk},
+    {"socket, set alike", .other = raw_bulk_set_alike},
+    {"socket, zero copy", .other = raw_bulk_zero_copy},
+    {"tcp, in one piece", "tcp", 1, WHOLE, NULL},
+    {"tcp", "tcp", 1, RAW_PAGES, NULL},
+    {"tcp, scattered", "tcp", 1, SCATTERED, NULL},
+    {"tcp, 2 streams", "tcp", 2, RAW_PAGES, NULL},
+    {"tcp, 4 streams", "tcp", 4, RAW_PAGES, NULL},
+    {"tls", "tls", 1, RAW_PAGES, NULL},
+    {"tls, 2 streams", "tls", 2, RAW_PAGES, NULL},
+    {"tls, 4 streams", "tls", 4, RAW_PAGES, NULL},
+    {"rdma", "rdma", 1, RAW_PAGES, NULL},
+    {"rdma+tls", "rdma+tls", 1, RAW_PAGES, NULL},
+    {"(one digest)", .other = digest_bulk},
+};
+
+static bool wanted(const struct way *way)
+{
+    if (extent.only && strncmp(way->name, extent.only, strlen(extent.only)) != 0)
+        return false;
+    return extent.rdma || !way->scheme || strncmp(way->scheme, "rdma", 4) != 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Sorts. */
+static double quantile(double *values, int count, double fraction)
+{
+    qsort(values, (size_t)count, sizeof(*values), compare);
+    return values[(int)(fraction * (count - 1) + 0.5)];
+}
+
+/* What a way did in each round. */
+struct record {
+    double rate[ROUNDS_MAX];       /* MiB/s */
+    double rate_ratio[ROUNDS_MAX]; /* to the mean of the socket right before and right after */
+    double cpu[ROUNDS_MAX];        /* us/MiB */
+    double cpu_ratio[ROUNDS_MAX];
+};
+
+static void keep(struct record *record, int round, struct cost cost, struct cost before,
+                 struct cost after)
 {
     const double mib = (double)extent.frames * BULK_SIZE / (1 << 20);
-    printf("  %-17s %8.0f MiB/s  %5.2f of the socket   cpu %6.1f us/MiB  %5.2f times\n", what,
-           mib / ((double)cost.wall / 1e9), (double)base.wall / (double)cost.wall,
-           (double)cost.cpu / 1e3 / mib, (double)cost.cpu / (double)base.cpu);
+    record->rate[round] = mib / ((double)cost.wall / 1e9);
+    record->cpu[round] = (double)cost.cpu / 1e3 / mib;
+    record->rate_ratio[round] = (double)(before.wall + after.wall) / 2 / (double)cost.wall;
+    record->cpu_ratio[round] = (double)cost.cpu / ((double)(before.cpu + after.cpu) / 2);
 }
 
-static void report_bulk(bool rdma)
+static void report_bulk(void)
 {
-    static const struct {
-        const char *name, *scheme;
-        unsigned streams;
-        int parts;
-    } kinds[] = {
-        {"tcp, 1 part", "tcp", 1, 1},
-        {"tcp, 256 pages", "tcp", 1, BULK_SIZE / PAGE_SIZE},
-        {"tcp, 2 streams", "tcp", 2, BULK_SIZE / PAGE_SIZE},
-        {"tcp, 4 streams", "tcp", 4, BULK_SIZE / PAGE_SIZE},
-        {"tls, 256 pages", "tls", 1, BULK_SIZE / PAGE_SIZE},
-        {"tls, 2 streams", "tls", 2, BULK_SIZE / PAGE_SIZE},
-        {"tls, 4 streams", "tls", 4, BULK_SIZE / PAGE_SIZE},
-        {"rdma, 256 pages", "rdma", 1, BULK_SIZE / PAGE_SIZE},
-        {"rdma+tls", "rdma+tls", 1, BULK_SIZE / PAGE_SIZE},
-    };
-    const size_t count = rdma ? ARRAY_SIZE(kinds) : ARRAY_SIZE(kinds) - 2;
-    struct cost raw = {0}, zero_copy = {0}, digest = {0}, links[ARRAY_SIZE(kinds)] = {{0}};
-    for (int i = 0; i < extent.rounds; i++) {
-        keep_lower(&raw, raw_bulk(false));
-        keep_lower(&zero_copy, raw_bulk(true));
-        for (size_t k = 0; k < count; k++)
-            keep_lower(&links[k], link_bulk(kinds[k].scheme, kinds[k].streams, kinds[k].parts));
-        keep_lower(&digest, digest_bulk());
+    static struct record records[ARRAY_SIZE(ways)];
+    const int n = extent.rounds;
+    for (int round = 0; round < n; round++) {
+        struct cost before = raw_bulk();
+        for (size_t w = 0; w < ARRAY_SIZE(ways); w++) {
+            if (!wanted(&ways[w]))
+                continue;
+            const struct cost cost =
+                ways[w].other ? ways[w].other()
+                              : link_bulk(ways[w].scheme, ways[w].streams, ways[w].layout);
+            const struct cost after = raw_bulk();
+            keep(&records[w], round, cost, before, after);
+            before = after;
+        }
     }
-    printf("1 MiB frames, best of %d rounds of %d\n", extent.rounds, extent.frames);
-    print_cost("socket", raw, raw);
-    print_cost("socket, zero copy", zero_copy, raw);
-    for (size_t k = 0; k < count; k++)
-        print_cost(kinds[k].name, links[k], raw);
-    print_cost("(one digest)", digest, raw);
+    printf("1 MiB frames, %d rounds of %d; each beside a socket right before and right after it\n"
+           "                     MiB/s   of the socket: p25  p50  p75   cpu us/MiB   times the "
+           "socket's\n",
+           n, extent.frames);
+    for (size_t w = 0; w < ARRAY_SIZE(ways); w++) {
+        struct record *r = &records[w];
+        if (wanted(&ways[w]))
+            printf("  %-17s %7.0f                 %5.2f %4.2f %4.2f   %10.1f   %.2f\n",
+                   ways[w].name, quantile(r->rate, n, 0.5), quantile(r->rate_ratio, n, 0.25),
+                   quantile(r->rate_ratio, n, 0.5), quantile(r->rate_ratio, n, 0.75),
+                   quantile(r->cpu, n, 0.5), quantile(r->cpu_ratio, n, 0.5));
+    }
 }
 
-static void report_ping(bool rdma)
+static void report_ping(void)
 {
     static const char *const schemes[] = {"tcp", "tls", "rdma", "rdma+tls"};
-    const size_t count = rdma ? ARRAY_SIZE(schemes) : ARRAY_SIZE(schemes) - 2;
+    const size_t count = extent.rdma ? ARRAY_SIZE(schemes) : ARRAY_SIZE(schemes) - 2;
     struct histogram *raw = calloc(1, sizeof(*raw));
     struct histogram *links = calloc(ARRAY_SIZE(schemes), sizeof(*links));
     for (int i = 0; i < extent.rounds; i++) {
@@ -429,29 +374,53 @@ static void make_credentials(void)
         die("credentials", &err);
 }
 
+/* As staging memory is: on a boundary of huge pages, and made of them where the kernel has some. */
+static uint8_t *map_window(void)
+{
+    const size_t size = (size_t)extent.window * BULK_SIZE;
+    uint8_t *memory = aligned_alloc(HUGE_PAGE_SIZE, size + HUGE_PAGE_SIZE - size % HUGE_PAGE_SIZE);
+    if (!memory)
+        die("memory", NULL);
+    madvise(memory, size, MADV_HUGEPAGE);
+    for (size_t i = 0; i < size; i++)
+        memory[i] = (uint8_t)(i * 2654435761u >> 13);
+    return memory;
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: bench-link [--rdma ADDRESS] [--window MIB] [--only NAME]\n");
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
-    const bool rdma = argc == 3 && strcmp(argv[1], "--rdma") == 0;
-    if (rdma) {
-        extent.address = argv[2];
-        extent.rounds = 3;
-        extent.frames = 32;
-        extent.pings = 500;
-    } else if (argc != 1) {
-        fprintf(stderr, "usage: bench-link [--rdma ADDRESS]\n");
-        return 2;
+    for (int i = 1; i < argc; i += 2) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (value && strcmp(argv[i], "--rdma") == 0) {
+            extent.address = value;
+            extent.rdma = true;
+            extent.rounds = 3;
+            extent.frames = 32;
+            extent.pings = 500;
+        } else if (value && strcmp(argv[i], "--window") == 0) {
+            extent.window = atoi(value);
+            if (extent.window < 1 || extent.window > WINDOW_MAX)
+                return usage();
+        } else if (value && strcmp(argv[i], "--only") == 0) {
+            extent.only = value;
+        } else {
+            return usage();
+        }
     }
-    bulk = malloc(BULK_SIZE);
-    landed = malloc(BULK_SIZE);
-    if (!bulk || !landed)
-        die("memory", NULL);
-    for (size_t i = 0; i < BULK_SIZE; i++)
-        bulk[i] = (uint8_t)(i * 2654435761u >> 13);
+    sent = map_window();
+    landed = map_window();
     make_credentials();
-    report_bulk(rdma);
-    report_ping(rdma);
+    report_bulk();
+    if (!extent.only)
+        report_ping();
     tls_credentials_destroy(&credentials);
-    free(bulk);
+    free(sent);
     free(landed);
     return 0;
 }

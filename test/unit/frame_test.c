@@ -125,23 +125,35 @@ static void a_digest_does_not_depend_on_how_the_bytes_are_split(void)
     CU_ASSERT_NOT_EQUAL(frame_digest(&whole, 1), frame_digest(&whole, 0));
 }
 
-static void every_kernel_computes_the_same_digest(void)
+static void compare_with_generic(const struct digest_kernel *kernel)
 {
-    if (!__builtin_cpu_supports("avx2")) {
-        printf("SKIP: this processor has no AVX2: only one kernel to compare\n");
-        return;
-    }
     static uint8_t bytes[5000];
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (uint8_t)(i * 2654435761u >> 11);
     for (size_t size = 0; size <= sizeof(bytes); size += size < 600 ? 1 : 97) {
-        CU_ASSERT_EQUAL(digest_generic.of(bytes, size), digest_avx2.of(bytes, size));
+        CU_ASSERT_EQUAL(kernel->of(bytes, size), digest_generic.of(bytes, size));
         struct digest d;
-        digest_avx2.begin(&d);
-        digest_avx2.add(&d, bytes, size / 3);
-        digest_avx2.add(&d, bytes + size / 3, size - size / 3);
-        CU_ASSERT_EQUAL(digest_avx2.end(&d), digest_generic.of(bytes, size));
+        kernel->begin(&d);
+        kernel->add(&d, bytes, size / 3);
+        kernel->add(&d, bytes + size / 3, size - size / 3);
+        CU_ASSERT_EQUAL(kernel->end(&d), digest_generic.of(bytes, size));
+        uint8_t wide[DIGEST_128_SIZE], generic[DIGEST_128_SIZE];
+        kernel->of_128(bytes, size, size, wide);
+        digest_generic.of_128(bytes, size, size, generic);
+        CU_ASSERT_EQUAL(memcmp(wide, generic, sizeof(wide)), 0);
     }
+}
+
+static void every_kernel_computes_the_same_digest(void)
+{
+    if (__builtin_cpu_supports("avx2"))
+        compare_with_generic(&digest_avx2);
+    else
+        printf("SKIP: this processor has no AVX2: one kernel less to compare\n");
+    if (__builtin_cpu_supports("avx512f"))
+        compare_with_generic(&digest_avx512);
+    else
+        printf("SKIP: this processor has no AVX-512: one kernel less to compare\n");
 }
 
 static const struct test_case cases[] = {
