@@ -17,7 +17,7 @@ sys.path[:0] = [str(FOLDER.parent / "pair"), str(FOLDER.parent)]
 
 import support  # noqa: E402
 from chaos import faults, linux, report, schedule  # noqa: E402
-from chaos.stage import LIMIT, Stage  # noqa: E402
+from chaos.stage import BOOT_LIMIT, Stage  # noqa: E402
 from oracle import Oracle, Violation, journal  # noqa: E402
 from support import check, wait_until  # noqa: E402
 
@@ -146,7 +146,7 @@ class LifeRun:
         stage.guest.last_order("panic")
         wait_until(lambda: primary.has_event("guest.panicked"), "the panic is reported")
         wait_until(lambda: primary.console().count(linux.READY) > starts, "the guest is up again",
-                   LIMIT)
+                   BOOT_LIMIT)
         journal.check_records(stage.guest.records(), stage.journal_seed, acknowledged,
                               "the guest's redis")
         stage.guest.wait_verified()

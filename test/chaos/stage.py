@@ -13,6 +13,7 @@ from support import GUEST_IP, World, check, wait_until
 RECORDS = 16384  # sectors of the disk
 LINUX_RECORDS = 1 << 20
 LIMIT = 240.0 if os.environ.get("KEMARI_RIG") else 30.0
+BOOT_LIMIT = max(LIMIT, 120.0)  # of a Linux guest, which may run in software emulation
 
 
 class Relay:
@@ -133,7 +134,7 @@ class Stage(World):
         self.start(secondary, "secondary")
         if self.linux:
             ready = linux_guest.READY if self.root else "kemari-guest: ready redis"
-            wait_until(lambda: ready in primary.console(), "a guest that is up", LIMIT)
+            wait_until(lambda: ready in primary.console(), "a guest that is up", BOOT_LIMIT)
         primary.wait_protected()
         secondary.wait_protected()
         return primary, secondary
