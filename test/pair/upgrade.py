@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""usage: upgrade.py BUILD
+"""usage: upgrade.py BUILD [--previous BUILD]
 
 What happens to a pair while its software is changed under it: a standby's daemon restarts and the
 guest never notices, both hosts are restarted one after the other with the guest moved out of the way,
 and the control socket's directory is emptied; an operator at the
-guest's console sees it move.
+guest's console sees it move. With the build folder of another version, also what both say to each other.
 """
 
+import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import support
 from oracle import Oracle
@@ -65,7 +68,7 @@ def both_hosts_are_replaced_one_after_the_other(world):
 def a_control_socket_that_is_removed_comes_back(world):
     first, second = world.start_pair()
     shutil.rmtree(first.socket.parent)
-    check(first.ctl("status")[0] == 3, "there is no socket to ask")
+    # It may be back before anybody can see that it is gone: the event tells.
     wait_until(lambda: first.ctl("status")[0] == 0, "the socket is made anew")
     check(first.has_event("control.renewed"), "nobody tells of it")
     check(first.socket.stat().st_mode & 0o777 == 0o660, "its mode is another one")
@@ -101,10 +104,100 @@ def an_operator_sits_at_the_guests_console(world):
     check("input=y" in second.console(), "the file lacks what the console showed")
 
 
-if __name__ == "__main__":
-    sys.exit(support.main(sys.argv[1], [
+def ask(build, host, *words):
+    """The kemarictl of that build, of that host's daemon."""
+    done = subprocess.run([str(build / "app" / "kemarictl"), "-s", str(host.socket), *words],
+                          capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def run_by(build, host):
+    """Daemons of that host are of that build from now on."""
+    plain = host.command
+
+    def command(role, **changes):
+        return [str(build / "app" / "kemarid"), *plain(role, **changes)[1:]]
+    host.command = command
+
+
+def another_kemarictl_is_understood(world, previous):
+    first, second = world.start_pair()
+    for host in (first, second):
+        code, said, wrong = ask(previous, host, "status", "--json")
+        check(code == 0 and json.loads(said)["protected"] and not wrong, f"status: {said}{wrong}")
+        code, said, wrong = ask(previous, host, "events", "--json")
+        check(code == 0 and not wrong, f"events: {said}{wrong}")
+        check([json.loads(line)["id"] for line in said.splitlines()] ==
+              [event["id"] for event in host.events()][:len(said.splitlines())], "other events")
+    for words in (("checkpoint",), ("policy", "get"), ("version",), ("events", "--since", "1"),
+                  ("switchover",)):
+        code, said, wrong = ask(previous, first, *words)
+        check(code == 0 and not wrong, f"{words}: {code}, {said}{wrong}")
+    second.wait_protected()
+    second.order("unprotect")
+    code, said, wrong = ask(previous, second, "status", "--json")
+    status = json.loads(said)
+    check(code == 0 and not status["protected"] and "by order" in status["reason"], said)
+
+
+def another_kemarid_is_understood(world, previous):
+    for host in world.hosts.values():
+        run_by(previous, host)
+    first, second = world.start_pair()
+    for words in (("status",), ("events",), ("events", "--since", "1h"), ("events", "--since", "1"),
+                  ("policy", "get", "--json"), ("checkpoint", "--json"), ("version", "--json")):
+        code, said, wrong = ask(world.build, first, *words)
+        check(code == 0 and said and not wrong, f"{words}: {code}, {said}{wrong}")
+    for words in (("unprotect",), ("protect",), ("unprotect", "--json")):
+        code, said, wrong = ask(world.build, first, *words)
+        check(code == 1 and "has no such request" in wrong, f"{words}: {code}, {said}{wrong}")
+    wait_until(lambda: ask(world.build, first, "events", "--since", "1s")[1] == "",
+               "it sends all it has, and what is older is left out here")
+    check(second.status()["protected"], "it did harm")
+
+
+def hosts_of_two_versions_protect_a_guest(world, previous):
+    """The order in docs/upgrade.md: the standby first."""
+    first, second = world.hosts.values()
+    run_by(previous, first)
+    world.start_pair()
+    oracle = Oracle(world).start()
+    oracle.wait_answers(5)
+    first.order("switchover")
+    second.wait_protected()
+    first.wait_protected()
+    oracle.wait_answers(5)
+    code, _, wrong = ask(world.build, second, "unprotect")
+    check(code == 1 and "too old" in wrong, f"the old secondary is told to give up: {code}, {wrong}")
+    check(second.status()["protected"], "the refusal did harm")
+    second.order("switchover")
+    first.wait_protected()
+    second.wait_protected()
+    first.kill()
+    second.wait_for_state("alone")
+    oracle.wait_answers(5)
+    oracle.verify()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build")
+    parser.add_argument("--previous", type=Path, help="the build folder of another version")
+    options = parser.parse_args()
+    tests = [
         a_standby_restarts_without_stopping_the_guest,
         both_hosts_are_replaced_one_after_the_other,
         a_control_socket_that_is_removed_comes_back,
         an_operator_sits_at_the_guests_console,
-    ]))
+    ]
+    for test in (another_kemarictl_is_understood, another_kemarid_is_understood,
+                 hosts_of_two_versions_protect_a_guest) if options.previous else ():
+        def with_previous(world, test=test):
+            test(world, options.previous.resolve())
+        with_previous.__name__ = test.__name__
+        tests.append(with_previous)
+    return support.main(options.build, tests)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
