@@ -82,7 +82,22 @@ static bool has_variable(char *const *environment, const char *name)
     return false;
 }
 
-/* A service that tells systemd of itself; its unit is the last part of its control group. */
+/* The unit of a line of /proc/PID/cgroup, "ID:CONTROLLERS:PATH" (cgroups(7)): the path's last part,
+ * in the hierarchy that systemd keeps its units in. NULL: none. */
+static const char *unit_of_line(char *line)
+{
+    char *controllers = strchr(line, ':');
+    char *path = controllers ? strchr(controllers + 1, ':') : NULL;
+    if (!path)
+        return NULL;
+    *path = '\0';
+    const bool unified = strcmp(line, "0:") == 0, named = strcmp(controllers, ":name=systemd") == 0;
+    const char *slash = strrchr(path + 1, '/');
+    const char *end = slash ? strstr(slash, ".service") : NULL;
+    return (unified || named) && end && end[strlen(".service")] == '\0' ? slash + 1 : NULL;
+}
+
+/* A service that tells systemd of itself. */
 static void find_unit(struct drill_target *t)
 {
     if (!has_variable(t->envp, "NOTIFY_SOCKET="))
@@ -91,11 +106,13 @@ static void find_unit(struct drill_target *t)
     int fd = open_proc(t->pid, "cgroup", O_RDONLY);
     const ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
     fd_close(&fd);
-    text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
-    const char *slash = strrchr(text, '/');
-    const char *end = slash ? strstr(slash, ".service") : NULL;
-    if (end && end[strlen(".service")] == '\0')
-        snprintf(t->unit, sizeof(t->unit), "%s", slash + 1);
+    text[n > 0 ? n : 0] = '\0';
+    char *rest = text;
+    for (char *line; !t->unit[0] && rest && (line = strsep(&rest, "\n"));) {
+        const char *unit = unit_of_line(line);
+        if (unit)
+            snprintf(t->unit, sizeof(t->unit), "%s", unit);
+    }
 }
 
 /* Its own words, read as itself would: relative names are of its directory. */
@@ -247,16 +264,24 @@ static int wait_for(pid_t child, const char *what, struct error *err)
     return 0;
 }
 
+static int run_systemctl(const struct drill_target *t, const char *verb, const char *what,
+                         struct error *err)
+{
+    char *const argv[] = {(char *)"systemctl", (char *)verb, (char *)t->unit, NULL};
+    const pid_t child = fork();
+    if (child == 0) {
+        execvp(argv[0], argv);
+        _exit(127);
+    }
+    return wait_for(child, what, err);
+}
+
 int drill_target_restart(const struct drill_target *t, struct error *err)
 {
     if (t->unit[0]) {
-        char *const argv[] = {(char *)"systemctl", (char *)"restart", (char *)t->unit, NULL};
-        const pid_t child = fork();
-        if (child == 0) {
-            execvp(argv[0], argv);
-            _exit(127);
-        }
-        return wait_for(child, "systemctl restart", err);
+        /* Drills are no reason to give the unit up after some (StartLimitBurst=). */
+        (void)run_systemctl(t, "reset-failed", "systemctl reset-failed", NULL);
+        return run_systemctl(t, "restart", "systemctl restart", err);
     }
     char **words = calloc(WORDS_MAX + 3, sizeof(*words));
     if (!words)

@@ -280,7 +280,8 @@ static void fill_paths(const struct heartbeat_status *heartbeat, struct control_
         to->last_seen_ns = from->last_heard ? (uint64_t)(now - from->last_heard) : 0;
         to->received = from->received;
         to->lost = from->lost;
-        to->rejected = from->replayed + from->unproven + from->bad_mac + from->bad_other;
+        /* Not the unproven ones: the first beats of a peer that starts are, always. */
+        to->rejected = from->replayed + from->bad_mac + from->bad_other;
     }
 }
 
