@@ -180,6 +180,8 @@ void config_free(struct config *config)
     free(config->arbiter_password_file);
     free_words(&config->arbiter_command);
     free_words(&config->arbiter_endpoints);
+    free_words(&config->power_off);
+    free_words(&config->power_on);
     for (size_t i = 0; i < CONFIG_NETS_MAX; i++)
         free(config->nets[i].tap);
     for (size_t i = 0; i < CONFIG_DISKS_MAX; i++)

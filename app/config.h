@@ -170,6 +170,10 @@ struct config {
     char *arbiter_password_file;
     char arbiter_password[CONFIG_PASSWORD_MAX]; /* content of the file without a final newline */
     bool accept_unfenced;                       /* a shared disk without fencing, for drills */
+
+    /* [drill] */
+    struct config_words power_off; /* of the other host; empty: no way */
+    struct config_words power_on;
 };
 
 enum config_action {

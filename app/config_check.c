@@ -271,6 +271,16 @@ static int check_arbiter(const struct check *check)
     return 0;
 }
 
+static int check_drill(const struct check *check)
+{
+    const char *off = check->config->power_off.list[0], *on = check->config->power_on.list[0];
+    if (off && *off != '/')
+        return FAIL(check, power_off, 0, -EINVAL, "%.100s is not the whole path of a program", off);
+    if (on && *on != '/')
+        return FAIL(check, power_on, 0, -EINVAL, "%.100s is not the whole path of a program", on);
+    return 0;
+}
+
 /* DESIGN §5: holding can't call back a write that a host has let out before it was given up. Only
  * who makes sure that this host does nothing any more, a fence agent or an operator, can say that
  * another one may use the disk; a grant alone doesn't. */
@@ -330,6 +340,8 @@ static int check_relations(const struct check *check)
         rc = config_check_heartbeat(check);
     if (rc == 0)
         rc = check_arbiter(check);
+    if (rc == 0)
+        rc = check_drill(check);
     return rc < 0 ? rc : check_fencing(check);
 }
 

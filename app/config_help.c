@@ -17,6 +17,7 @@ static const struct {
     {"tls", "How the hosts authenticate each other, and encrypt, on tls:// and rdma+tls:// addresses."},
     {"heartbeat", "How the hosts notice each other's end."},
     {"arbiter", "Who decides which host may go on alone."},
+    {"drill", "What a drill needs of this host's owner (docs/drills.md)."},
 };
 
 static void print_wrapped(const char *text, FILE *out)

@@ -274,6 +274,14 @@ const struct config_option config_options[] = {
      .placeholder = "TIME",
      .help = "With type etcd: how often it is tried whether the arbiter would answer, so that "
              "status can warn; 0: never"},
+
+    {"drill", "power-off", "drill-power-off", CONFIG_KIND_WORDS, AT(power_off),
+     .placeholder = "PROGRAM [WORD]...",
+     .help = "How the drill power-off switches the other host off from this one, at once, as its "
+             "management board can: whole path and arguments. Without it that drill is refused"},
+    {"drill", "power-on", "drill-power-on", CONFIG_KIND_WORDS, AT(power_on),
+     .placeholder = "PROGRAM [WORD]...",
+     .help = "How it is switched on again; without it the drill waits until somebody has done it"},
 };
 const size_t config_option_count = ARRAY_SIZE(config_options);
 

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,8 +18,7 @@
 #include "base/fd.h"
 #include "control/client.h"
 
-#define ORDER_PATIENCE SEC(120)
-#define BACK_PATIENCE  SEC(120) /* from the healing until this host is protected again */
+#define ORDER_PATIENCE SEC(120) /* for a daemon to obey, or a command to end */
 #define START_PATIENCE SEC(20)  /* for a daemon that was started to answer */
 #define END_PATIENCE   SEC(20)  /* for one that was stopped to end */
 #define LOOK_PERIOD    MSEC(50)
@@ -99,6 +99,34 @@ static int arm_filter(const struct work *w, struct error *err)
     return rc;
 }
 
+/* The owner's own command, which speaks to the terminal if it wants to; 0 when it says success. */
+static int run_command(const struct config_words *command, const char *what, struct error *err)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (dup2(null, STDIN_FILENO) >= 0 && dup2(STDERR_FILENO, STDOUT_FILENO) >= 0)
+            execv(command->list[0], command->list);
+        _exit(127);
+    }
+    int status = 0;
+    int pidfd = child < 0 ? -1 : (int)syscall(SYS_pidfd_open, child, 0);
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    const bool late = pidfd >= 0 && poll(&ended, 1, (int)(ORDER_PATIENCE / MSEC(1))) == 0;
+    if (late)
+        kill(child, SIGKILL);
+    if (child < 0 || waitpid(child, &status, 0) != child)
+        return error_set(err, -EIO, "%s: %s can't be started", what, command->list[0]);
+    fd_close(&pidfd);
+    if (late)
+        return error_set(err, -ETIMEDOUT, "%s: %s does not end", what, command->list[0]);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        return error_set(err, -EIO, "%s: %s ended with %s %d", what, command->list[0],
+                         WIFEXITED(status) ? "exit status" : "signal",
+                         WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+    return 0;
+}
+
 static int strike(const struct work *w, struct error *err)
 {
     switch (w->scenario->kind) {
@@ -110,6 +138,8 @@ static int strike(const struct work *w, struct error *err)
     case DRILL_SLOW:
     case DRILL_CORRUPT:
         return arm_filter(w, err);
+    case DRILL_POWER_OFF:
+        return run_command(&w->target->config.power_off, "power-off", err);
     case DRILL_SWITCHOVER:
         break;
     }
@@ -131,12 +161,15 @@ static void disarm_filter(const struct work *w)
     free(program);
 }
 
-static void heal(const struct work *w)
+static int heal(const struct work *w, struct error *err)
 {
     if (w->scenario->kind == DRILL_FREEZE)
         (void)drill_target_signal(w->target, SIGCONT, NULL);
     else if (w->scenario->wires)
         disarm_filter(w);
+    else if (w->scenario->kind == DRILL_POWER_OFF && w->target->config.power_on.list[0])
+        return run_command(&w->target->config.power_on, "power-on", err);
+    return 0;
 }
 
 /* A daemon that lost the guest for good ends when it is told to, in an orderly way. */
@@ -151,7 +184,7 @@ static int end_fenced(const struct work *w, struct error *err)
 /* Until this host is in its pair again. */
 static int bring_back(const struct work *w, struct error *err)
 {
-    const nsec_t limit = clock_now() + BACK_PATIENCE;
+    const nsec_t limit = clock_now() + drill_patience(w->scenario);
     nsec_t started = 0;
     struct drill_view view = {0};
     int rc = 0;
@@ -200,9 +233,9 @@ static void work(const struct work *w)
     tell(w, DRILL_NEWS_STRUCK, at, "");
     if (w->scenario->kind != DRILL_SWITCHOVER)
         wait_for_order(w);
-    heal(w);
+    const int healed = heal(w, &err);
     tell(w, DRILL_NEWS_HEALED, clock_now(), "");
-    if (bring_back(w, &err) < 0)
+    if (healed < 0 || bring_back(w, &err) < 0)
         tell(w, DRILL_NEWS_FAILED, clock_now(), err.text);
     else
         tell(w, DRILL_NEWS_BACK, clock_now(), "");

@@ -10,6 +10,17 @@ static bool is(const char *a, const char *b)
     return strcmp(a, b) == 0;
 }
 
+/* The host that is struck, and the one that stays. */
+static const struct drill_view *victim(const struct drill_scenario *s, const struct drill_pair *p)
+{
+    return drill_strikes_other(s) ? &p->other : &p->local;
+}
+
+static const struct drill_view *survivor(const struct drill_scenario *s, const struct drill_pair *p)
+{
+    return drill_strikes_other(s) ? &p->local : &p->other;
+}
+
 /* ---- before ---- */
 
 static int check_hosts(const struct drill_pair *p, struct error *err)
@@ -47,7 +58,8 @@ static int check_arbiter(const struct drill_scenario *s, const char *kind, struc
     if (is(kind, "manual") && s->outcome == DRILL_VICTIM_LOSES)
         return error_set(err, -EBUSY,
                          "the arbiter is \"manual\": the guest would stand still until somebody "
-                         "answers \"kemarictl grant\" on the other host");
+                         "answers \"kemarictl grant\" on %s host",
+                         drill_strikes_other(s) ? "this" : "the other");
     return 0;
 }
 
@@ -81,7 +93,7 @@ bool drill_judge_settled(const struct drill_scenario *s, const struct drill_pair
 {
     switch (s->outcome) {
     case DRILL_VICTIM_LOSES:
-        return newly_owns(&before->other, &now->other);
+        return newly_owns(survivor(s, before), survivor(s, now));
     case DRILL_SWAPS:
         return is(before->local.role, "primary") ? newly_owns(&before->other, &now->other)
                                                  : newly_owns(&before->local, &now->local);
@@ -123,7 +135,7 @@ static bool moved_rightly(const struct drill_scenario *s, const struct drill_pai
 {
     switch (s->outcome) {
     case DRILL_VICTIM_LOSES:
-        return moved == is(before->local.role, "primary");
+        return moved == is(victim(s, before)->role, "primary");
     case DRILL_SWAPS:
         return moved;
     case DRILL_STAYS:

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "app/drill_filter.h"
 #include "app/drill_healer.h"
@@ -19,7 +20,7 @@
 #define LOOK_PATIENCE   MSEC(200) /* the fault may be that it does not answer */
 #define FIRST_PATIENCE  SEC(5)
 #define EVENTS_PATIENCE SEC(10)
-#define AFTER_PATIENCE  SEC(130) /* for both to be protected again, beyond the fault */
+#define GRACE           SEC(10)  /* for the healer's last word */
 #define STRIKE_PATIENCE SEC(130) /* a switchover may take its time */
 
 struct drill {
@@ -30,6 +31,7 @@ struct drill {
     struct drill_pair before;
     struct drill_pair now;
     nsec_t struck;
+    bool dark; /* the other host is switched off */
     char trouble[ERROR_TEXT_MAX];
 };
 
@@ -42,7 +44,11 @@ static void tell(const struct drill *d, const char *sentence)
 static void look(struct drill *d, nsec_t patience)
 {
     drill_view_local(d->target->socket, patience, &d->now.local);
-    drill_view_peer(d->peer, &d->now.other);
+    /* Nobody asks a host that has no power: that would take long. */
+    if (d->dark)
+        d->now.other = (struct drill_view){0};
+    else
+        drill_view_peer(d->peer, &d->now.other);
     const uint64_t held = d->now.local.held_frames > d->now.other.held_frames
                               ? d->now.local.held_frames
                               : d->now.other.held_frames;
@@ -52,6 +58,26 @@ static void look(struct drill *d, nsec_t patience)
 
 /* ---- before ---- */
 
+/* The other host is configured as this one is, except for what is its own. */
+static int check_power(const struct drill *d, struct error *err)
+{
+    const struct config *config = &d->target->config;
+    if (!config->power_off.list[0])
+        return error_set(err, -ENOTSUP,
+                         "nothing is configured that switches the other host off: say how in "
+                         "[drill] power-off, and start this daemon again");
+    for (const struct config_words *each = &config->power_off; each;
+         each = each == &config->power_off ? &config->power_on : NULL)
+        if (each->list[0] && access(each->list[0], X_OK) < 0)
+            return error_set(err, -errno, "%s: %s", each->list[0], strerror(errno));
+    if (config->role != CONFIG_ROLE_AUTO && !d->order->force)
+        return error_set(
+            err, -EBUSY,
+            "the configuration does not say role = auto: the other host would not come "
+            "back as this one's secondary by itself");
+    return 0;
+}
+
 static int check(struct drill *d, struct error *err)
 {
     const struct drill_scenario *s = d->order->scenario;
@@ -60,7 +86,9 @@ static int check(struct drill *d, struct error *err)
     int rc = drill_judge_before(s, &d->before, err);
     if (rc == -EBUSY && d->order->force)
         rc = 0;
-    if (rc == 0 && s->outcome == DRILL_VICTIM_LOSES)
+    if (rc == 0 && drill_strikes_other(s))
+        rc = check_power(d, err);
+    else if (rc == 0 && s->outcome == DRILL_VICTIM_LOSES)
         rc = drill_target_check(d->target, err);
     if (rc == 0 && s->wires && !drill_filter_available())
         rc = error_set(err, -ENOENT, "nft is missing (package nftables)");
@@ -151,8 +179,10 @@ static void gather_events(struct drill *d)
     add_own_events(d);
     qsort(r->events, r->event_count, sizeof(r->events[0]), compare_events);
     /* Where nobody took over, the survivor's word says when it noticed. */
+    const bool survivor_is_other = !drill_strikes_other(d->order->scenario);
     for (unsigned i = 0; i < r->event_count && r->steps[DRILL_DETECTED] < 0; i++)
-        if (r->events[i].other && strcmp(r->events[i].kind, "heartbeat.suspect") == 0)
+        if (r->events[i].other == survivor_is_other &&
+            strcmp(r->events[i].kind, "heartbeat.suspect") == 0)
             r->steps[DRILL_DETECTED] = r->events[i].at_ns;
 }
 
@@ -184,7 +214,10 @@ static bool take_news(struct drill *d, const struct drill_news *news)
 {
     if (news->kind == DRILL_NEWS_HEALED) {
         d->report->steps[DRILL_HEALED] = news->at - d->struck;
-        tell(d, "the fault is taken back");
+        d->dark = false;
+        tell(d, !drill_strikes_other(d->order->scenario) || d->target->config.power_on.list[0]
+                    ? "the fault is taken back"
+                    : "switch the other host on again now");
         return false;
     }
     if (news->kind == DRILL_NEWS_FAILED)
@@ -196,9 +229,10 @@ static void watch(struct drill *d, struct drill_healer *healer)
 {
     const struct drill_scenario *s = d->order->scenario;
     const nsec_t fault_end = d->struck + SEC(d->order->seconds);
-    const nsec_t limit = fault_end + AFTER_PATIENCE;
+    const nsec_t limit = fault_end + drill_patience(s) + GRACE;
     bool healing = false, settled = false, last = false;
     struct drill_news news;
+    d->dark = drill_strikes_other(s);
     while (clock_now() < limit && (!last || !drill_judge_protected(&d->now)) &&
            !(last && d->trouble[0])) {
         look(d, LOOK_PATIENCE);
@@ -213,6 +247,11 @@ static void watch(struct drill *d, struct drill_healer *healer)
         if (!last && drill_healer_next(healer, LOOK_PERIOD, &news))
             last = take_news(d, &news);
     }
+    /* A host that kept its power looks as one that came back. */
+    if (drill_strikes_other(s) && !settled && !d->trouble[0])
+        snprintf(d->trouble, sizeof(d->trouble),
+                 "the power-off command said success, and the other host was not lost within %u s",
+                 d->order->seconds);
     if (drill_judge_protected(&d->now) && d->report->steps[DRILL_HEALED] >= 0)
         d->report->steps[DRILL_PROTECTED] = clock_now() - d->struck;
 }

@@ -22,8 +22,20 @@ const struct drill_scenario drill_scenarios[] = {
      "every tenth packet of checkpoints arrives altered"},
     {"switchover", DRILL_SWITCHOVER, 0, false, DRILL_SWAPS, 10,
      "the guest moves to the other host by agreement"},
+    {"power-off", DRILL_POWER_OFF, 0, false, DRILL_VICTIM_LOSES, 30,
+     "the other host loses its power, by the command that is configured"},
 };
 const size_t drill_scenario_count = ARRAY_SIZE(drill_scenarios);
+
+bool drill_strikes_other(const struct drill_scenario *scenario)
+{
+    return scenario->kind == DRILL_POWER_OFF;
+}
+
+nsec_t drill_patience(const struct drill_scenario *scenario)
+{
+    return drill_strikes_other(scenario) ? SEC(1800) : SEC(120);
+}
 
 const struct drill_scenario *drill_scenario_find(const char *name)
 {

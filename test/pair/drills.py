@@ -171,6 +171,7 @@ def refusal(host, scenario, *options):
 def what_would_not_be_survived_is_refused(world):
     first, second = world.start_pair()
     check("the guest would run twice" in refusal(first, "isolate-all"), "arbiter none is no reason")
+    check("nothing is configured that switches" in refusal(first, "power-off", "--force"), "no means")
     check("only an arbiter of type etcd" in refusal(first, "isolate-arbiter"), "no way to cut")
     check("is for the secondary's host" in refusal(first, "standby-loss", "--force"), "wrong host")
     status, _, why = run_drill(first, "kill", "--peer", " ".join(kemarictl(first)))
@@ -184,6 +185,64 @@ def what_would_not_be_survived_is_refused(world):
     check(status == 2 and "--yes" in said, f"without a yes: {said}")
     status, said = first.ctl("drill", "report")
     check(status == 1 and "there was no drill yet" in said, said)
+
+
+def power_commands(world, victim):
+    """Stand-ins for a management board: all processes of the host end at once, with its wires; and back."""
+    namespace = world.network.names[victim.side]
+    off, on = (victim.folder / f"power-{what}" for what in ("off", "on"))
+    wires = "; ".join(f"ip -n {world.network.names['c']} link set {wire}-{victim.side} down"
+                      for wire in ("data", "beat", "lan"))
+    off.write_text(f"#!/bin/sh\n{wires}\nkill -KILL $(ip netns pids {namespace})\n")
+    words = " ".join(f"'{word}'" for word in victim.command("auto", **OPTIONS))
+    on.write_text(f"#!/bin/sh\n{wires.replace('down', 'up')}\n"
+                  f"ip netns exec {namespace} {words} >>{victim.log} 2>&1 &\n")
+    for each in (off, on):
+        each.chmod(0o755)
+    return {"drill_power_off": off, "drill_power_on": on}
+
+
+def start_auto(world, first, second, changes):
+    first.start("auto", **OPTIONS, **changes.get(first, {}))
+    first.wait_for("it has the guest", lambda status: status["role"] == "primary")
+    second.start("auto", **OPTIONS, **changes.get(second, {}))
+    first.wait_protected()
+    second.wait_protected()
+
+
+def a_host_that_loses_its_power_is_survived(world):
+    """The primary's, then the secondary's."""
+    with Etcd(world):
+        stays, victim = world.hosts["a"], world.hosts["b"]
+        start_auto(world, victim, stays, {stays: power_commands(world, victim)})
+        oracle = Oracle(world).start()
+        report = survive(stays, "power-off", oracle)
+        check(owner_of(world) is stays and report["moved"], f"the guest did not come: {report}")
+        missing = [step for step in TOOK_OVER if report["steps_ns"][step] is None]
+        check(not missing, f"the report lacks {missing}: {report}")
+        report = survive(stays, "power-off", oracle)
+        check(owner_of(world) is stays and not report["moved"], f"the guest moved: {report}")
+        check(report["term_after"] == report["term_before"] + 1, f"nobody was granted: {report}")
+
+
+def a_power_failure_needs_a_means_that_works(world):
+    with Etcd(world):
+        first, second = world.hosts["a"], world.hosts["b"]
+        refuses = world.folder / "refuses"
+        refuses.write_text("#!/bin/sh\nexit 3\n")
+        refuses.chmod(0o755)
+        start_auto(world, first, second, {first: {"drill_power_off": refuses},
+                                          second: {"drill_power_off": "/bin/true"}})
+        said = refusal(first, "power-off")
+        check("nothing was done: power-off" in said and "exit status 3" in said, said)
+        status, said, _ = run_drill(second, "power-off", "--seconds", "1")
+        check(status == 1 and "NOT SURVIVED" in said and "the other host was not lost" in said, said)
+        second.order("stop")
+        second.wait_exit()
+        first.wait_for("alone", lambda status: status["role"] == "solo")
+        second.start("auto", **OPTIONS, drill_power_off="/nowhere/power")
+        second.wait_protected()
+        check("/nowhere/power: No such file" in refusal(second, "power-off", "--force"), "no program")
 
 
 def state_of(pid):
@@ -252,6 +311,8 @@ if __name__ == "__main__":
     sys.exit(support.main(sys.argv[1], [adopting(test) for test in (
         every_drill_is_survived_and_reported,
         what_would_not_be_survived_is_refused,
+        a_host_that_loses_its_power_is_survived,
+        a_power_failure_needs_a_means_that_works,
         a_fault_ends_when_everybody_who_could_end_it_is_dead,
         kemarictl_may_die_in_the_middle_of_a_kill,
     )]))

@@ -147,6 +147,36 @@ static void a_failover_is_survived_by_the_steps_of_the_heir(void)
     CU_ASSERT_FALSE(drill_judge_settled(drill_scenario_find("slow-link"), &before, &after));
 }
 
+static void a_power_failure_is_judged_from_the_host_that_stays(void)
+{
+    const struct drill_scenario *power = drill_scenario_find("power-off");
+    struct drill_pair before = make_pair(), after = make_pair();
+    struct drill_report r = {0};
+    CU_ASSERT_TRUE(drill_strikes_other(power));
+    CU_ASSERT_FALSE(drill_strikes_other(drill_scenario_find("kill")));
+    /* The secondary's host goes: the guest stays, in a new term. */
+    CU_ASSERT_FALSE(drill_judge_settled(power, &before, &after));
+    after.local.term = 4;
+    CU_ASSERT_TRUE(drill_judge_settled(power, &before, &after));
+    drill_judge_after(power, &before, &after, "", &r);
+    CU_ASSERT_TRUE(r.survived);
+    CU_ASSERT_FALSE(r.moved);
+    /* The primary's: the guest comes to this host. */
+    const struct drill_pair moved = make_moved();
+    before = (struct drill_pair){.local = make_pair().other, .other = make_pair().local};
+    after = (struct drill_pair){.local = moved.other, .other = moved.local};
+    CU_ASSERT_TRUE(drill_judge_settled(power, &before, &after));
+    drill_judge_after(power, &before, &after, "", &r);
+    CU_ASSERT_TRUE(r.survived);
+    CU_ASSERT_TRUE(r.moved);
+    CU_ASSERT_EQUAL(r.steps[DRILL_PROMOTED], 37);
+    drill_judge_after(power, &before, &before, "", &r);
+    CU_ASSERT_FALSE(r.survived);
+    struct drill_pair manual = make_pair();
+    TEXT(manual.local.arbiter, "manual");
+    expect_before("power-off", &manual, -EBUSY, "\"kemarictl grant\" on this host");
+}
+
 static void a_verdict_finds_what_went_wrong(void)
 {
     struct drill_pair after = make_moved();
@@ -216,7 +246,9 @@ static void take_config(struct config *config)
                     (char *)"web",
                     (char *)"--role",
                     (char *)"primary",
-                    (char *)"--memory", (char *)"64M", (char *)"--kernel",
+                    (char *)"--memory",
+                    (char *)"64M",
+                    (char *)"--kernel",
                     (char *)"/bin/sh",
                     (char *)"--listen",
                     (char *)"tcp://10.0.0.1:7000",
@@ -442,6 +474,8 @@ static const struct test_case cases[] = {
     {"what is no pair is no drill", what_is_no_pair_is_no_drill},
     {"a failover is survived by the steps of the heir",
      a_failover_is_survived_by_the_steps_of_the_heir},
+    {"a power failure is judged from the host that stays",
+     a_power_failure_is_judged_from_the_host_that_stays},
     {"a verdict finds what went wrong", a_verdict_finds_what_went_wrong},
     {"a status is understood and garbage is not", a_status_is_understood_and_garbage_is_not},
     {"rules match the pair only and end by themselves",
