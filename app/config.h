@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/types.h"
+#include "dirtylog/process_log.h"
 
 #define CONFIG_NETS_MAX     8
 #define CONFIG_DISKS_MAX    16
@@ -104,6 +105,7 @@ struct config {
     struct config_words qemu; /* program and arguments; of type qemu only */
     char *qemu_net_device;
     char *qemu_disk_device;
+    enum process_log qemu_dirty_log;
     bool huge_pages;
     enum config_serial serial;
     char *console_log; /* file to append to, "stdout", or NULL: nowhere */

@@ -314,6 +314,11 @@ static int check_machine(const struct check *check)
                         "type qemu can't protect a shared disk: QEMU doesn't stop the guest before "
                         "its writes have ended, and those of a shared disk end after the "
                         "checkpoint; give each host an image of its own, or use type kvm");
+    if (config->machine == CONFIG_MACHINE_KVM && config->qemu_dirty_log != PROCESS_LOG_AUTO)
+        return FAIL(check, qemu_dirty_log, 0, -EINVAL, "only type qemu has use for this");
+    if (config->qemu_dirty_log == PROCESS_LOG_SOFTDIRTY && config->huge_pages)
+        return FAIL(check, qemu_dirty_log, 0, -EINVAL,
+                    "softdirty can't be had with huge-pages, which have no soft-dirty bits");
     if (config->machine == CONFIG_MACHINE_QEMU && !config->kernel &&
         (config->initrd || config->cmdline))
         return FAIL(check, kernel, 0, -EINVAL, "this option is needed with initrd or cmdline");

@@ -13,6 +13,7 @@
 static const char *const role_names[] = {"primary", "secondary", "auto", NULL};
 static const char *const log_names[] = {"error", "warning", "info", "debug", NULL};
 static const char *const machine_names[] = {"kvm", "qemu", NULL};
+static const char *const dirty_log_names[] = {"auto", "pagemap", "softdirty", NULL};
 static const char *const serial_names[] = {"held", "free", NULL};
 static const char *const on_panic_names[] = {"restart", "stop", "ignore", NULL};
 static const char *const encoding_names[] = {"auto", "raw", "delta", "lz4", "smallest", NULL};
@@ -80,6 +81,11 @@ const struct config_option config_options[] = {
      .fallback = "virtio-blk-pci,num-queues=1,queue-size=32", .placeholder = "DRIVER",
      .help = "With type qemu: driver of the disks and its properties, such as virtio-blk-device or "
              "scsi-hd. Short queues make short pauses: a checkpoint waits for what is in them"},
+    {"machine", "qemu-dirty-log", "qemu-dirty-log", CONFIG_KIND_ENUM, AT(qemu_dirty_log),
+     .fallback = "auto", .names = dirty_log_names, .placeholder = "HOW",
+     .help = "With type qemu: how it is told what the guest writes to its memory. pagemap is faster "
+             "and needs Linux 6.7, softdirty any kernel built with CONFIG_MEM_SOFT_DIRTY; auto is "
+             "the first of these that the kernel has. The hosts may differ"},
     {"machine", "huge-pages", "huge-pages", CONFIG_KIND_BOOL, AT(huge_pages), .fallback = "no",
      .placeholder = "yes|no", .help = "Back guest memory by huge pages of 2 MiB"},
     {"machine", "serial", "serial", CONFIG_KIND_ENUM, AT(serial), .fallback = "held",

@@ -9,7 +9,7 @@
 
 #include "app/doctor_checks.h"
 #include "base/fd.h"
-#include "dirtylog/dirtylog.h"
+#include "dirtylog/process_log.h"
 #include "qemu/machine.h"
 #include "qemu/version.h"
 
@@ -152,6 +152,7 @@ static void try_start(const struct doctor *doctor, const struct qemu_command *co
 void doctor_check_qemu(const struct doctor *doctor, bool accelerated)
 {
     const struct qemu_command command = describe(doctor->config);
+    enum process_log log;
     struct error err = {0};
     if (is_word_allowed(doctor, &command) && is_version_good(doctor, command.words[0])) {
         if (accelerated)
@@ -160,9 +161,9 @@ void doctor_check_qemu(const struct doctor *doctor, bool accelerated)
             doctor_say(doctor->report, "qemu", "", DOCTOR_NOT_TRIED,
                        "QEMU isn't started without the KVM that its command asks for");
     }
-    if (dirtylog_pagemap_probe(&err) < 0)
+    if (process_log_choose(doctor->config->qemu_dirty_log, &log, &err) < 0)
         doctor_say(doctor->report, "dirty-log", "", DOCTOR_DIRTY_LOG_REFUSED, "%s", err.text);
     else
         doctor_say(doctor->report, "dirty-log", "", DOCTOR_FINE,
-                   "this kernel tells what another process writes");
+                   "this kernel tells what another process writes (%s)", process_log_name(log));
 }

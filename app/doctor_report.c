@@ -32,7 +32,8 @@ const struct doctor_cure doctor_cures[DOCTOR_REASONS] = {
                              "KVM runs guests by software"},
     [DOCTOR_KVM_LACKS] = {"kvm-lacks", DOCTOR_PROBLEM, "use Linux 5.17 or newer on both hosts"},
     [DOCTOR_DIRTY_LOG_REFUSED] = {"dirty-log-refused", DOCTOR_PROBLEM,
-                                  "use Linux 5.17 or newer, with machine type qemu 6.7"},
+                                  "use Linux 5.17 or newer, with machine type qemu 6.7 or one with "
+                                  "soft-dirty bits"},
     [DOCTOR_CPU_NOT_COMPARED] =
         {"cpu-not-compared", DOCTOR_UNKNOWN,
          "run doctor on the other host and compare: the handshake refuses a difference"},

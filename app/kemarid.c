@@ -9,7 +9,7 @@
 #include "app/node.h"
 #include "base/log.h"
 #include "base/quick_exit.h"
-#include "dirtylog/dirtylog.h"
+#include "dirtylog/process_log.h"
 #include "vmm/probe.h"
 
 enum exit_status {
@@ -30,6 +30,7 @@ static int fail(int status, const struct error *err)
 static int probe(void)
 {
     struct kvm_probe result;
+    enum process_log log;
     struct error err = {0};
     if (kvm_probe(&result, &err) < 0)
         return fail(EXIT_FAILED, &err);
@@ -37,7 +38,7 @@ static int probe(void)
            "protects-qemu=%s\nreason=%s\n",
            result.usable ? "yes" : "no", result.boots_linux ? "yes" : "no",
            (unsigned long long)result.supervisor_per_second,
-           dirtylog_pagemap_probe(NULL) == 0 ? "yes" : "no", result.reason);
+           process_log_choose(PROCESS_LOG_AUTO, &log, NULL) == 0 ? "yes" : "no", result.reason);
     if (!result.usable)
         return EXIT_NO_KVM;
     return result.boots_linux ? EXIT_OK : EXIT_NO_LINUX;

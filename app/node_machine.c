@@ -125,6 +125,7 @@ static int build_qemu(struct node *node, const struct gmem_config *memory, struc
                     .disk_device = c->qemu_disk_device},
         .disks = node->disks,
         .memory = *memory,
+        .dirty_log = c->qemu_dirty_log,
         .standby = c->role == CONFIG_ROLE_SECONDARY,
         .on_panic = policies[c->on_panic],
         .open_network = open_network,

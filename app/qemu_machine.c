@@ -12,7 +12,7 @@
 #include "app/machine_disks.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "dirtylog/dirtylog.h"
+#include "dirtylog/process_log.h"
 #include "dirtylog/tracker.h"
 #include "dirtylog/tracker_wire.h"
 #include "disk/nbd_server.h"
@@ -22,11 +22,13 @@ struct qemu_adapter {
     struct qemu_adapter_config config;
     struct gmem *memory;
     struct qemu_machine *machine;
+    enum process_log how; /* what it writes is told */
     int tracker_fd;
     char preload[TRACKER_TEXT_MAX + 16], tracked[TRACKER_TEXT_MAX + 32]; /* of the environment */
     const char *environment[3];
 
     /* the controlling thread's */
+    bool parked;
     struct dirtylog *log;
     pid_t logged;               /* the process whose writes it has */
     int net_fds[QEMU_NETS_MAX]; /* -1 until they are opened */
@@ -227,7 +229,7 @@ static int dirty_start(void *machine, struct error *err)
     int rc = 0;
     if (!a->log || a->logged != pid) {
         dirtylog_destroy(&a->log);
-        rc = dirtylog_pagemap_create(pid, a->memory, &a->log, err);
+        rc = process_log_create(a->how, pid, a->memory, &a->log, err);
         a->logged = pid;
     }
     return rc < 0 ? rc : dirtylog_start(a->log, err);
@@ -235,7 +237,13 @@ static int dirty_start(void *machine, struct error *err)
 
 static int dirty_collect(void *machine, struct dirty_set *set, struct error *err)
 {
-    return dirtylog_collect(((struct qemu_adapter *)machine)->log, set, err);
+    struct qemu_adapter *a = machine;
+    return a->parked ? dirtylog_collect(a->log, set, err) : dirtylog_look(a->log, set, err);
+}
+
+static bool dirty_wants_park(void *machine)
+{
+    return dirtylog_wants_park(((struct qemu_adapter *)machine)->log);
 }
 
 static void dirty_stop(void *machine)
@@ -266,12 +274,14 @@ static void park(void *machine)
     atomic_store(&a->parking, false);
     disk_store_drain(a->config.disks, false);
     set_running(a, false);
+    a->parked = true;
 }
 
 static void resume(void *machine)
 {
     struct qemu_adapter *a = machine;
     set_running(a, true);
+    a->parked = false;
     qemu_machine_resume(a->machine);
 }
 
@@ -300,6 +310,7 @@ struct checkpoint_machine qemu_adapter_ops(struct qemu_adapter *adapter)
         .dirty_start = dirty_start,
         .dirty_collect = dirty_collect,
         .dirty_stop = dirty_stop,
+        .dirty_wants_park = dirty_wants_park,
         .park = park,
         .resume = resume,
         .save = save,
@@ -317,11 +328,13 @@ struct checkpoint_machine qemu_adapter_ops(struct qemu_adapter *adapter)
 
 /* ---- life ---- */
 
-static int prepare_tracker(struct qemu_adapter *a, struct error *err)
+static int prepare_log(struct qemu_adapter *a, struct error *err)
 {
     char text[TRACKER_TEXT_MAX];
-    int rc = dirtylog_pagemap_probe(err);
-    if (rc < 0)
+    int rc = process_log_choose(a->config.dirty_log, &a->how, err);
+    if (rc == 0)
+        log_info("app", "what QEMU writes is told by %s", process_log_name(a->how));
+    if (rc < 0 || a->how != PROCESS_LOG_PAGEMAP)
         return rc;
     a->tracker_fd = tracker_open(err);
     if (a->tracker_fd < 0)
@@ -341,7 +354,7 @@ static int prepare_tracker(struct qemu_adapter *a, struct error *err)
 static int try_log(struct qemu_adapter *a, struct error *err)
 {
     a->logged = qemu_machine_process(a->machine);
-    return dirtylog_pagemap_create(a->logged, a->memory, &a->log, err);
+    return process_log_create(a->how, a->logged, a->memory, &a->log, err);
 }
 
 int qemu_adapter_create(const struct qemu_adapter_config *config, struct qemu_adapter **out,
@@ -355,11 +368,12 @@ int qemu_adapter_create(const struct qemu_adapter_config *config, struct qemu_ad
         return error_set(err, -ENOMEM, "machine: out of memory");
     a->config = *config;
     a->tracker_fd = -1;
+    a->parked = true;
     for (unsigned i = 0; i < QEMU_NETS_MAX; i++)
         a->net_fds[i] = -1;
     int rc = gmem_create(&config->memory, &a->memory, err);
     if (rc == 0)
-        rc = prepare_tracker(a, err);
+        rc = prepare_log(a, err);
     if (rc == 0) {
         struct qemu_machine_config machine = {.memory = a->memory,
                                               .command = config->command,

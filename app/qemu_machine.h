@@ -1,7 +1,7 @@
 /* Stock QEMU (qemu/) behind the table that checkpoint/ declares: the counterpart of kvm_machine.h,
  * and the only place that knows both.
  *
- * What the QEMU process writes is logged by dirtylog/pagemap.c, whose library is loaded into it. A
+ * What the QEMU process writes is logged by what the kernel has for that (dirtylog/process_log.h). A
  * process that is lost takes ours with it: the other host has the last commit.
  *
  * Each process has its disks from volumes of ours, by NBD (disk/nbd_server.h). A process that is
@@ -11,6 +11,7 @@
 #define KEMARI_APP_QEMU_MACHINE_H
 
 #include "checkpoint/machine_ops.h"
+#include "dirtylog/process_log.h"
 #include "disk/store.h"
 #include "qemu/machine.h"
 #include "vmm/machine.h"
@@ -23,6 +24,7 @@ struct qemu_adapter_config {
     struct qemu_command command; /* disk_count, disks_read_only: set here */
     struct disk_store *disks;    /* borrowed; opened for cuts that drain. None of them is shared */
     struct gmem_config memory;
+    enum process_log dirty_log;
     bool standby; /* the process begins waiting for a state */
     enum qemu_panic_policy on_panic;
     /* As in struct kvm_machine_config. */

@@ -59,6 +59,20 @@ static int send_round(struct engine *e, struct capture *capture, struct capture_
     return 0;
 }
 
+/* A round ends with a log that begins anew, or the cut that follows would send once more what all
+ * rounds sent. */
+static int collect_round(struct engine *e, struct error *err)
+{
+    const bool park =
+        !e->parked && e->ops->dirty_wants_park && e->ops->dirty_wants_park(e->machine);
+    if (park)
+        engine_park_guest(e);
+    const int rc = engine_collect(e, err);
+    if (park)
+        engine_resume_guest(e);
+    return rc;
+}
+
 static int send_rounds(struct engine *e, struct capture *capture, struct capture_sent *sent,
                        struct error *err)
 {
@@ -71,7 +85,7 @@ static int send_rounds(struct engine *e, struct capture *capture, struct capture
             return rc;
         dirty_set_clear(&e->pending);
         e->pending_count = 0;
-        rc = engine_collect(e, err);
+        rc = collect_round(e, err);
         if (rc < 0)
             return rc;
         if (e->pace.frozen || !e->guest_started || e->pending_count <= fits)

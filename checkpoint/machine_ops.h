@@ -25,10 +25,13 @@ struct checkpoint_machine_ops {
     const char *(*identity)(void *machine); /* "key=value\n" lines, equal on both hosts */
 
     /* Dirty tracking. After start() the caller treats all of memory as dirty; collect() ORs what
-     * was written since, by the guest or on its behalf, and re-arms. The guest may be running. */
+     * was written since, by the guest or on its behalf, and re-arms. The guest may be running; a
+     * machine of which dirty_wants_park() is true (NULL: it is not) re-arms only while parked, and
+     * then tells once more what it told of a running guest. */
     int (*dirty_start)(void *machine, struct error *err);
     int (*dirty_collect)(void *machine, struct dirty_set *set, struct error *err);
     void (*dirty_stop)(void *machine);
+    bool (*dirty_wants_park)(void *machine);
 
     /* park(): when it returns, no vCPU is in the guest, guest memory is still and no output is
      * produced, until resume(). Requests to a disk may be under way if the state has them. Strictly

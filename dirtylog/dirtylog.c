@@ -52,14 +52,31 @@ static void take_marks(void *set, size_t word, uint64_t bits)
     dirty_set_or(set, word, &bits, 1);
 }
 
-int dirtylog_collect(struct dirtylog *log, struct dirty_set *set, struct error *err)
+static int take(struct dirtylog *log,
+                int (*from)(void *context, struct dirty_set *set, struct error *err),
+                struct dirty_set *set, struct error *err)
 {
     assert(log->started);
-    const int rc = log->ops->collect(log->context, set, err);
+    const int rc = from(log->context, set, err);
     if (rc < 0)
         return rc;
     gmem_take_marks_each(log->memory, take_marks, set);
     return 0;
+}
+
+int dirtylog_collect(struct dirtylog *log, struct dirty_set *set, struct error *err)
+{
+    return take(log, log->ops->collect, set, err);
+}
+
+bool dirtylog_wants_park(const struct dirtylog *log)
+{
+    return log->ops->look != NULL;
+}
+
+int dirtylog_look(struct dirtylog *log, struct dirty_set *set, struct error *err)
+{
+    return take(log, log->ops->look ? log->ops->look : log->ops->collect, set, err);
 }
 
 void dirtylog_stop(struct dirtylog *log)

@@ -2,8 +2,9 @@
  *
  *   dirty = what the hypervisor saw the vCPUs write + what this process wrote itself (gmem marks)
  *
- * Threads: start, collect and stop belong to the machine's controlling thread. The guest may run
- * during collect; a page written while it is collected is reported now or next time, never lost. */
+ * Threads: start, look, collect and stop belong to the machine's controlling thread. The guest may
+ * run during start() and look(), and stands still during collect(), unless the source says
+ * otherwise: a page written during a look is reported now or next time, never lost. */
 #ifndef KEMARI_DIRTYLOG_DIRTYLOG_H
 #define KEMARI_DIRTYLOG_DIRTYLOG_H
 
@@ -22,8 +23,11 @@ struct dirtylog_ops {
      * memory as dirty at this moment. */
     int (*start)(void *context, struct error *err);
     /* ORs what was written since start or the last collect into `set` and re-arms tracking for
-     * exactly those pages. */
+     * exactly those pages. A source without look() does this while the guest runs, too. */
     int (*collect)(void *context, struct dirty_set *set, struct error *err);
+    /* May be NULL. While the guest runs: ORs pages that were written since start or the last
+     * collect and that no look told since. The next collect() tells them again. */
+    int (*look)(void *context, struct dirty_set *set, struct error *err);
     void (*stop)(void *context);
     void (*destroy)(void *context);
 };
@@ -35,11 +39,21 @@ int dirtylog_kvm_create(int vm_fd, struct gmem *memory, struct dirtylog **out, s
 
 /* What process `pid` writes to its shared mappings of `memory`'s file, when the tracker library was
  * loaded into it (dirtylog/tracker.h): a guest that runs in another process. Linux 6.7; -ENOTSUP or
- * -EPERM with the reason when it can't be tracked. `memory` is borrowed. */
-int dirtylog_pagemap_create(pid_t pid, struct gmem *memory, struct dirtylog **out,
+ * -EPERM with the reason when it can't be tracked. `memory` is borrowed. `workers` threads share
+ * the work (dirtylog/sweep.h), 0: as many as pay. */
+int dirtylog_pagemap_create(pid_t pid, struct gmem *memory, unsigned workers, struct dirtylog **out,
                             struct error *err);
 /* Whether this kernel can do that: 0, or -ENOTSUP with the reason. */
 int dirtylog_pagemap_probe(struct error *err);
+
+/* The same by the soft-dirty bits of the process's page table, without a library in it: any Linux
+ * that is built with CONFIG_MEM_SOFT_DIRTY; -ENOTSUP with the reason, also for memory of
+ * huge-pages. The guest must stand still during collect(), and nobody else may clear the process's
+ * bits. */
+int dirtylog_softdirty_create(pid_t pid, struct gmem *memory, unsigned workers,
+                              struct dirtylog **out, struct error *err);
+/* Tried with a page of this process. */
+int dirtylog_softdirty_probe(struct error *err);
 
 /* For other sources and for tests. Takes over `context`. */
 int dirtylog_create(const struct dirtylog_ops *ops, void *context, struct gmem *memory,
@@ -48,10 +62,14 @@ void dirtylog_destroy(struct dirtylog **log);
 
 const char *dirtylog_name(const struct dirtylog *log);
 
-/* Calling start() twice, or collect() before start(), is a bug (assertion). stop() may be called in
- * any state. */
+/* Calling start() twice, or look() or collect() before start(), is a bug (assertion). stop() may be
+ * called in any state. */
 int dirtylog_start(struct dirtylog *log, struct error *err);
+int dirtylog_look(struct dirtylog *log, struct dirty_set *set, struct error *err);
 int dirtylog_collect(struct dirtylog *log, struct dirty_set *set, struct error *err);
 void dirtylog_stop(struct dirtylog *log);
+
+/* Whether a look leaves more to tell to the next collect() than what was written since. */
+bool dirtylog_wants_park(const struct dirtylog *log);
 
 #endif

@@ -4,65 +4,59 @@
  * The tracker library inside it has registered the mappings for asynchronous write protection. A
  * scan reports the pages that aren't protected, which are those written since the last one, and
  * protects them again, in one step for each page: what is written meanwhile is reported by this
- * scan or the next.
+ * scan or the next. So a scan may come at any time, and what it took before the pause costs nothing
+ * in the pause.
  *
  * What the library did is not believed but asked: the kernel refuses a scan that is to check for
  * the registration (PM_SCAN_CHECK_WPASYNC). */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "dirtylog/dirtylog.h"
+#include "dirtylog/extents.h"
+#include "dirtylog/sweep.h"
 #include "dirtylog/tracker_wire.h"
 
-/* A process may split a mapping by madvise() of parts, and maps the memory in few pieces. */
-#define EXTENTS_MAX 64
 #define REGIONS_MAX 1024 /* of written pages that one system call reports */
-
-struct extent {
-    uint64_t start, size; /* in the process, bytes */
-    uint64_t offset;      /* in the file: the dense page index, in bytes */
-};
 
 struct pagemap {
     int fd;
     pid_t pid;
     struct gmem *memory;
-    size_t extent_count;
-    struct extent extents[EXTENTS_MAX];
-    struct page_region regions[REGIONS_MAX];
+    struct sweep *sweep;
+    struct page_region regions[SWEEP_WORKERS_MAX][REGIONS_MAX];
 };
 
-static void take_regions(struct dirty_set *set, const struct extent *e,
+static void take_regions(struct dirty_set *set, const struct sweep_piece *piece,
                          const struct page_region *regions, size_t count)
 {
     for (size_t r = 0; r < count; r++) {
-        assert(regions[r].start >= e->start && regions[r].end <= e->start + e->size);
+        assert(regions[r].start >= piece->start && regions[r].end <= piece->start + piece->size);
         for (uint64_t at = regions[r].start; at < regions[r].end; at += PAGE_SIZE)
-            dirty_set_add(set, (at - e->start + e->offset) >> PAGE_SHIFT);
+            dirty_set_add(set, piece->index + ((at - piece->start) >> PAGE_SHIFT));
     }
 }
 
-static int scan(struct pagemap *log, const struct extent *e, struct dirty_set *set,
-                struct error *err)
+static int scan(void *context, unsigned worker, const struct sweep_piece *piece,
+                struct dirty_set *set, struct error *err)
 {
-    const uint64_t end = e->start + e->size;
-    for (uint64_t at = e->start; at < end;) {
+    struct pagemap *log = context;
+    struct page_region *regions = log->regions[worker];
+    const uint64_t end = piece->start + piece->size;
+    for (uint64_t at = piece->start; at < end;) {
         struct pm_scan_arg arg = {.size = sizeof(arg),
                                   .flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
                                   .start = at,
                                   .end = end,
-                                  .vec = (uintptr_t)log->regions,
+                                  .vec = (uintptr_t)regions,
                                   .vec_len = REGIONS_MAX,
                                   .category_mask = PAGE_IS_WRITTEN,
                                   .return_mask = PAGE_IS_WRITTEN};
@@ -74,7 +68,7 @@ static int scan(struct pagemap *log, const struct extent *e, struct dirty_set *s
         if (count < 0)
             return error_set(err, -errno, "dirty log: PAGEMAP_SCAN of process %d: %s",
                              (int)log->pid, strerror(errno));
-        take_regions(set, e, log->regions, (size_t)count);
+        take_regions(set, piece, regions, (size_t)count);
         assert(arg.walk_end > at);
         at = arg.walk_end;
     }
@@ -84,12 +78,8 @@ static int scan(struct pagemap *log, const struct extent *e, struct dirty_set *s
 static int pagemap_collect(void *context, struct dirty_set *set, struct error *err)
 {
     struct pagemap *log = context;
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < log->extent_count; i++)
-        rc = scan(log, &log->extents[i], set, err);
-    return rc;
+    return sweep_run(log->sweep, scan, log, set, err);
 }
-
 /* The first scan reports everything and protects it. */
 static int pagemap_start(void *context, struct error *err)
 {
@@ -111,6 +101,7 @@ static void pagemap_stop(void *context)
 static void pagemap_destroy(void *context)
 {
     struct pagemap *log = context;
+    sweep_destroy(&log->sweep);
     fd_close(&log->fd);
     free(log);
 }
@@ -122,74 +113,6 @@ static const struct dirtylog_ops pagemap_ops = {
     .stop = pagemap_stop,
     .destroy = pagemap_destroy,
 };
-
-/* ---- where the memory is in the other process ---- */
-
-static int compare_extents(const void *a, const void *b)
-{
-    const struct extent *x = a, *y = b;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
-/* Every page is mapped once, shared: a page in two places would have to be asked for in both. */
-static int check_cover(struct pagemap *log, struct error *err)
-{
-    uint64_t next = 0;
-    qsort(log->extents, log->extent_count, sizeof(log->extents[0]), compare_extents);
-    for (size_t i = 0; i < log->extent_count; i++) {
-        const struct extent *e = &log->extents[i];
-        if (e->offset < next)
-            return error_set(err, -ENOTSUP, "dirty log: process %d maps guest memory twice",
-                             (int)log->pid);
-        if (e->offset > next)
-            break;
-        next += e->size;
-    }
-    if (next != gmem_size(log->memory))
-        return error_set(err, -ENXIO,
-                         "dirty log: process %d maps %" PRIu64 " of %" PRIu64
-                         " bytes of guest memory",
-                         (int)log->pid, next, gmem_size(log->memory));
-    return 0;
-}
-
-/* A line of proc(5) maps: "start-end perms offset major:minor inode path". */
-static int take_line(struct pagemap *log, const char *line, const struct stat *file,
-                     struct error *err)
-{
-    uint64_t start, end, offset, inode;
-    unsigned major_number, minor_number;
-    char rights[5];
-    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64, &start, &end, rights,
-               &offset, &major_number, &minor_number, &inode) != 7 ||
-        inode != file->st_ino || makedev(major_number, minor_number) != file->st_dev ||
-        rights[1] != 'w')
-        return 0;
-    if (log->extent_count == EXTENTS_MAX)
-        return error_set(err, -ENOTSUP, "dirty log: process %d maps guest memory in over %d pieces",
-                         (int)log->pid, EXTENTS_MAX);
-    log->extents[log->extent_count++] = (struct extent){start, end - start, offset};
-    return 0;
-}
-
-static int find_extents(struct pagemap *log, struct error *err)
-{
-    char path[64], line[4096 + 128];
-    struct stat file;
-    snprintf(path, sizeof(path), "/proc/%d/maps", (int)log->pid);
-    FILE *maps = fopen(path, "re");
-    if (!maps || fstat(gmem_fd(log->memory), &file) < 0) {
-        const int rc = error_set(err, -errno, "dirty log: %s: %s", path, strerror(errno));
-        if (maps)
-            fclose(maps);
-        return rc;
-    }
-    int rc = 0;
-    while (rc == 0 && fgets(line, sizeof(line), maps))
-        rc = take_line(log, line, &file, err);
-    fclose(maps);
-    return rc < 0 ? rc : check_cover(log, err);
-}
 
 static int probe_scan(void)
 {
@@ -227,9 +150,10 @@ int dirtylog_pagemap_probe(struct error *err)
     return 0;
 }
 
-int dirtylog_pagemap_create(pid_t pid, struct gmem *memory, struct dirtylog **out,
+int dirtylog_pagemap_create(pid_t pid, struct gmem *memory, unsigned workers, struct dirtylog **out,
                             struct error *err)
 {
+    struct extents extents;
     *out = NULL;
     const int able = dirtylog_pagemap_probe(err);
     if (able < 0)
@@ -243,7 +167,10 @@ int dirtylog_pagemap_create(pid_t pid, struct gmem *memory, struct dirtylog **ou
     log->fd = open(path, O_RDONLY | O_CLOEXEC);
     int rc = log->fd < 0 ? error_set(err, -errno, "dirty log: %s: %s", path, strerror(errno)) : 0;
     if (rc == 0)
-        rc = find_extents(log, err);
+        rc = extents_find(pid, memory, &extents, err);
+    if (rc == 0)
+        rc = sweep_create(&extents, workers ? workers : sweep_workers_for(gmem_size(memory)),
+                          &log->sweep, err);
     /* Memory that nobody registered is found out now. */
     if (rc == 0)
         rc = pagemap_start(log, err);

@@ -5,17 +5,14 @@
  * The guest is the firmware, whose network boot asks for an address for as long as nobody answers.
  * Needs no /dev/kvm. */
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include "app/qemu_machine.h"
 #include "base/clock.h"
-#include "base/fd.h"
-#include "dirtylog/dirtylog.h"
+#include "dirtylog/process_log.h"
+#include "test/support/qemu_side.h"
 #include "test/support/runner.h"
 
 #define MEMORY     ((uint64_t)64 << 20)
@@ -33,18 +30,6 @@ static const char *const starts_over[] = {
 static const char *const writes_itself[] = {
     "qemu-system-x86_64", "-machine", "microvm", "-accel", "tcg", NULL};
 
-struct side {
-    struct qemu_adapter *adapter;
-    struct checkpoint_machine machine;
-    struct gmem *memory;
-    struct outbox *outbox;
-    struct disk_store *disks; /* none */
-    int way_out;              /* the test's end of the network */
-    int way_in;               /* the machine's, until it has it */
-    uint64_t frames;
-    _Atomic unsigned resets;
-};
-
 static void require(int rc, const struct error *err)
 {
     if (rc)
@@ -52,84 +37,15 @@ static void require(int rc, const struct error *err)
     CU_ASSERT_EQUAL_FATAL(rc, 0);
 }
 
-static int open_network(void *context, unsigned index, struct error *err)
+static void open_side(struct qemu_side *side, const char *const *command, bool standby)
 {
-    struct side *side = context;
-    const int fd = side->way_in;
-    (void)index, (void)err;
-    side->way_in = -1;
-    return fd;
-}
-
-static void on_event(void *context, enum machine_event event, const char *detail)
-{
-    struct side *side = context;
-    (void)detail;
-    side->resets += event == MACHINE_EVENT_RESET;
-}
-
-static void emit(void *context, uint32_t port, const uint8_t *data, size_t size)
-{
-    struct side *side = context;
-    side->machine.ops->emit(side->machine.context, port, data, size);
-}
-
-static void on_wake(void *context)
-{
-    (void)context;
-}
-
-static void open_side(struct side *side, const char *const *command, bool standby)
-{
+    const struct qemu_side_config config = {
+        .command = command, .memory = MEMORY, .nets = command == asks, .standby = standby};
     struct error err = {0};
-    int ends[2];
-    CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends),
-                          0);
-    *side = (struct side){.way_out = ends[0], .way_in = ends[1]};
-    const struct disk_store_config disks = {.cuts_drain = true};
-    require(disk_store_open(&disks, &side->disks, &err), &err);
-    const struct qemu_adapter_config config = {
-        .disks = side->disks,
-        .command = {.words = command,
-                    .vcpus = 1,
-                    .net_device = "virtio-net-pci",
-                    .net_count = command == asks,
-                    .macs = {{2, 0, 0, 0, 0, 1}}},
-        .memory = {.size = MEMORY},
-        .standby = standby,
-        .open_network = open_network,
-        .console_fd = -1,
-        .event = on_event,
-        .context = side,
-    };
-    require(qemu_adapter_create(&config, &side->adapter, &err), &err);
-    side->machine = qemu_adapter_ops(side->adapter);
-    side->memory = side->machine.ops->memory(side->machine.context);
-    const struct outbox_config outbox = {
-        .cap_bytes = OUTBOX_CAP_MIN, .emit = emit, .wake = on_wake, .context = side};
-    require(outbox_create(&outbox, 1, &side->outbox, &err), &err);
-    outbox_open(side->outbox);
-    side->machine.ops->output_to(side->machine.context, side->outbox);
-    require(side->machine.ops->output_open(side->machine.context, &err), &err);
+    require(qemu_side_open(&config, side, &err), &err);
 }
 
-static void close_side(struct side *side)
-{
-    qemu_adapter_destroy(&side->adapter);
-    outbox_destroy(&side->outbox);
-    disk_store_close(&side->disks);
-    fd_close(&side->way_out);
-    fd_close(&side->way_in);
-}
-
-static void count_frames(struct side *side)
-{
-    uint8_t frame[QEMU_FRAME_MAX];
-    while (read(side->way_out, frame, sizeof(frame)) > QEMU_FRAME_HEADER)
-        side->frames++;
-}
-
-static bool same_memory(const struct side *a, const struct side *b)
+static bool same_memory(const struct qemu_side *a, const struct qemu_side *b)
 {
     for (uint64_t i = 0; i < gmem_page_count(a->memory); i++) {
         const gfn_t gfn = gmem_gfn_at(a->memory, i);
@@ -141,14 +57,14 @@ static bool same_memory(const struct side *a, const struct side *b)
     return true;
 }
 
-static void copy_page(struct side *to, const struct side *from, uint64_t index)
+static void copy_page(struct qemu_side *to, const struct qemu_side *from, uint64_t index)
 {
     const gfn_t gfn = gmem_gfn_at(from->memory, index);
     memcpy(gmem_page(to->memory, gfn), gmem_page(from->memory, gfn), PAGE_SIZE);
 }
 
 /* Parked: takes an epoch over, as a standby gets it, and compares everything. Returns its pages. */
-static uint64_t follow(struct side *from, struct side *to, struct dirty_set *dirty,
+static uint64_t follow(struct qemu_side *from, struct qemu_side *to, struct dirty_set *dirty,
                        struct section_set *state)
 {
     struct error err = {0};
@@ -170,7 +86,7 @@ static uint64_t follow(struct side *from, struct side *to, struct dirty_set *dir
 static void another_process_goes_on_from_any_epoch(void)
 {
     struct error err = {0};
-    struct side first, second;
+    struct qemu_side first, second;
     struct dirty_set dirty;
     struct section_set *state = section_set_create();
     open_side(&first, asks, false);
@@ -195,19 +111,19 @@ static void another_process_goes_on_from_any_epoch(void)
         }
         m->ops->park(m->context);
         pages += follow(&first, &second, &dirty, state);
-        count_frames(&first);
+        qemu_side_count_frames(&first);
     }
     CU_ASSERT_EQUAL(second.frames, 0);
-    close_side(&first);
+    qemu_side_close(&first);
     m = &second.machine;
     require(m->ops->load(m->context, state, 0, &err), &err);
     m->ops->resume(m->context);
     while (second.frames < FRAMES_MIN) {
         CU_ASSERT_TRUE_FATAL(clock_now() < deadline + PATIENCE);
-        count_frames(&second);
+        qemu_side_count_frames(&second);
         usleep(1000);
     }
-    close_side(&second);
+    qemu_side_close(&second);
     dirty_set_free(&dirty);
     section_set_destroy(&state);
 }
@@ -215,7 +131,7 @@ static void another_process_goes_on_from_any_epoch(void)
 static void a_state_that_is_damaged_is_refused_and_the_next_one_loads(void)
 {
     struct error err = {0};
-    struct side first, second;
+    struct qemu_side first, second;
     struct section_set *state = section_set_create(), *damaged = section_set_create();
     open_side(&first, asks, false);
     open_side(&second, asks, true);
@@ -239,11 +155,11 @@ static void a_state_that_is_damaged_is_refused_and_the_next_one_loads(void)
     CU_ASSERT_NOT_EQUAL(qemu_adapter_process(second.adapter), before);
     section_set_destroy(&damaged);
     section_set_destroy(&state);
-    close_side(&second);
-    close_side(&first);
+    qemu_side_close(&second);
+    qemu_side_close(&first);
 }
 
-static void wait_for_resets(const struct side *side, unsigned count)
+static void wait_for_resets(const struct qemu_side *side, unsigned count)
 {
     const nsec_t deadline = clock_now() + PATIENCE;
     while (side->resets < count) {
@@ -256,7 +172,7 @@ static void wait_for_resets(const struct side *side, unsigned count)
 static void a_guest_that_was_taken_over_can_be_reset(void)
 {
     struct error err = {0};
-    struct side first, second;
+    struct qemu_side first, second;
     struct section_set *state = section_set_create();
     open_side(&first, starts_over, false);
     open_side(&second, starts_over, true);
@@ -267,13 +183,13 @@ static void a_guest_that_was_taken_over_can_be_reset(void)
     require(m->ops->save(m->context, state, &err), &err);
     for (uint64_t i = 0; i < gmem_page_count(first.memory); i++)
         copy_page(&second, &first, i);
-    close_side(&first);
+    qemu_side_close(&first);
     m = &second.machine;
     require(m->ops->load(m->context, state, 0, &err), &err);
     m->ops->resume(m->context);
     wait_for_resets(&second, 3);
     section_set_destroy(&state);
-    close_side(&second);
+    qemu_side_close(&second);
 }
 
 /* As it is saved: what a microvm's firmware knows it writes into itself. */
@@ -292,7 +208,7 @@ static const uint8_t *firmware_of(const struct checkpoint_machine *m, struct sec
 static void a_firmware_that_writes_to_itself_goes_over_as_it_is(void)
 {
     struct error err = {0};
-    struct side first, second;
+    struct qemu_side first, second;
     struct section_set *new = section_set_create(), *state = section_set_create();
     size_t size, size_now;
     const nsec_t deadline = clock_now() + PATIENCE;
@@ -316,8 +232,8 @@ static void a_firmware_that_writes_to_itself_goes_over_as_it_is(void)
     CU_ASSERT_EQUAL(m->ops->check(m->context, state, &err), -EBADMSG);
     section_set_destroy(&new);
     section_set_destroy(&state);
-    close_side(&first);
-    close_side(&second);
+    qemu_side_close(&first);
+    qemu_side_close(&second);
 }
 
 static const struct test_case cases[] = {
@@ -332,7 +248,8 @@ static const struct test_case cases[] = {
 int main(int argc, char **argv)
 {
     struct error reason = {0};
-    if (dirtylog_pagemap_probe(&reason) < 0)
+    enum process_log log;
+    if (process_log_choose(PROCESS_LOG_AUTO, &log, &reason) < 0)
         test_skip(reason.text);
     return test_run(argc, argv, "qemu-machine", cases, ARRAY_SIZE(cases));
 }

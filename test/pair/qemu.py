@@ -8,7 +8,9 @@ software emulation, which any host can do, and the oracle as its client.
 """
 
 import contextlib
+import ctypes
 import itertools
+import mmap
 import os
 import re
 import signal
@@ -186,6 +188,16 @@ def refusal(world, side, role, **words):
     return host.log.read_text()
 
 
+def has_soft_dirty_bits():
+    """Whether this kernel has them: a page of a new mapping is soft-dirty."""
+    page = mmap.mmap(-1, mmap.PAGESIZE)
+    page[0] = 1
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        pagemap.seek(address // mmap.PAGESIZE * 8)
+        return bool(int.from_bytes(pagemap.read(8), sys.byteorder) >> 55 & 1)
+
+
 def what_cannot_be_protected_is_refused(world):
     command = Q35["qemu"]
     for word, sentence in (("-netdev user,id=x", "say it by the option net.N"),
@@ -193,6 +205,10 @@ def what_cannot_be_protected_is_refused(world):
                            ("-device isa-vga", "RAM block")):
         said = refusal(world, "a", "primary", **settings({"qemu": f"{command} {word}"}))
         check(sentence in said, f"{word}: {said}")
+        world.hosts["a"].log.unlink()
+    if not has_soft_dirty_bits():
+        said = refusal(world, "a", "primary", **settings(Q35, **{"qemu-dirty-log": "softdirty"}))
+        check("built with CONFIG_MEM_SOFT_DIRTY" in said, said)
         world.hosts["a"].log.unlink()
 
 

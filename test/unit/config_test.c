@@ -549,6 +549,11 @@ static const struct {
     {MINIMAL "--rng=a\tb", "--rng: the value contains a control character"},
     {MINIMAL "--qemu q", "--qemu: only type qemu has use for this"},
     {MINIMAL "--machine qemu", "[machine] qemu: this option is needed with type qemu"},
+    {MINIMAL "--qemu-dirty-log softdirty", "--qemu-dirty-log: only type qemu has use for this"},
+    {MINIMAL "--machine qemu --qemu q --qemu-dirty-log softdirty --huge-pages yes",
+     "--qemu-dirty-log: softdirty can't be had with huge-pages, which have no soft-dirty bits"},
+    {MINIMAL "--machine qemu --qemu q --qemu-dirty-log ring",
+     "--qemu-dirty-log: \"ring\" is not one of: auto, pagemap, softdirty"},
     {MINIMAL "--machine qemu --qemu q --listen tcp://10.0.0.1:7000 --peer tcp://10.0.0.2:7000 "
              "--disk.0 disk --disk.1 other,shared",
      "--disk.1: type qemu can't protect a shared disk: QEMU doesn't stop the guest before its "

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "app/doctor_checks.h"
-#include "dirtylog/dirtylog.h"
+#include "dirtylog/process_log.h"
 #include "disk/image.h"
 #include "test/support/doctor_fixture.h"
 #include "test/support/kemarictl_words.h"
@@ -225,7 +225,8 @@ static void yes_is_said_and_is_the_exit_status(void)
     snprintf(vm, sizeof(vm), "state-dir = %s", doctor_state_dir);
     write_config(vm,
                  "type = qemu\nqemu = qemu-system-x86_64 -machine q35 -accel tcg\nmemory = 64M");
-    const bool can = dirtylog_pagemap_probe(NULL) == 0;
+    enum process_log log;
+    const bool can = process_log_choose(PROCESS_LOG_AUTO, &log, NULL) == 0;
     snprintf(words, sizeof(words), "doctor %s", doctor_config);
     CU_ASSERT_EQUAL(kemarictl_run_words(words, &out, &err), can ? 0 : 1);
     CU_ASSERT_STRING_EQUAL(err, "");
