@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "app/config_check.h"
+#include "app/config_domain.h"
 #include "app/config_help.h"
 
 /* The flags that are not options of the table. */
@@ -87,6 +88,8 @@ static int read_all(const struct command_line *line, struct config_settings *set
 {
     int rc = line->file ? config_settings_read_file(settings, line->file, err) : 0;
     if (rc == 0)
+        rc = config_domain_read(settings, err);
+    if (rc == 0)
         rc = config_apply(settings, config, err);
     if (rc == 0)
         rc = config_check_files(settings, config, err);
@@ -114,6 +117,9 @@ int config_read(int argc, char **argv, FILE *out, struct config *config, enum co
     else if (rc == 0)
         rc = read_all(&line, settings, config, err);
     if (rc == 0 && line.command == COMMAND_PRINT) {
+        /* What it says is printed as options. */
+        free(config->libvirt_xml);
+        config->libvirt_xml = NULL;
         config_print(config, out);
         config_free(config);
     } else if (rc == 0 && line.command == COMMAND_NONE) {
@@ -131,6 +137,8 @@ int config_examine(const char *path, struct config *config, struct error *files,
     if (!settings)
         return error_set(err, -ENOMEM, "out of memory");
     int rc = config_settings_read_file(settings, path, err);
+    if (rc == 0)
+        rc = config_domain_read(settings, err);
     if (rc == 0)
         rc = config_apply(settings, config, err);
     if (rc == 0)
@@ -164,6 +172,7 @@ void config_free(struct config *config)
     free(config->initrd);
     free(config->cmdline);
     free_words(&config->qemu);
+    free(config->libvirt_xml);
     free(config->qemu_net_device);
     free(config->qemu_disk_device);
     free(config->console_log);

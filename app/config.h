@@ -89,20 +89,21 @@ struct config {
     char *name;
     enum config_role role;
     struct config_address metrics; /* served by HTTP; text NULL: nowhere */
-    char *state_dir;      /* default /var/lib/kemari/NAME */
-    char *run_dir;        /* default /run/kemari */
-    char *control_socket; /* default RUN-DIR/NAME.sock */
-    gid_t control_group;  /* (gid_t)-1: none */
+    char *state_dir;               /* default /var/lib/kemari/NAME */
+    char *run_dir;                 /* default /run/kemari */
+    char *control_socket;          /* default RUN-DIR/NAME.sock */
+    gid_t control_group;           /* (gid_t)-1: none */
     enum log_level log_level;
 
     /* [machine] */
     enum config_machine machine;
     uint64_t memory; /* bytes, a multiple of 2 MiB */
     unsigned vcpus;
-    char *kernel;  /* or NULL for QEMU */
-    char *initrd;  /* or NULL */
-    char *cmdline; /* or NULL */
+    char *kernel;             /* or NULL for QEMU */
+    char *initrd;             /* or NULL */
+    char *cmdline;            /* or NULL */
     struct config_words qemu; /* program and arguments; of type qemu only */
+    char *libvirt_xml;        /* a file that says qemu and others; of type qemu only */
     char *qemu_net_device;
     char *qemu_disk_device;
     enum process_log qemu_dirty_log;

@@ -302,6 +302,8 @@ static int check_fencing(const struct check *check)
 static int check_machine(const struct check *check)
 {
     const struct config *config = check->config;
+    if (config->machine == CONFIG_MACHINE_KVM && config->libvirt_xml)
+        return FAIL(check, libvirt_xml, 0, -EINVAL, "only type qemu has use for this");
     if (config->machine == CONFIG_MACHINE_KVM && !config->kernel)
         return FAIL(check, kernel, 0, -EINVAL, "this option is needed");
     if (config->machine == CONFIG_MACHINE_KVM && config->qemu.text)

@@ -13,7 +13,7 @@
 /* Both sides of every instance of every option. */
 #define SETTINGS_MAX 256
 
-enum side { SIDE_FILE, SIDE_FLAG };
+enum side { SIDE_FILE, SIDE_FLAG, SIDE_OTHER };
 
 struct setting {
     const struct config_option *option;
@@ -24,7 +24,8 @@ struct setting {
 };
 
 struct config_settings {
-    char *file; /* name in messages, owned; NULL before a file was read */
+    char *file;  /* name in messages, owned; NULL before a file was read */
+    char *other; /* likewise, of config_settings_add() */
     size_t count;
     struct setting list[SETTINGS_MAX];
 };
@@ -41,6 +42,7 @@ void config_settings_destroy(struct config_settings **settings)
     for (size_t i = 0; i < (*settings)->count; i++)
         free((*settings)->list[i].value);
     free((*settings)->file);
+    free((*settings)->other);
     free(*settings);
     *settings = NULL;
 }
@@ -216,7 +218,26 @@ static const struct setting *effective(const struct config_settings *settings,
                                        const struct config_option *option, unsigned instance)
 {
     const struct setting *flag = find(settings, option, instance, SIDE_FLAG);
-    return flag ? flag : find(settings, option, instance, SIDE_FILE);
+    const struct setting *file = find(settings, option, instance, SIDE_FILE);
+    return flag ? flag : file ? file : find(settings, option, instance, SIDE_OTHER);
+}
+
+int config_settings_add(struct config_settings *settings, const char *key, const char *value,
+                        const char *path, unsigned line, struct error *err)
+{
+    struct setting setting = {.side = SIDE_OTHER, .line = line};
+    char place[CONFIG_PLACE_MAX];
+    setting.option = config_option_find("machine", key, &setting.instance);
+    if (config_settings_value(settings, setting.option, 0))
+        return error_set(err, -EINVAL, "%s:%u: %s is also said at %s: leave one out", path, line,
+                         key, config_settings_place(settings, setting.option, 0, place));
+    if (!settings->other)
+        settings->other = strdup(path);
+    if (!settings->other)
+        return error_set(err, -ENOMEM, "out of memory");
+    if (store(settings, setting, value, err) < 0)
+        return error_prefix(err, "%s:%u: %s", path, line, key);
+    return 0;
 }
 
 const char *config_settings_value(const struct config_settings *settings,
@@ -237,8 +258,9 @@ const char *config_settings_place(const struct config_settings *settings,
     if (setting && setting->side == SIDE_FLAG)
         snprintf(out, CONFIG_PLACE_MAX, "--%s%s", option->flag, number);
     else if (setting)
-        snprintf(out, CONFIG_PLACE_MAX, "%s:%u: %s%s", settings->file, setting->line, option->key,
-                 number);
+        snprintf(out, CONFIG_PLACE_MAX, "%s:%u: %s%s",
+                 setting->side == SIDE_FILE ? settings->file : settings->other, setting->line,
+                 option->key, number);
     else
         snprintf(out, CONFIG_PLACE_MAX, "[%s] %s%s", option->section, option->key, number);
     return out;

@@ -27,6 +27,11 @@ int config_settings_read_file(struct config_settings *settings, const char *path
 int config_settings_read_flag(struct config_settings *settings, const char *name, const char *value,
                               struct error *err);
 
+/* One setting of [machine] that another file, `path`, says on `line`. -EINVAL when it is set
+ * already, with both places. */
+int config_settings_add(struct config_settings *settings, const char *key, const char *value,
+                        const char *path, unsigned line, struct error *err);
+
 /* The value that counts (the flag's if there is one), NULL when not given. */
 const char *config_settings_value(const struct config_settings *settings,
                                   const struct config_option *option, unsigned instance);

@@ -74,6 +74,12 @@ const struct config_option config_options[] = {
          "(-machine, -accel, -cpu, -device, ...). Memory, vcpus, kernel, net, disks and the "
          "console are "
          "said by the options here; what could not be protected is refused"},
+    {"machine", "libvirt-xml", "libvirt-xml", CONFIG_KIND_STRING, AT(libvirt_xml),
+     .placeholder = "FILE",
+     .help =
+         "With type qemu: XML of a libvirt domain that says qemu, memory, vcpus, kernel, initrd, "
+         "cmdline and on-panic instead of these options; what in it is not understood is "
+         "refused (docs/qemu.md)"},
     {"machine", "qemu-net-device", "qemu-net-device", CONFIG_KIND_STRING, AT(qemu_net_device),
      .fallback = "virtio-net-pci", .placeholder = "DRIVER",
      .help = "With type qemu: driver of the network cards, such as virtio-net-device or e1000"},

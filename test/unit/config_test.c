@@ -34,6 +34,10 @@ static void prepare(void)
     if (!mkdtemp(directory) || chdir(directory) < 0)
         abort();
     write_file("kernel", "k", 0600);
+    write_file("domain.xml",
+               "<domain type='qemu'><memory unit='MiB'>64</memory><vcpu>3</vcpu>"
+               "<os><type machine='q35'>hvm</type></os></domain>",
+               0600);
     write_file("initrd", "i", 0600);
     write_file("empty", "", 0600);
     write_file("disk", "d", 0600);
@@ -46,8 +50,9 @@ static void prepare(void)
 
 static void clean_up(void)
 {
-    static const char *const names[] = {"kernel", "initrd",      "empty",        "disk", "disk2",
-                                        "secret", "open-secret", "short-secret", "ini"};
+    static const char *const names[] = {"kernel",       "domain.xml", "initrd", "empty",
+                                        "disk",         "disk2",      "secret", "open-secret",
+                                        "short-secret", "ini"};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         unlink(names[i]);
     rmdir("folder");
@@ -548,6 +553,13 @@ static const struct {
     {MINIMAL "--vcpus=", "--vcpus: the value is empty"},
     {MINIMAL "--rng=a\tb", "--rng: the value contains a control character"},
     {MINIMAL "--qemu q", "--qemu: only type qemu has use for this"},
+    {MINIMAL "--libvirt-xml gone", "--libvirt-xml: gone: No such file or directory"},
+    {MINIMAL "--libvirt-xml domain.xml",
+     "domain.xml:1: memory is also said at --memory: leave one out"},
+    {"--name vm --role primary --kernel kernel --libvirt-xml domain.xml",
+     "--libvirt-xml: only type qemu has use for this"},
+    {"--name vm --role primary --kernel kernel --machine qemu --libvirt-xml kernel",
+     "kernel: line 1: it is no XML: Start tag expected, '<' not found"},
     {MINIMAL "--machine qemu", "[machine] qemu: this option is needed with type qemu"},
     {MINIMAL "--qemu-dirty-log softdirty", "--qemu-dirty-log: only type qemu has use for this"},
     {MINIMAL "--machine qemu --qemu q --qemu-dirty-log softdirty --huge-pages yes",
@@ -676,6 +688,22 @@ static void no_two_options_share_a_flag_or_a_key(void)
     }
 }
 
+static void a_domains_XML_says_options_of_the_machine(void)
+{
+    struct config c;
+    enum config_action action;
+    struct error err = {0};
+    CU_ASSERT_EQUAL_FATAL(read_words("--name vm --role primary --machine qemu --kernel kernel "
+                                     "--libvirt-xml domain.xml",
+                                     stdout, &c, &action, &err),
+                          0);
+    CU_ASSERT_EQUAL(c.memory, (uint64_t)64 << 20);
+    CU_ASSERT_EQUAL(c.vcpus, 3);
+    CU_ASSERT_STRING_EQUAL(c.qemu.text, "qemu-system-x86_64 -machine q35 -accel tcg");
+    CU_ASSERT_STRING_EQUAL(c.kernel, "kernel");
+    config_free(&c);
+}
+
 static char *read_whole(const char *path)
 {
     static char text[65536];
@@ -753,6 +781,7 @@ static const struct test_case cases[] = {
      the_printed_configuration_reads_back_as_itself},
     {"help names every option and needs no other", help_names_every_option_and_needs_no_other},
     {"no two options share a flag or a key", no_two_options_share_a_flag_or_a_key},
+    {"a domain's XML says options of the machine", a_domains_XML_says_options_of_the_machine},
     {"the committed reference is what the table says",
      the_committed_reference_is_what_the_table_says},
     {"durations and sizes print as they read", durations_and_sizes_print_as_they_read},
