@@ -144,7 +144,8 @@ static const struct primary_step table[PRIMARY_STATE_COUNT][PRIMARY_EVENT_COUNT]
                 [PRIMARY_EVENT_REFUSED] = TO(FENCED, FENCE),
                 /* As in PREPARING. */
                 [PRIMARY_EVENT_OUTRUN] = TO(PROTECTED, 0),
-                [PRIMARY_EVENT_UNANSWERED] = TO(PROTECTED, 0),
+                /* It may be granted, and only the answer lost: then nobody is promoted any more. */
+                [PRIMARY_EVENT_UNANSWERED] = TO(RELEASING, RELEASE),
                 [PRIMARY_EVENT_GIVEN_UP] = TO(PROTECTED, CANCEL),
                 /* It may have given up what it held, or not: the arbiter must say. */
                 [PRIMARY_EVENT_OVERDUE] = TO(RELEASING, DROP),

@@ -1,9 +1,11 @@
 /* Protection ended by an operator's order, and taken up again.
  *
  * In RELEASING the next term is requested of the arbiter, as after the loss of the standby, while
- * the standby is still there: no answer costs nothing. In LEAVING that term is ours, so nobody is
- * promoted from what the standby holds; it is told to give that up (RELEASE, RELEASED), and the
- * link is closed. In SOLO output leaves at once, and no visitor is let in until the order ends.
+ * the standby is still there: as long as there is no answer the guest goes on as it was, though not
+ * protected, since the answer may be all that was lost, and is asked for again. In LEAVING that
+ * term is ours, so nobody is promoted from what the standby holds; it is told to give that up
+ * (RELEASE, RELEASED), and the link is closed. In SOLO output leaves at once, and no visitor is let
+ * in until the order ends.
  *
  * An arbiter without a memory would have to ask a person, or a fence agent, about a standby that
  * lives and can answer for itself: there RELEASE is sent in RELEASING, and RELEASED means that

@@ -107,6 +107,32 @@ def without_the_arbiter_the_guest_stays_protected(world):
         check(not primary.has_event("protection.off"), "it went on alone")
 
 
+def an_arbiter_that_falls_silent_is_asked_again(world):
+    """It may have granted the term, and only its answer be lost."""
+    # Nobody notices before the order that it is gone.
+    with Etcd(world) as etcd:
+        primary, secondary = world.start_pair(**GUEST, **{
+            **ARBITER, "arbiter_probe_interval": "60s", "arbiter_timeout": "1s"})
+        oracle = Oracle(world).start()
+        etcd.freeze()
+        answers = []
+        order = threading.Thread(target=lambda: answers.append(primary.ctl("unprotect")))
+        order.start()
+        status = primary.wait_for("it is under way",
+                                  lambda status: "being ended" in status["reason"])
+        check(not status["protected"] and not status["unprotected_by_order"], f"{status['reason']}")
+        refused(primary, ["protect"], "another order about protection is under way")
+        refused(primary, ["switchover"], "not protected")
+        wait_until(lambda: primary.has_event("arbiter.unreachable"), "a question had no answer")
+        oracle.wait_answers(5)
+        etcd.thaw()
+        order.join()
+        check(answers[0][0] == 0, f"{answers}")
+        is_alone_by_order(primary.status(), 2)
+        secondary.wait_for("it holds nothing", holds_nothing)
+        oracle.wait_answers(5)
+
+
 def a_manual_arbiter_is_not_asked(world):
     """The standby lives, and answers for itself: nobody has to look whether it is dead."""
     primary, secondary = world.start_pair(**GUEST, arbiter="manual")
@@ -227,7 +253,8 @@ def main():
              a_death_in_the_middle]
     if shutil.which("etcd"):
         tests += [an_arbiter_that_remembers_is_asked_first,
-                  without_the_arbiter_the_guest_stays_protected]
+                  without_the_arbiter_the_guest_stays_protected,
+                  an_arbiter_that_falls_silent_is_asked_again]
     return support.main(options.build, tests)
 
 

@@ -23,7 +23,7 @@ static const struct row primary_rows[] = {
     {'w', "s----wa----f--------"}, {'s', "spawoss----f--------"}, {'p', "ppa--pp----fr-----g-"},
     {'a', "s----aaofxaf--------"}, {'x', "x----xxofxxf--------"}, {'o', "s----oo----f--------"},
     {'f', "fffffff----f-----f--"}, {'r', "rra--rr-fppf-rhp----"}, {'h', "hha--hh----f---phd--"},
-    {'d', "d----dd----d--------"}, {'g', "gga--gglfppf---pg--l"}, {'l', "llo--ll----f----l--l"},
+    {'d', "d----dd----d--------"}, {'g', "gga--gglfpgf---pg--l"}, {'l', "llo--ll----f----l--l"},
 };
 _Static_assert(PRIMARY_EVENT_COUNT == 20 && SECONDARY_EVENT_COUNT == 13, "a column for each event");
 
