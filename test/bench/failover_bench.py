@@ -101,14 +101,14 @@ class Network:
             self.ip(name, f"link set dev {port} master {bridge} up")
         self.ip(name, f"link set {bridge} up")
 
-    def socket_outside(self):
+    def socket_outside(self, kind=socket.SOCK_DGRAM):
         """A socket stays in the namespace it was made in."""
         libc = ctypes.CDLL(None, use_errno=True)
         with open("/proc/self/ns/net", "rb") as own, \
                 open(f"/proc/{self.sleepers['outside']}/ns/net", "rb") as other:
             if libc.setns(other.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
-            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            made = socket.socket(socket.AF_INET, kind)
             libc.setns(own.fileno(), CLONE_NEWNET)
         made.bind(("10.88.0.1", 0))
         made.setblocking(False)
@@ -161,15 +161,20 @@ class Client:
         raise Failed("nobody answers after the kill")
 
 
+SIDES = (("secondary", "b", 2, 1), ("primary", "a", 1, 2))
+
+
 class Pair:
-    def __init__(self, stack, network, build, work):
+    """The daemons of the sides, each with what `text` says."""
+
+    def __init__(self, stack, network, build, work, text, sides=SIDES):
         self.build, self.work, self.daemons = build, work, {}
-        for role, host, own, other in (("secondary", "b", 2, 1), ("primary", "a", 1, 2)):
+        for role, host, own, other in sides:
             shutil.rmtree(f"{work}/{role}", ignore_errors=True)
             os.mkdir(f"{work}/{role}")
             path = f"{work}/{role}.ini"
             with open(path, "w", encoding="utf-8") as file:
-                file.write(config(role, own, other, work, f"{build}/test/guest/echo"))
+                file.write(text(role, own, other, work))
             with open(f"{work}/{role}.log", "w", encoding="utf-8") as log:
                 daemon = subprocess.Popen(
                     [*network.inside(host), f"{build}/app/kemarid", "--config", path],
@@ -209,7 +214,8 @@ def overhead_mib(pid, status):
 
 def one_run(network, build, work, client):
     with contextlib.ExitStack() as stack:
-        pair = Pair(stack, network, build, work)
+        pair = Pair(stack, network, build, work,
+                    lambda *side: config(*side, f"{build}/test/guest/echo"))
         status = pair.wait("primary", lambda s: s["protected"], "a protected pair")
         while client.exchange(0.1) is None:  # the guest boots, bridges learn
             pair.status("primary")

@@ -45,7 +45,7 @@ def reference(rows, key):
 def print_measurements(rows):
     lines = []
     for key, m in rows.items():
-        if "pause" not in m:
+        if "pause" not in m or key[0].startswith("machine-"):
             continue
         scenario, link, policy, vcpus, memory, dirty = key
         alone = reference(rows, key)
@@ -71,6 +71,25 @@ def print_failover(rows):
                  "reply"]
         table(["until", "p50", "p99", "max"],
               [[s, *(f"{m[s][p] / 1e6:.2f}" for p in ("p50", "p99", "max"))] for s in steps])
+
+
+def print_machines(rows):
+    """The same things of both machines, beside each other."""
+    machines = {name: {metric if link != "none" else "alone": value
+                       for (scenario, link, *_), m in rows.items() if scenario == f"machine-{name}"
+                       for metric, value in m.items()}
+                for name in ("kvm", "qemu")}
+    if not all(machines.values()):
+        return
+    print("Both machines, one after the other; us, p50 / p99 / max:\n")
+    def cells(metric):
+        return [" / ".join(us(m[metric][p]) for p in ("p50", "p99", "max"))
+                for m in machines.values()]
+    table(["", "kvm: our guest", "qemu: Linux in TCG"],
+          [["pause", *cells("pause")], ["hold", *cells("hold")],
+           ["round trip alone", *cells("alone")], ["round trip protected", *cells("round_trip")],
+           *[[f"kill to {step}", *cells(step)]
+             for step in ("suspect", "grant", "load", "run", "first_output", "reply")]])
 
 
 DETECTED = {
@@ -162,8 +181,10 @@ def main():
     print_measurements(rows)
     print_failover(rows)
     print_detection(rows)
-    print("Budgets of DESIGN §10:\n")
-    table(["what", "budget", "measured", "verdict"], list(budgets(rows)))
+    print_machines(rows)
+    if judged := list(budgets(rows)):
+        print("Budgets of DESIGN §10:\n")
+        table(["what", "budget", "measured", "verdict"], judged)
 
 
 if __name__ == "__main__":
