@@ -1,4 +1,4 @@
-/* Between rdma.c (addresses, the connection manager) and rdma_link.c (bytes on a connection). */
+/* Between rdma.c (addresses, the connection manager) and the bytes on a connection (rdma_parts.h). */
 #ifndef KEMARI_TRANSPORT_RDMA_INTERNAL_H
 #define KEMARI_TRANSPORT_RDMA_INTERNAL_H
 
