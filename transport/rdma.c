@@ -1,5 +1,5 @@
 /* RDMA: addresses and connections, by the connection manager. The device, its port and the GID are
- * those that own the address, on InfiniBand, RoCE and soft-RoCE alike. Bytes are rdma_link.c's;
+ * those that own the address, on InfiniBand, RoCE and soft-RoCE alike. The bytes are rdma_link.c's;
  * with the scheme rdma+tls they are records of TLS, tls_link.c's. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -8,9 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -18,6 +16,7 @@
 #include "transport/rdma_internal.h"
 #include "transport/rdma_wire.h"
 #include "transport/tls.h"
+#include "transport/waiting.h"
 
 #define BACKLOG          16
 #define ADDRESS_TEXT_MAX 72
@@ -102,38 +101,19 @@ static void set_ack_timeout(struct rdma_cm_id *id)
 static int next_event(struct rdma_event_channel *events, nsec_t deadline, int cancel_fd,
                       struct rdma_cm_event **out)
 {
-    struct pollfd fds[2] = {{.fd = cancel_fd, .events = POLLIN},
-                            {.fd = events->fd, .events = POLLIN}};
-    for (;;) {
-        const nsec_t left = deadline ? deadline - clock_now() : 0;
-        const struct timespec ts = clock_to_timespec(left > 0 ? left : 0);
-        const int n = ppoll(fds, 2, deadline ? &ts : NULL, NULL);
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n == 0)
-            return -ETIMEDOUT;
-        if (n > 0 && fds[0].revents)
-            return -ECANCELED;
-        if (n > 0)
-            return rdma_get_cm_event(events, out) < 0 ? -errno : 0;
-    }
+    const int rc = waiting_for(events->fd, POLLIN, deadline, cancel_fd);
+    if (rc < 0)
+        return rc;
+    return rdma_get_cm_event(events, out) < 0 ? -errno : 0;
 }
 
 /* --- connecting --- */
 
 static int connect_failed(const char *text, int rc, unsigned timeout_ms, struct error *err)
 {
-    switch (-rc) {
-    case ECANCELED:
-        return error_set(err, rc, "connecting to \"%s\" was cancelled", text);
-    case ETIMEDOUT:
-        return error_set(err, rc, "\"%s\" did not answer within %u ms", text, timeout_ms);
-    case ECONNREFUSED:
-        return error_set(err, rc, "nobody listens on \"%s\"", text);
-    case ENODEV:
+    if (rc == -ENODEV)
         return error_set(err, rc, "\"%s\": no RDMA device of this host reaches it", text);
-    }
-    return error_set(err, rc, "\"%s\" can't be reached: %s", text, strerror(-rc));
+    return waiting_connect_failed(text, rc, timeout_ms, err);
 }
 
 struct attempt {
@@ -314,12 +294,8 @@ static int visitor(struct rdma_listener *l, nsec_t deadline, struct link **out, 
 {
     struct rdma_cm_event *event;
     int rc = next_event(l->events, deadline, l->wake_fd, &event);
-    if (rc == -ECANCELED)
-        return error_set(err, rc, "%s: no longer listening", l->base.uri);
-    if (rc == -ETIMEDOUT)
-        return error_set(err, rc, "%s: nobody connected in time", l->base.uri);
     if (rc < 0)
-        return error_set(err, rc, "%s: accept: %s", l->base.uri, strerror(-rc));
+        return waiting_listener_failed(l->base.uri, rc, err);
     const bool asks = event->event == RDMA_CM_EVENT_CONNECT_REQUEST;
     const bool fits =
         asks && rdma_offer_check(event->param.conn.private_data, event->param.conn.private_data_len,
@@ -348,8 +324,7 @@ static int rdma_listener_accept(struct listener *listener, unsigned timeout_ms, 
 
 static void rdma_listener_shutdown(struct listener *listener)
 {
-    const uint64_t one = 1;
-    (void)!write(((struct rdma_listener *)listener)->wake_fd, &one, sizeof(one));
+    waiting_cancel(((struct rdma_listener *)listener)->wake_fd);
 }
 
 static void rdma_listener_destroy(struct listener *listener)
@@ -400,9 +375,9 @@ static int listen_as(const struct uri *uri, const char *text, const struct tls_c
         return error_set(err, -ENOMEM, "listener: out of memory");
     l->base.ops = &listener_ops;
     l->tls = tls;
-    l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    l->wake_fd = waiting_create_cancel();
     struct rdma_addrinfo *info = NULL;
-    int rc = l->wake_fd < 0 ? error_set(err, -errno, "listener: %s", strerror(errno))
+    int rc = l->wake_fd < 0 ? error_set(err, l->wake_fd, "listener: %s", strerror(-l->wake_fd))
                             : open_events(text, &l->events, err);
     if (rc == 0)
         rc = resolve(uri, text, true, &info, err);

@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -29,6 +28,7 @@
 #include "transport/stream.h"
 #include "transport/tcp.h"
 #include "transport/tls.h"
+#include "transport/waiting.h"
 
 #define TCP_BACKLOG      64
 #define TCP_DEAD_MS      3000 /* unacknowledged data or unanswered keep-alives: the peer is dead */
@@ -39,7 +39,7 @@
 struct tcp_listener {
     struct listener base; /* first member */
     int fd;
-    int wake_fd;                       /* eventfd, readable once shut down */
+    int wake_fd;                       /* readable once shut down */
     const struct tls_credentials *tls; /* NULL: plain */
 };
 
@@ -104,28 +104,6 @@ static int make_link(int fd, bool accepted, const struct tls_credentials *tls,
 
 /* --- listening --- */
 
-/* Waits until the connection that is there can be accepted: 0, -ECANCELED or -ETIMEDOUT. */
-static int wait_for_visitor(struct tcp_listener *l, nsec_t deadline, struct error *err)
-{
-    struct pollfd fds[2] = {{.fd = l->wake_fd, .events = POLLIN}, {.fd = l->fd, .events = POLLIN}};
-    for (;;) {
-        struct timespec left = {0};
-        if (deadline) {
-            const nsec_t ns = deadline - clock_now();
-            left = clock_to_timespec(ns > 0 ? ns : 0);
-        }
-        const int n = ppoll(fds, 2, deadline ? &left : NULL, NULL);
-        if (n < 0 && errno != EINTR)
-            return error_set(err, -errno, "%s: poll: %s", l->base.uri, strerror(errno));
-        if (n > 0 && fds[0].revents)
-            return error_set(err, -ECANCELED, "%s: no longer listening", l->base.uri);
-        if (n > 0)
-            return 0;
-        if (n == 0)
-            return error_set(err, -ETIMEDOUT, "%s: nobody connected in time", l->base.uri);
-    }
-}
-
 /* Errors of accept that belong to the connection that went away, not to the listener
  * (accept(2), "Error handling"). */
 static bool visitor_vanished(int error)
@@ -154,24 +132,22 @@ static int tcp_accept(struct listener *listener, unsigned timeout_ms, struct lin
     struct tcp_listener *l = (struct tcp_listener *)listener;
     const nsec_t deadline = timeout_ms ? clock_now() + MSEC(timeout_ms) : 0;
     for (;;) {
-        const int rc = wait_for_visitor(l, deadline, err);
+        const int rc = waiting_for(l->fd, POLLIN, deadline, l->wake_fd);
         if (rc < 0)
-            return rc;
+            return waiting_listener_failed(l->base.uri, rc, err);
         struct sockaddr_storage peer = {0};
         socklen_t length = sizeof(peer);
         const int fd = accept4(l->fd, (struct sockaddr *)&peer, &length, SOCK_CLOEXEC);
         if (fd >= 0)
             return make_link(fd, true, l->tls, &peer, length, out, err);
         if (!visitor_vanished(errno))
-            return error_set(err, -errno, "%s: accept: %s", l->base.uri, strerror(errno));
+            return waiting_listener_failed(l->base.uri, -errno, err);
     }
 }
 
 static void tcp_listener_shutdown(struct listener *listener)
 {
-    const uint64_t one = 1;
-    /* Can fail only when the counter is full, that is, when it is readable anyway. */
-    (void)!write(((struct tcp_listener *)listener)->wake_fd, &one, sizeof(one));
+    waiting_cancel(((struct tcp_listener *)listener)->wake_fd);
 }
 
 static void tcp_listener_destroy(struct listener *listener)
@@ -210,9 +186,9 @@ static int make_listener(int fd, const struct tls_credentials *tls, struct liste
                          struct error *err)
 {
     struct tcp_listener *l = calloc(1, sizeof(*l));
-    const int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    const int wake_fd = waiting_create_cancel();
     if (!l || wake_fd < 0) {
-        const int rc = l ? -errno : -ENOMEM;
+        const int rc = l ? wake_fd : -ENOMEM;
         free(l);
         close(fd);
         if (wake_fd >= 0)
@@ -256,24 +232,13 @@ static int listen_as(const struct uri *uri, const char *text, const struct tls_c
  */
 static int wait_connected(int fd, nsec_t deadline, int cancel_fd)
 {
-    struct pollfd fds[2] = {{.fd = cancel_fd, .events = POLLIN}, {.fd = fd, .events = POLLOUT}};
-    for (;;) {
-        const nsec_t left = deadline - clock_now();
-        const struct timespec ts = clock_to_timespec(left > 0 ? left : 0);
-        const int n = ppoll(fds, 2, &ts, NULL);
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n == 0)
-            return -ETIMEDOUT;
-        if (n > 0 && fds[0].revents)
-            return -ECANCELED;
-        if (n > 0) {
-            int error = 0;
-            socklen_t length = sizeof(error);
-            getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
-            return -error;
-        }
-    }
+    const int rc = waiting_for(fd, POLLOUT, deadline, cancel_fd);
+    if (rc < 0)
+        return rc;
+    int error = 0;
+    socklen_t length = sizeof(error);
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    return -error;
 }
 
 /* TCP lets a socket that tries its own ephemeral port connect to itself: nobody listens then. */
@@ -309,19 +274,6 @@ static int connect_to(const struct addrinfo *address, nsec_t deadline, int cance
     return fd;
 }
 
-static int connect_failed(const char *text, int rc, unsigned timeout_ms, struct error *err)
-{
-    switch (-rc) {
-    case ECANCELED:
-        return error_set(err, rc, "connecting to \"%s\" was cancelled", text);
-    case ETIMEDOUT:
-        return error_set(err, rc, "\"%s\" did not answer within %u ms", text, timeout_ms);
-    case ECONNREFUSED:
-        return error_set(err, rc, "nobody listens on \"%s\"", text);
-    }
-    return error_set(err, rc, "\"%s\" can't be reached: %s", text, strerror(-rc));
-}
-
 static int connect_as(const struct uri *uri, const char *text, const struct tls_credentials *tls,
                       unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
 {
@@ -340,7 +292,7 @@ static int connect_as(const struct uri *uri, const char *text, const struct tls_
     }
     freeaddrinfo(list);
     if (fd < 0)
-        return connect_failed(text, fd, timeout_ms, err);
+        return waiting_connect_failed(text, fd, timeout_ms, err);
     return make_link(fd, false, tls, &peer, length, out, err);
 }
 
