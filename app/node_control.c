@@ -131,9 +131,8 @@ static void fill_primary_state(const struct snapshots *s, struct control_status 
         break;
     case PRIMARY_SOLO:
         snprintf(out->reason, sizeof(out->reason), "%s",
-                 p->released
-                     ? "not protected, by order of the operator, until \"kemarictl protect\""
-                     : "running alone, without a secondary");
+                 p->released ? "by order of the operator, until \"kemarictl protect\""
+                             : "running alone, without a secondary");
         break;
     case PRIMARY_RELEASING:
     case PRIMARY_LEAVING:

@@ -24,6 +24,7 @@ struct event_file {
     /* set at creation */
     char *path;
     char *old_path;
+    uint64_t own_from; /* position of the first line of this process */
 
     /* the appending thread */
     int fd;         /* of `path`; -1: to be opened */
@@ -33,7 +34,6 @@ struct event_file {
     struct generation older;
     struct generation newer;
     uint64_t forgotten; /* bytes before `older`: positions count on */
-    uint64_t own_from;  /* position of the first line of this process */
 };
 
 /* ---- one line ---- */

@@ -134,7 +134,10 @@ void primary_order_protect(struct primary *p)
     else if (!p->status.released)
         answer(p, 0, "a secondary is let in as soon as it comes");
     else {
-        set_released(p, false);
+        pthread_mutex_lock(&p->lock);
+        p->status.released = false;
+        roster_reopen(&p->roster, clock_now());
+        pthread_mutex_unlock(&p->lock);
         primary_note(p, false, "protection.on", "an operator lets a secondary in again");
         answer(p, 0, "a secondary is let in again");
     }

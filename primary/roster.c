@@ -87,6 +87,11 @@ void roster_lost(struct roster *roster, bool empty, nsec_t now)
         roster->bound = ROSTER_NOBODY;
 }
 
+void roster_reopen(struct roster *roster, nsec_t now)
+{
+    roster->since = now;
+}
+
 void roster_alone(struct roster *roster)
 {
     roster->bound = ROSTER_NOBODY;

@@ -69,6 +69,8 @@ void roster_bind(struct roster *roster, unsigned host);
 void roster_protected(struct roster *roster);
 /* The link to the bound host is gone; `empty`: it can't hold a state of this term. */
 void roster_lost(struct roster *roster, bool empty, nsec_t now);
+/* After a time in which nobody was let in, by order: the turns begin anew. */
+void roster_reopen(struct roster *roster, nsec_t now);
 /* A new term was won, to go on alone in. */
 void roster_alone(struct roster *roster);
 

@@ -112,7 +112,7 @@ def an_arbiter_that_falls_silent_is_asked_again(world):
     # Nobody notices before the order that it is gone.
     with Etcd(world) as etcd:
         primary, secondary = world.start_pair(**GUEST, **{
-            **ARBITER, "arbiter_probe_interval": "60s", "arbiter_timeout": "1s"})
+            **ARBITER, "arbiter_probe_interval": "60s", "arbiter_timeout": "3s"})
         oracle = Oracle(world).start()
         etcd.freeze()
         answers = []

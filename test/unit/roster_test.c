@@ -51,6 +51,11 @@ static void turns_are_counted_from_the_loss_of_protection(void)
     roster_bind(&r, 0);
     roster_lost(&r, true, NOW + SEC(505));
     EXPECT(&r, 1, NOW + SEC(500) + TURN, WELCOME);
+    /* Nor does a time in which nobody might come. */
+    roster_reopen(&r, NOW + SEC(900));
+    EXPECT(&r, 0, NOW + SEC(900), WELCOME);
+    EXPECT(&r, 1, NOW + SEC(900), EARLY);
+    EXPECT(&r, 1, NOW + SEC(900) + TURN, WELCOME);
 }
 
 static void who_was_let_in_is_alone_until_a_new_term_is_won(void)
