@@ -27,6 +27,10 @@ static const char *const asks[] = {
 static const char *const starts_over[] = {
     "qemu-system-x86_64",         "-machine", "q35", "-accel", "tcg", "-boot",
     "strict=on,reboot-timeout=1", NULL};
+/* A plain processor: software KVMs have not all that the host's has. */
+static const char *const accelerated[] = {
+    "qemu-system-x86_64",         "-machine", "pc", "-accel", "kvm", "-cpu", "qemu64", "-boot",
+    "strict=on,reboot-timeout=1", NULL};
 static const char *const writes_itself[] = {
     "qemu-system-x86_64", "-machine", "microvm", "-accel", "tcg", NULL};
 
@@ -236,10 +240,61 @@ static void a_firmware_that_writes_to_itself_goes_over_as_it_is(void)
     qemu_side_close(&second);
 }
 
+/* Runs for a while at a time, until it has written to `count` pages. */
+static uint64_t run_until_dirty(struct qemu_side *side, struct dirty_set *dirty, uint64_t count)
+{
+    const struct checkpoint_machine *m = &side->machine;
+    const nsec_t deadline = clock_now() + PATIENCE;
+    struct error err = {0};
+    while (dirty_set_count(dirty) < count) {
+        CU_ASSERT_TRUE_FATAL(clock_now() < deadline);
+        m->ops->resume(m->context);
+        usleep(2000);
+        m->ops->park(m->context);
+        require(m->ops->dirty_collect(m->context, dirty, &err), &err);
+    }
+    return dirty_set_count(dirty);
+}
+
+/* Firmware, which every KVM runs, if slowly: what KVM writes to memory for the guest, and what the
+ * guest writes, is seen alike, and the processors' state is QEMU's to save and to load. */
+static void a_guest_on_KVM_goes_on_in_another_process(void)
+{
+    struct error err = {0};
+    struct qemu_side first, second;
+    struct dirty_set dirty;
+    struct section_set *state = section_set_create();
+    if (access("/dev/kvm", R_OK | W_OK) < 0) {
+        printf("left out: /dev/kvm is not usable\n");
+        section_set_destroy(&state);
+        return;
+    }
+    open_side(&first, accelerated, false);
+    open_side(&second, accelerated, true);
+    const struct checkpoint_machine *m = &first.machine;
+    CU_ASSERT_EQUAL_FATAL(dirty_set_init(&dirty, gmem_page_count(first.memory)), 0);
+    require(m->ops->dirty_start(m->context, &err), &err);
+    for (uint64_t i = 0; i < dirty.page_count; i++)
+        copy_page(&second, &first, i);
+    for (unsigned epoch = 0; epoch < 10; epoch++) {
+        run_until_dirty(&first, &dirty, 2);
+        CU_ASSERT_TRUE(follow(&first, &second, &dirty, state) >= 2);
+    }
+    qemu_side_close(&first);
+    m = &second.machine;
+    require(m->ops->load(m->context, state, 0, &err), &err);
+    require(m->ops->dirty_start(m->context, &err), &err);
+    run_until_dirty(&second, &dirty, 10);
+    section_set_destroy(&state);
+    dirty_set_free(&dirty);
+    qemu_side_close(&second);
+}
+
 static const struct test_case cases[] = {
     {"another process goes on from any epoch", another_process_goes_on_from_any_epoch},
     {"a state that is damaged is refused and the next one loads",
      a_state_that_is_damaged_is_refused_and_the_next_one_loads},
+    {"a guest on KVM goes on in another process", a_guest_on_KVM_goes_on_in_another_process},
     {"a guest that was taken over can be reset", a_guest_that_was_taken_over_can_be_reset},
     {"a firmware that writes to itself goes over as it is",
      a_firmware_that_writes_to_itself_goes_over_as_it_is},
