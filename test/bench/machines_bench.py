@@ -3,7 +3,9 @@
 
 Both machines side by side: what a client sees of a guest alone and of the same guest protected, how long
 it stands still and its output is held, and how long a failover takes (N times, 5). The machine of
-kemarid's own runs the echo guest on the local KVM; stock QEMU a Linux with redis, in software emulation.
+kemarid's own runs the echo guest on the local KVM; stock QEMU a Linux with redis, in software emulation: all in
+memory, and once more on an ext4 root on a replicated disk, with a redis that answers when its file is durable and with
+fio beside it.
 The network is that of failover_bench.py. Rows as in test/bench/bench_csv.h.
 """
 
@@ -22,7 +24,6 @@ from pathlib import Path
 
 from failover_bench import DYING_WORDS_S, GUEST, SIDES, Client, Failed, Network, Pair
 
-MEMORY_MIB = 256
 BOOT_LIMIT_S = 120
 STEPS = ("grant", "drop", "apply", "load", "network", "run", "first_output")
 ALONE = """
@@ -81,9 +82,13 @@ class Own:
     """Its client has no connection, and asks until it is answered."""
 
     name = "kvm"
+    memory_mib = 256
 
     def __init__(self, build):
-        self.lines = f"kernel = {build}/test/guest/echo\ncmdline = ip={GUEST[0]}"
+        self.build = build
+
+    def lines(self, _folder):
+        return f"kernel = {self.build}/test/guest/echo\ncmdline = ip={GUEST[0]}"
 
     def client(self, network, _work):
         client = Client(network.socket_outside())
@@ -93,19 +98,37 @@ class Own:
 
 class Qemu:
     name = "qemu"
+    memory_mib = 256
+    kind = ("--with", "redis")
+    ready = "ready redis"
+    more_words = ""
 
     def __init__(self, _build):
-        image = Path(__file__).resolve().parent.parent.parent / "scripts" / "guest-image"
-        kernel, initrd = subprocess.run([image, "--with", "redis"], check=True, text=True,
-                                        capture_output=True).stdout.split()
-        self.lines = (f"type = qemu\nqemu = qemu-system-x86_64 -machine q35 -accel tcg -cpu max\n"
-                      f"kernel = {kernel}\ninitrd = {initrd}\ncmdline = console=ttyS0 quiet "
-                      f"panic=-1 kemari.run=redis kemari.ip={GUEST[0]}/24")
+        program = Path(__file__).resolve().parent.parent.parent / "scripts" / "guest-image"
+        self.files = subprocess.run([program, *self.kind], check=True, text=True,
+                                    capture_output=True).stdout.split()
+
+    def lines(self, _folder):
+        return (f"type = qemu\nqemu = qemu-system-x86_64 -machine q35 -accel tcg -cpu max\n"
+                f"kernel = {self.files[0]}\ninitrd = {self.files[1]}\ncmdline = console=ttyS0 quiet "
+                f"panic=-1 kemari.run=redis kemari.ip={GUEST[0]}/24{self.more_words}")
 
     def client(self, network, work):
         console = Path(work, "primary", "console")
-        wait_long(lambda: console.exists() and "ready redis" in console.read_text(), "redis")
+        wait_long(lambda: console.exists() and self.ready in console.read_text(), "redis")
         return RedisClient(network.socket_outside(socket.SOCK_STREAM))
+
+
+class QemuWithDisk(Qemu):
+    name = "qemu-disk"
+    memory_mib = 512
+    kind = ("--root",)
+    ready = "ready root"
+    more_words = " root=/dev/vda"
+
+    def lines(self, folder):
+        subprocess.run(["cp", "--sparse=always", self.files[2], f"{folder}/disk"], check=True)
+        return super().lines(folder) + f"\ndisk.0 = {folder}/disk"
 
 
 def wait_long(condition, what):
@@ -125,11 +148,11 @@ role = {role}
 state-dir = {work}/{role}
 run-dir = {work}/{role}
 [machine]
-memory = {MEMORY_MIB}M
+memory = {machine.memory_mib}M
 vcpus = 1
 net.0 = tap0
 console-log = {work}/{role}/console
-{machine.lines}
+{machine.lines(f"{work}/{role}")}
 """ + (ALONE if alone else PAIR.format(own=own, other=other, work=work))
     return text
 
@@ -182,7 +205,7 @@ def measure_pair(machine, network, build, work, requests):
 
 def row_of(machine, link, metric, count, p50, p99, most):
     policy = "none" if link == "none" else "pipelined"
-    return (f"machine-{machine.name},{link},{policy},1,{MEMORY_MIB},0,{metric},ns,{count},"
+    return (f"machine-{machine.name},{link},{policy},1,{machine.memory_mib},0,{metric},ns,{count},"
             f"{p50:.1f},{p99:.1f},{most:.1f}\n")
 
 
@@ -230,7 +253,7 @@ def main():
             network = Network(stack)
             # A client that waits 200 ms before it repeats a segment would hide how short it was.
             network.ip("outside", "route replace 10.88.0.0/24 dev lan src 10.88.0.1 rto_min 20ms")
-            for machine in Own(build), Qemu(build):
+            for machine in Own(build), Qemu(build), QemuWithDisk(build):
                 rows += measure(machine, network, build, work, arguments.runs, arguments.requests)
         except Failed as failure:
             for role in ("primary", "secondary"):

@@ -78,14 +78,14 @@ def print_machines(rows):
     machines = {name: {metric if link != "none" else "alone": value
                        for (scenario, link, *_), m in rows.items() if scenario == f"machine-{name}"
                        for metric, value in m.items()}
-                for name in ("kvm", "qemu")}
+                for name in ("kvm", "qemu", "qemu-disk")}
     if not all(machines.values()):
         return
     print("Both machines, one after the other; us, p50 / p99 / max:\n")
     def cells(metric):
         return [" / ".join(us(m[metric][p]) for p in ("p50", "p99", "max"))
                 for m in machines.values()]
-    table(["", "kvm: our guest", "qemu: Linux in TCG"],
+    table(["", "kvm: our guest", "qemu: Linux in TCG", "512 MiB, with a disk"],
           [["pause", *cells("pause")], ["hold", *cells("hold")],
            ["round trip alone", *cells("alone")], ["round trip protected", *cells("round_trip")],
            *[[f"kill to {step}", *cells(step)]
