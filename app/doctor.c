@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "app/doctor_checks.h"
+#include "app/doctor_facts.h"
 #include "control/client.h"
 
 static bool daemon_runs(const struct config *config)
@@ -36,15 +37,18 @@ static void check_config(const struct doctor *doctor, const char *file, const st
                    config->control_socket);
 }
 
-static void check_pair(const struct doctor *doctor)
+static void check_pair(const struct doctor *doctor, const char *file,
+                       const struct doctor_peer *peer)
 {
     struct tls_credentials *tls = doctor_check_tls(doctor);
     doctor_check_links(doctor, tls);
-    tls_credentials_destroy(&tls);
     doctor_check_arbiter(doctor);
+    if (peer->command)
+        doctor_check_peer(doctor, tls, file, peer);
+    tls_credentials_destroy(&tls);
 }
 
-void doctor_examine(const char *file, struct doctor_report *report)
+void doctor_examine(const char *file, const struct doctor_peer *peer, struct doctor_report *report)
 {
     struct config config;
     struct error err = {0}, files;
@@ -54,6 +58,7 @@ void doctor_examine(const char *file, struct doctor_report *report)
         return;
     }
     snprintf(report->vm, sizeof(report->vm), "%s", config.name);
+    doctor_facts_begin(&config, &report->facts);
     const struct doctor doctor = {.config = &config,
                                   .secrets_read = files.code == 0,
                                   .daemon_runs = daemon_runs(&config),
@@ -64,6 +69,6 @@ void doctor_examine(const char *file, struct doctor_report *report)
     doctor_check_files(&doctor);
     doctor_check_taps(&doctor);
     if (config.listen.text)
-        check_pair(&doctor);
+        check_pair(&doctor, file, peer);
     config_free(&config);
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "app/config.h"
+#include "app/peer_command.h"
 
 #define DOCTOR_FINDINGS_MAX 128
 #define DOCTOR_SUBJECT_MAX  24
@@ -37,6 +38,8 @@ enum doctor_reason {
     DOCTOR_KVM_LACKS,
     DOCTOR_DIRTY_LOG_REFUSED,
     DOCTOR_CPU_NOT_COMPARED,
+    DOCTOR_CPU_DIFFERS,
+    DOCTOR_TSC_DIFFERS,
     DOCTOR_QEMU_REFUSED,
     DOCTOR_QEMU_MISSING,
     DOCTOR_QEMU_OLD,
@@ -49,6 +52,11 @@ enum doctor_reason {
     DOCTOR_MEMORY_TIGHT,
     DOCTOR_HUGE_PAGES_SHORT,
     DOCTOR_CLOCK_NOT_TSC,
+    DOCTOR_CLOCKS_DIFFER,
+    DOCTOR_VERSIONS_DIFFER,
+    DOCTOR_MACHINE_DIFFERS,
+    DOCTOR_PEER_SAYS_NO,
+    DOCTOR_PEER_SILENT,
     DOCTOR_STATE_DIR_REFUSED,
     DOCTOR_STATE_DIR_FULL,
     DOCTOR_STATE_DIR_SMALL,
@@ -73,6 +81,8 @@ enum doctor_reason {
     DOCTOR_PEER_UNREACHABLE,
     DOCTOR_HOST_UNREACHABLE,
     DOCTOR_PEER_FAR,
+    DOCTOR_LINK_NARROW,
+    DOCTOR_LINK_NOT_JUDGED,
     DOCTOR_PATH_REFUSED,
     DOCTOR_PATH_IN_USE,
     DOCTOR_PATH_NO_ROUTE,
@@ -99,22 +109,66 @@ struct doctor_finding {
     char found[DOCTOR_FOUND_MAX]; /* one phrase */
 };
 
+#define DOCTOR_WORD_MAX  96
+#define DOCTOR_CPUID_MAX 256
+
+/* One leaf: what cpuid answers to function and index. */
+struct doctor_leaf {
+    uint32_t function, index;
+    uint32_t registers[4]; /* eax, ebx, ecx, edx */
+};
+
+/* What the hosts of a pair compare (app/doctor_facts.h). Zero and "": not known. */
+struct doctor_facts {
+    char version[DOCTOR_WORD_MAX];
+    char kernel[DOCTOR_WORD_MAX];
+    char clock[DOCTOR_WORD_MAX];
+    char machine[DOCTOR_WORD_MAX];
+    char listen[DOCTOR_WORD_MAX];
+    char peer[DOCTOR_WORD_MAX];
+    uint64_t memory; /* bytes */
+    uint64_t vcpus;
+    uint64_t tsc_khz;            /* of a guest's */
+    bool tsc_scaling;            /* a guest's can be another than that */
+    uint64_t heartbeat_interval; /* ns */
+    unsigned disk_count;
+    uint64_t disks[CONFIG_DISKS_MAX]; /* bytes */
+    unsigned leaf_count;
+    struct doctor_leaf leaves[DOCTOR_CPUID_MAX];
+};
+
 /* What was found, in the order of the checks. Zeroed before the first. */
 struct doctor_report {
     char vm[CONFIG_NAME_MAX]; /* "" when the configuration can't be read */
     unsigned count;
     struct doctor_finding findings[DOCTOR_FINDINGS_MAX];
+    struct doctor_facts facts;
 };
 
-/* Reads the configuration and makes every check; ends within some 30 s unless a file system hangs.
- * Starts no guest and changes nothing. To be called before there are threads. */
-void doctor_examine(const char *file, struct doctor_report *report);
+/* How the other host is asked, and what the guest needs. */
+struct doctor_peer {
+    const struct peer_command *command; /* NULL: not asked */
+    uint64_t need;                      /* bytes per second that the guest changes; 0: not told */
+};
+
+/* Reads the configuration and makes every check; ends within some 30 s unless a file system hangs,
+ * and with a peer within some two minutes. Starts no guest and changes nothing. To be called before
+ * there are threads. */
+void doctor_examine(const char *file, const struct doctor_peer *peer, struct doctor_report *report);
+
+/* The other end of the measurement of the link, on the peer: says on `out` where it listens, takes
+ * one connection, answers every frame, and ends with it, or when none comes. 0 or -errno. */
+int doctor_answer(const char *file, FILE *out, struct error *err);
 
 /* ---- the report: doctor_report.c, pure ---- */
 
 void doctor_say(struct doctor_report *report, const char *check, const char *subject,
                 enum doctor_reason reason, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+
+/* Instead of what was said of that check; or besides, when nothing was. */
+void doctor_say_instead(struct doctor_report *report, const char *check, enum doctor_reason reason,
+                        const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 unsigned doctor_count(const struct doctor_report *report, enum doctor_verdict verdict);
 

@@ -26,6 +26,16 @@ void doctor_check_arbiter(const struct doctor *doctor);
 struct tls_credentials *doctor_check_tls(const struct doctor *doctor);
 void doctor_check_links(const struct doctor *doctor, const struct tls_credentials *tls);
 
+/* After all others, whose facts it compares. `file` is the configuration's name on both hosts. */
+void doctor_check_peer(const struct doctor *doctor, const struct tls_credentials *tls,
+                       const char *file, const struct doctor_peer *peer);
+void doctor_check_link(const struct doctor *doctor, const struct tls_credentials *tls,
+                       const char *file, const struct doctor_peer *peer, uint64_t need);
+
+/* Of a link that was measured; `need`: bytes per second that the guest changes, 0: nobody knows. */
+void doctor_judge_link(const struct config *config, nsec_t round_trip, nsec_t slowest,
+                       uint64_t bytes_per_second, uint64_t need, struct doctor_report *report);
+
 /* What memory there is against what is needed; pure. `huge_free`: bytes of free huge pages of 2
  * MiB.
  */

@@ -148,12 +148,15 @@ static void check_disk(const struct doctor *doctor, unsigned index)
     doctor_say(doctor->report, "disk", subject, DOCTOR_FINE,
                "%s: %llu MiB, by %s; the other host's must have the same size", disk->path,
                (unsigned long long)(disk_image_size(image) / MIB), disk_image_engine_name(image));
+    if (!disk->shared)
+        doctor->report->facts.disks[index] = disk_image_size(image);
     disk_image_close(&image);
 }
 
 void doctor_check_files(const struct doctor *doctor)
 {
     check_state_dir(doctor);
+    doctor->report->facts.disk_count = doctor->config->disk_count;
     for (unsigned i = 0; i < doctor->config->disk_count; i++)
         check_disk(doctor, i);
 }

@@ -108,6 +108,7 @@ static void check_clock(const struct doctor *doctor)
     if (file)
         fclose(file);
     name[strcspn(name, "\n")] = '\0';
+    snprintf(doctor->report->facts.clock, sizeof(doctor->report->facts.clock), "%s", name);
     if (!read)
         doctor_say(doctor->report, "clock", "", DOCTOR_NOT_TRIED,
                    "/sys doesn't tell the clock source");

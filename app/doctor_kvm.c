@@ -2,8 +2,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "app/doctor_checks.h"
+#include "app/doctor_facts.h"
 #include "base/fd.h"
 #include "dirtylog/dirtylog.h"
 #include "qemu/command.h"
@@ -65,8 +67,8 @@ static int try_dirty_log(const struct kvm_host *host, struct error *err)
     return rc;
 }
 
-static int read_cpuid(const struct kvm_host *host, unsigned vcpus, uint64_t *digest,
-                      struct error *err)
+static int read_cpuid(const struct kvm_host *host, unsigned vcpus, struct doctor_facts *facts,
+                      uint64_t *digest, struct error *err)
 {
     struct cpuid_table *table = malloc(sizeof(*table));
     if (!table)
@@ -77,9 +79,22 @@ static int read_cpuid(const struct kvm_host *host, unsigned vcpus, uint64_t *dig
     if (rc >= 0) {
         cpuid_adapt(table, vcpus, 0, host->tsc_deadline);
         *digest = cpuid_digest(table);
+        doctor_facts_take_cpuid(table, facts);
     }
     free(table);
     return rc;
+}
+
+/* As a guest's begins on this host; not known where it can't be asked for. */
+static void read_tsc(const struct kvm_host *host, struct doctor_facts *facts)
+{
+    int vm = ioctl(host->fd, KVM_CREATE_VM, 0);
+    int vcpu = vm < 0 ? -1 : ioctl(vm, KVM_CREATE_VCPU, 0);
+    const int khz = vcpu < 0 ? 0 : ioctl(vcpu, KVM_GET_TSC_KHZ, 0);
+    facts->tsc_khz = khz > 0 ? (uint64_t)khz : 0;
+    facts->tsc_scaling = host->tsc_control;
+    fd_close(&vcpu);
+    fd_close(&vm);
 }
 
 static void check_own_machine(const struct doctor *doctor)
@@ -97,7 +112,8 @@ static void check_own_machine(const struct doctor *doctor)
     else
         doctor_say(doctor->report, "dirty-log", "", DOCTOR_FINE,
                    "KVM's bitmap with manual protection works");
-    if (read_cpuid(&host, doctor->config->vcpus, &digest, &err) < 0)
+    read_tsc(&host, &doctor->report->facts);
+    if (read_cpuid(&host, doctor->config->vcpus, &doctor->report->facts, &digest, &err) < 0)
         doctor_say(doctor->report, "cpu", "", DOCTOR_KVM_LACKS, "%s", err.text);
     else
         doctor_say(doctor->report, "cpu", "", DOCTOR_CPU_NOT_COMPARED,

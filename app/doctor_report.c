@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "app/doctor.h"
+#include "app/doctor_facts.h"
 
 /* Every reason is explained in docs/operators/troubleshooting.md. */
 const struct doctor_cure doctor_cures[DOCTOR_REASONS] = {
@@ -37,6 +38,11 @@ const struct doctor_cure doctor_cures[DOCTOR_REASONS] = {
     [DOCTOR_CPU_NOT_COMPARED] =
         {"cpu-not-compared", DOCTOR_UNKNOWN,
          "run doctor on the other host and compare: the handshake refuses a difference"},
+    [DOCTOR_CPU_DIFFERS] = {"cpu-differs", DOCTOR_PROBLEM,
+                            "use hosts with equal processors, microcode and kernels"},
+    [DOCTOR_TSC_DIFFERS] = {"tsc-differs", DOCTOR_PROBLEM,
+                            "use hosts whose clocks of the processor are as fast, or whose "
+                            "hardware scales the TSC"},
     [DOCTOR_QEMU_REFUSED] = {"qemu-refused", DOCTOR_PROBLEM,
                              "let the option qemu say what docs/qemu.md allows, and the rest by "
                              "options of their own"},
@@ -68,6 +74,17 @@ const struct doctor_cure doctor_cures[DOCTOR_REASONS] = {
     [DOCTOR_CLOCK_NOT_TSC] = {"clock-not-tsc", DOCTOR_WARNING,
                               "find out from the kernel's log why the TSC was given up: each look "
                               "at the clock is slow"},
+    [DOCTOR_CLOCKS_DIFFER] = {"clocks-differ", DOCTOR_WARNING,
+                              "let both kernels use the same clock source"},
+    [DOCTOR_VERSIONS_DIFFER] = {"versions-differ", DOCTOR_WARNING,
+                                "bring both hosts to one version (docs/upgrade.md)"},
+    [DOCTOR_MACHINE_DIFFERS] = {"machine-differs", DOCTOR_PROBLEM,
+                                "make the two configurations and images agree: the handshake "
+                                "refuses a difference"},
+    [DOCTOR_PEER_SAYS_NO] = {"peer-says-no", DOCTOR_PROBLEM,
+                             "run doctor there and do what it says"},
+    [DOCTOR_PEER_SILENT] = {"peer-silent", DOCTOR_UNKNOWN,
+                            "try by hand what --peer says, followed by: doctor --json FILE"},
     [DOCTOR_STATE_DIR_REFUSED] = {"state-dir-refused", DOCTOR_PROBLEM,
                                   "let kemarid write there, or name another state-dir"},
     [DOCTOR_STATE_DIR_FULL] = {"state-dir-full", DOCTOR_PROBLEM,
@@ -121,6 +138,12 @@ const struct doctor_cure doctor_cures[DOCTOR_REASONS] = {
     [DOCTOR_PEER_FAR] = {"peer-far", DOCTOR_WARNING,
                          "use a faster way, or a longer heartbeat interval: each output waits for "
                          "a round trip, and this one takes longer than the interval"},
+    [DOCTOR_LINK_NARROW] = {"link-narrow", DOCTOR_WARNING,
+                            "use a faster link, or expect the guest to be slowed down "
+                            "(docs/operators/sizing.md)"},
+    [DOCTOR_LINK_NOT_JUDGED] = {"link-not-judged", DOCTOR_UNKNOWN,
+                                "say with --need what the guest changes per second "
+                                "(docs/operators/sizing.md)"},
     [DOCTOR_PATH_REFUSED] = {"path-refused", DOCTOR_PROBLEM,
                              "the first half of a path is this host's own address"},
     [DOCTOR_PATH_IN_USE] = {"path-in-use", DOCTOR_PROBLEM, "each machine needs ports of its own"},
@@ -159,6 +182,25 @@ void doctor_say(struct doctor_report *report, const char *check, const char *sub
     va_start(args, format);
     vsnprintf(finding->found, sizeof(finding->found), format, args);
     va_end(args);
+}
+
+void doctor_say_instead(struct doctor_report *report, const char *check, enum doctor_reason reason,
+                        const char *format, ...)
+{
+    char found[DOCTOR_FOUND_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(found, sizeof(found), format, args);
+    va_end(args);
+    for (unsigned i = 0; i < report->count; i++) {
+        struct doctor_finding *finding = &report->findings[i];
+        if (strcmp(finding->check, check) == 0) {
+            finding->reason = reason;
+            memcpy(finding->found, found, sizeof(found));
+            return;
+        }
+    }
+    doctor_say(report, check, "", reason, "%s", found);
 }
 
 unsigned doctor_count(const struct doctor_report *report, enum doctor_verdict verdict)
@@ -231,11 +273,12 @@ char *doctor_print_json(const struct doctor_report *report, const char *file)
                               cure->reason, "found", finding->found, "advice", cure->advice));
     }
     json_t *json =
-        json_pack("{s:i, s:s, s:s, s:b, s:i, s:i, s:i, s:o}", "schema", DOCTOR_JSON_SCHEMA, "file",
-                  file, "vm", report->vm, "can_protect", doctor_can_protect(report), "problems",
-                  (int)doctor_count(report, DOCTOR_PROBLEM), "warnings",
+        json_pack("{s:i, s:s, s:s, s:b, s:i, s:i, s:i, s:o, s:o}", "schema", DOCTOR_JSON_SCHEMA,
+                  "file", file, "vm", report->vm, "can_protect", doctor_can_protect(report),
+                  "problems", (int)doctor_count(report, DOCTOR_PROBLEM), "warnings",
                   (int)doctor_count(report, DOCTOR_WARNING), "unknown",
-                  (int)doctor_count(report, DOCTOR_UNKNOWN), "checks", checks);
+                  (int)doctor_count(report, DOCTOR_UNKNOWN), "checks", checks, "facts",
+                  doctor_facts_json(&report->facts));
     char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
     json_decref(json);
     return text;

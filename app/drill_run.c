@@ -16,17 +16,19 @@
 #include "control/client.h"
 #include "control/json.h"
 
-#define LOOK_PERIOD     MSEC(20)
-#define LOOK_PATIENCE   MSEC(200) /* the fault may be that it does not answer */
-#define FIRST_PATIENCE  SEC(5)
-#define EVENTS_PATIENCE SEC(10)
-#define GRACE           SEC(10)  /* for the healer's last word */
-#define STRIKE_PATIENCE SEC(130) /* a switchover may take its time */
+#define LOOK_PERIOD         MSEC(20)
+#define LOOK_PATIENCE       MSEC(200) /* the fault may be that it does not answer */
+#define PEER_PATIENCE       SEC(10)   /* a connection over ssh included */
+#define FIRST_PEER_PATIENCE SEC(40)   /* while nothing has happened yet, there is time */
+#define FIRST_PATIENCE      SEC(5)
+#define EVENTS_PATIENCE     SEC(10)
+#define GRACE               SEC(10)  /* for the healer's last word */
+#define STRIKE_PATIENCE     SEC(130) /* a switchover may take its time */
 
 struct drill {
     const struct drill_order *order;
     const struct drill_target *target;
-    const struct drill_peer *peer;
+    const struct peer_command *peer;
     struct drill_report *report;
     struct drill_pair before;
     struct drill_pair now;
@@ -48,7 +50,7 @@ static void look(struct drill *d, nsec_t patience)
     if (d->dark)
         d->now.other = (struct drill_view){0};
     else
-        drill_view_peer(d->peer, &d->now.other);
+        drill_view_peer(d->peer, d->struck ? PEER_PATIENCE : FIRST_PEER_PATIENCE, &d->now.other);
     const uint64_t held = d->now.local.held_frames > d->now.other.held_frames
                               ? d->now.local.held_frames
                               : d->now.other.held_frames;
@@ -138,7 +140,7 @@ static void add_event(struct drill *d, const char *line, bool other)
 static void add_other_events(struct drill *d)
 {
     static const char *const words[] = {"events", "--json", NULL};
-    char *text = drill_peer_run(d->peer, words, EVENTS_PATIENCE);
+    char *text = peer_command_run(d->peer, words, EVENTS_PATIENCE, NULL);
     char *rest = text;
     for (char *line; rest && (line = strsep(&rest, "\n"));)
         if (*line)
@@ -257,7 +259,7 @@ static void watch(struct drill *d, struct drill_healer *healer)
 }
 
 int drill_run(const struct drill_order *order, const struct drill_target *target,
-              const struct drill_peer *peer, struct drill_report *report, struct error *err)
+              const struct peer_command *peer, struct drill_report *report, struct error *err)
 {
     struct drill d = {.order = order, .target = target, .peer = peer, .report = report};
     struct drill_healer healer;

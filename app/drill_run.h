@@ -19,6 +19,6 @@ struct drill_order {
 /* 0 with a report, saved, whatever its verdict; or -errno and nothing has happened. Blocks for as
  * long as the drill takes. */
 int drill_run(const struct drill_order *order, const struct drill_target *target,
-              const struct drill_peer *peer, struct drill_report *report, struct error *err);
+              const struct peer_command *peer, struct drill_report *report, struct error *err);
 
 #endif

@@ -1,22 +1,11 @@
 #include "app/drill_view.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "base/clock.h"
-#include "base/fd.h"
 #include "control/client.h"
 #include "control/json.h"
-
-#define PEER_PATIENCE SEC(10) /* a connection over ssh included */
-#define ANSWER_MAX    ((size_t)4 << 20)
 
 /* ---- reading ---- */
 
@@ -99,91 +88,10 @@ void drill_view_local(const char *socket, nsec_t timeout, struct drill_view *vie
     control_client_close(&client);
 }
 
-/* ---- asking there ---- */
-
-int drill_peer_parse(const char *command, struct drill_peer *peer, struct error *err)
-{
-    *peer = (struct drill_peer){.text = strdup(command)};
-    char *rest = peer->text;
-    for (char *word; rest && (word = strsep(&rest, " \t"));) {
-        if (!*word)
-            continue;
-        if (peer->count == DRILL_PEER_MAX) {
-            drill_peer_free(peer);
-            return error_set(err, -E2BIG, "--peer has more than %d words", DRILL_PEER_MAX);
-        }
-        peer->words[peer->count++] = word;
-    }
-    return peer->count ? 0 : error_set(err, -EINVAL, "--peer names no command");
-}
-
-void drill_peer_free(struct drill_peer *peer)
-{
-    free(peer->text);
-    *peer = (struct drill_peer){0};
-}
-
-static void become_command(const struct drill_peer *peer, const char *const *words, int output)
-{
-    char *argv[DRILL_PEER_MAX + 16] = {0};
-    unsigned count = 0;
-    for (; count < peer->count; count++)
-        argv[count] = peer->words[count];
-    for (; *words && count < ARRAY_SIZE(argv) - 1; words++)
-        argv[count++] = (char *)*words;
-    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (dup2(null, STDIN_FILENO) >= 0 && dup2(output, STDOUT_FILENO) >= 0 &&
-        dup2(null, STDERR_FILENO) >= 0)
-        execvp(argv[0], argv);
-    _exit(127);
-}
-
-/* All there is until the end of the stream, or NULL when that is too late or too much. */
-static char *read_until_end(int fd, nsec_t deadline)
-{
-    char *text = calloc(1, ANSWER_MAX + 1);
-    size_t used = 0;
-    while (text && used < ANSWER_MAX) {
-        const nsec_t left = deadline - clock_now();
-        struct pollfd readable = {.fd = fd, .events = POLLIN};
-        if (left <= 0 || poll(&readable, 1, (int)(left / MSEC(1)) + 1) == 0)
-            break;
-        const ssize_t n = read(fd, text + used, ANSWER_MAX - used);
-        if (n == 0)
-            return text;
-        if (n < 0 && errno != EINTR)
-            break;
-        used += n > 0 ? (size_t)n : 0;
-    }
-    free(text);
-    return NULL;
-}
-
-char *drill_peer_run(const struct drill_peer *peer, const char *const *words, nsec_t timeout)
-{
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return NULL;
-    const pid_t child = fork();
-    if (child == 0)
-        become_command(peer, words, ends[1]);
-    fd_close(&ends[1]);
-    char *text = child > 0 ? read_until_end(ends[0], clock_now() + timeout) : NULL;
-    fd_close(&ends[0]);
-    int status = 0;
-    if (child > 0 && !text)
-        kill(child, SIGKILL);
-    if (child > 0 && (waitpid(child, &status, 0) != child || status != 0)) {
-        free(text);
-        text = NULL;
-    }
-    return text;
-}
-
-void drill_view_peer(const struct drill_peer *peer, struct drill_view *view)
+void drill_view_peer(const struct peer_command *peer, nsec_t timeout, struct drill_view *view)
 {
     static const char *const words[] = {"status", "--json", NULL};
-    char *text = drill_peer_run(peer, words, PEER_PATIENCE);
+    char *text = peer_command_run(peer, words, timeout, NULL);
     *view = (struct drill_view){0};
     if (text)
         drill_view_parse(text, view);

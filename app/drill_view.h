@@ -3,12 +3,12 @@
 #ifndef KEMARI_APP_DRILL_VIEW_H
 #define KEMARI_APP_DRILL_VIEW_H
 
+#include "app/peer_command.h"
 #include "base/error.h"
 #include "base/types.h"
 
 #define DRILL_WORD_MAX 32
 #define DRILL_TEXT_MAX 256
-#define DRILL_PEER_MAX 24 /* words of the other host's command */
 
 struct drill_takeover {
     bool happened;
@@ -43,22 +43,8 @@ bool drill_view_parse(const char *json, struct drill_view *view);
 /* It runs the guest, as far as it knows. */
 bool drill_view_owns(const struct drill_view *view);
 
-struct drill_peer {
-    char *text;                  /* owned */
-    char *words[DRILL_PEER_MAX]; /* into it */
-    unsigned count;
-};
-
-/* Splits the command at blanks. */
-int drill_peer_parse(const char *command, struct drill_peer *peer, struct error *err);
-void drill_peer_free(struct drill_peer *peer);
-
-/* Runs the other host's kemarictl with those words (NULL-terminated) and gives what it printed, to
- * be freed; NULL when it failed or took longer than the time. */
-char *drill_peer_run(const struct drill_peer *peer, const char *const *words, nsec_t timeout);
-
 /* The views; never fail, `there` says it. A daemon that stands still is waited for so long. */
 void drill_view_local(const char *socket, nsec_t timeout, struct drill_view *view);
-void drill_view_peer(const struct drill_peer *peer, struct drill_view *view);
+void drill_view_peer(const struct peer_command *peer, nsec_t timeout, struct drill_view *view);
 
 #endif

@@ -142,7 +142,7 @@ static bool confirmed(const struct invocation *inv, const struct drill_scenario 
 }
 
 static enum kemarictl_exit strike(struct invocation *inv, const struct drill_order *order,
-                                  const struct drill_peer *peer)
+                                  const struct peer_command *peer)
 {
     struct drill_target target;
     struct error err = {0};
@@ -175,7 +175,7 @@ static enum kemarictl_exit run_scenario(struct invocation *inv, const char *name
     const struct drill_scenario *scenario = drill_scenario_find(name);
     const char *command = inv->peer ? inv->peer : getenv("KEMARI_PEER_CTL");
     struct error err = {0};
-    struct drill_peer peer;
+    struct peer_command peer;
     if (!scenario) {
         fprintf(inv->err, "kemarictl: drill: there is no scenario \"%s\" (see \"drill list\")\n",
                 name);
@@ -191,7 +191,7 @@ static enum kemarictl_exit run_scenario(struct invocation *inv, const char *name
         return kemarictl_complain(
             inv, KEMARICTL_USAGE,
             "drill run asks for confirmation; without a terminal it needs --yes");
-    if (drill_peer_parse(command, &peer, &err) < 0)
+    if (peer_command_parse(command, &peer, &err) < 0)
         return kemarictl_complain(inv, KEMARICTL_USAGE, err.text);
     const struct drill_order order = {.scenario = scenario,
                                       .seconds =
@@ -204,7 +204,7 @@ static enum kemarictl_exit run_scenario(struct invocation *inv, const char *name
         status = strike(inv, &order, &peer);
     else
         kemarictl_complain(inv, status, "nothing was done");
-    drill_peer_free(&peer);
+    peer_command_free(&peer);
     return status;
 }
 
@@ -224,7 +224,7 @@ static enum kemarictl_exit run_drill(struct invocation *inv)
 
 const struct verb verb_drill = {
     .name = "drill",
-    .takes = TAKES_JSON | TAKES_YES | TAKES_DRILL,
+    .takes = TAKES_JSON | TAKES_YES | TAKES_DRILL | TAKES_PEER,
     .words = "list | run SCENARIO | report [ID|all]",
     .run = run_drill,
     .help = "Rehearses a failure: makes it happen to this host, watches what both hosts do, takes "

@@ -18,8 +18,10 @@ enum {
     TAKES_FOLLOW = 1 << 3,
     TAKES_SINCE = 1 << 4,
     TAKES_TERM = 1 << 5,
-    TAKES_DRILL = 1 << 6, /* --peer, --force, --seconds, --state-dir, --svg */
+    TAKES_DRILL = 1 << 6, /* --force, --seconds, --state-dir, --svg */
     TAKES_NO_WAIT = 1 << 7,
+    TAKES_PEER = 1 << 8,
+    TAKES_DOCTOR = 1 << 9, /* --need, --answer */
 };
 
 #define INVOCATION_WORDS_MAX 16
@@ -46,6 +48,8 @@ struct invocation {
     uint64_t seconds; /* 0: not given */
     const char *state_dir;
     const char *svg;
+    const char *need; /* of doctor: bytes per second */
+    bool answer;
     const char *words[INVOCATION_WORDS_MAX]; /* behind the verb */
     unsigned word_count;
     FILE *out;

@@ -44,7 +44,7 @@ _kemarictl() {
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         return
         ;;
-    --since | --term | --count | --seconds | --peer) return ;;
+    --since | --term | --count | --seconds | --peer | --need) return ;;
     esac
     if [ -n "$words" ]; then
         :

@@ -26,7 +26,10 @@
 #define MACHINE_VCPUS_MAX 64
 #define MACHINE_NETS_MAX  8
 #define MACHINE_DISKS_MAX 16
-#define MACHINE_FRAME_MAX (12 + 65550) /* virtio-net header and the largest GSO frame */
+/* KVM runs a guest unscaled when the frequencies differ less than this (parameter tsc_tolerance_ppm
+ * of the kvm module). */
+#define MACHINE_TSC_TOLERANCE_PPM 250
+#define MACHINE_FRAME_MAX         (12 + 65550) /* virtio-net header and the largest GSO frame */
 
 struct machine;
 

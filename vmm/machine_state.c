@@ -19,10 +19,6 @@
 #include "vmm/machine_internal.h"
 #include "vmm/state.h"
 
-/* KVM runs a guest unscaled when the frequencies differ less than this (parameter tsc_tolerance_ppm
- * of the kvm module). */
-#define TSC_TOLERANCE_PPM 250
-
 struct machine_section {
     uint32_t vcpus;
     uint8_t ended;
@@ -121,7 +117,7 @@ static int check_tsc(const struct machine *m, uint32_t khz, struct error *err)
 {
     const uint64_t mine = m->tsc_khz;
     const uint64_t distance = khz > mine ? khz - mine : mine - khz;
-    if (m->host.tsc_control || distance * 1000000 <= mine * TSC_TOLERANCE_PPM)
+    if (m->host.tsc_control || distance * 1000000 <= mine * MACHINE_TSC_TOLERANCE_PPM)
         return 0;
     return error_set(err, -EINVAL,
                      "state: the guest's TSC runs at %u kHz, this host's at %u and can't be scaled",

@@ -71,6 +71,37 @@ static void every_reason_has_a_name_a_cure_and_a_row_in_the_documentation(void)
     }
 }
 
+static bool is_reason(const char *name, size_t length)
+{
+    for (unsigned i = 0; i < DOCTOR_REASONS; i++)
+        if (strlen(doctor_cures[i].reason) == length &&
+            strncmp(doctor_cures[i].reason, name, length) == 0)
+            return true;
+    return false;
+}
+
+static void the_documentation_has_no_row_of_a_reason_that_is_none(void)
+{
+    static char documentation[1 << 16];
+    FILE *file = fopen(SOURCE_DIR "/docs/operators/troubleshooting.md", "re");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    documentation[fread(documentation, 1, sizeof(documentation) - 1, file)] = '\0';
+    fclose(file);
+    const char *row = strstr(documentation, "| reason | means | do |");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(row);
+    unsigned rows = 0;
+    while ((row = strstr(row, "\n| `"))) {
+        row += strlen("\n| `");
+        const size_t length = strcspn(row, "`");
+        rows++;
+        if (is_reason(row, length))
+            continue;
+        CU_FAIL("a row has no reason");
+        printf("\n  troubleshooting.md has a row for %.*s\n", (int)length, row);
+    }
+    CU_ASSERT_EQUAL(rows, DOCTOR_REASONS - 1);
+}
+
 static void warnings_do_not_forbid_and_a_problem_does(void)
 {
     static struct doctor_report report;
@@ -130,7 +161,11 @@ static void the_json_is_as_documented(void)
         "      \"verdict\": \"problem\",\n      \"reason\": \"disk-busy\",\n"
         "      \"found\": \"a.img is in use\",\n"
         "      \"advice\": \"end what uses the image, or give this machine one of its own\"\n"
-        "    }\n  ]\n}");
+        "    }\n  ],\n  \"facts\": {\n    \"version\": \"\",\n    \"kernel\": \"\",\n"
+        "    \"clock\": \"\",\n    \"machine\": \"\",\n    \"listen\": \"\",\n    \"peer\": \"\",\n"
+        "    \"memory\": 0,\n    \"vcpus\": 0,\n    \"tsc_khz\": 0,\n"
+        "    \"heartbeat_interval_ns\": 0,\n    \"tsc_scaling\": false,\n    \"disks\": [],\n"
+        "    \"cpuid\": []\n  }\n}");
     free(text);
 }
 
@@ -415,6 +450,8 @@ static void other_words_make_no_sense(void)
 static const struct test_case cases[] = {
     {"every reason has a name, a cure and a row in the documentation",
      every_reason_has_a_name_a_cure_and_a_row_in_the_documentation},
+    {"the documentation has no row of a reason that is none",
+     the_documentation_has_no_row_of_a_reason_that_is_none},
     {"warnings do not forbid, and a problem does", warnings_do_not_forbid_and_a_problem_does},
     {"the report ends with yes or no, and why", the_report_ends_with_yes_or_no_and_why},
     {"the JSON is as documented", the_json_is_as_documented},
