@@ -218,6 +218,7 @@ static void a_sender_whose_stream_died_fails_and_so_does_its_receiver(void)
     fd_close(&w.ends[0]);
     CU_ASSERT((intptr_t)send_large(w.pair[0]) < 0);
     CU_ASSERT((intptr_t)send_large(w.pair[0]) < 0);
+    fd_close(&w.ends[1]); /* as a wire whose other end is gone */
     CU_ASSERT(receive_large(w.pair[1]) < 0);
     drop_wire(&w);
 }
