@@ -166,7 +166,7 @@ class Newcomer:
 
     def ask_doctor(self):
         line = self.manual.command("kemarictl doctor /etc/kemari/web.ini$")
-        reports = [json.loads(host.shell(f"{line} --json")[1]) for host in self.hosts]
+        reports = [self.json_of(host, line) for host in self.hosts]
         for host, report in zip(self.hosts, reports):
             said = host.shell(line)[1]
             print(said, end="", flush=True)
@@ -177,11 +177,18 @@ class Newcomer:
                   f"{host.name}: doctor says {said}")
         self.compare()
 
+    @staticmethod
+    def json_of(host, line):
+        """Of a report, whatever its verdict; warnings of the log are on standard error."""
+        said = host.shell(f"{line} --json 2>/dev/null")[1]
+        check(said.startswith("{"), f"{host.name}: {line} --json says {said!r}")
+        return json.loads(said)
+
     def compare(self):
-        said = self.hosts[0].shell(self.manual.command("kemarictl doctor /etc/kemari/web.ini --peer") + " --json")[1]
-        print("\n".join(f"{each['verdict']:8} {each['check']}: {each['found']}"
-                                   for each in json.loads(said)["checks"]), flush=True)
-        found = {each["check"]: each for each in json.loads(said)["checks"]}
+        line = self.manual.command("kemarictl doctor /etc/kemari/web.ini --peer")
+        checks = self.json_of(self.hosts[0], line)["checks"]
+        print("\n".join(f"{each['verdict']:8} {each['check']}: {each['found']}" for each in checks), flush=True)
+        found = {each["check"]: each for each in checks}
         for check_name in ("cpu", "tsc", "machine", "peer-versions", "latency", "bandwidth"):
             # An emulated host's clock, or link, may be as slow as it likes.
             allowed = ("ok", "warning") if check_name in ("latency", "bandwidth") else ("ok",)
@@ -242,7 +249,7 @@ class Newcomer:
         for name in ["switchover", "kill", *(each for each in names if each not in ("switchover", "kill"))]:
             self.drill(name)
         # More starts of one unit than its StartLimitBurst= lets pass.
-        for _ in range(6):
+        for _ in range(0 if IN_RIG else 6):
             self.drill("standby-loss")
 
     def drill(self, name):
