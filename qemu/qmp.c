@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -166,7 +167,7 @@ static int write_all(struct qmp *qmp, const char *bytes, size_t size, struct err
 {
     const nsec_t deadline = clock_now() + GREETING_TIMEOUT;
     while (size) {
-        const ssize_t count = write(qmp->config.fd, bytes, size);
+        const ssize_t count = send(qmp->config.fd, bytes, size, MSG_NOSIGNAL);
         if (count > 0) {
             bytes += count;
             size -= (size_t)count;
