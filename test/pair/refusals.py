@@ -131,7 +131,8 @@ def a_machine_of_another_kind(world):
     # These daemons run until their primary refuses them: files of a running daemon are in order.
     for name in ("state", "run"):
         (secondary.folder / name).mkdir()
-    for name in ("state/pair.lock", "state/other.lock", "console"):
+    for name in ("state/pair.lock", "state/other.lock", "state/pair.events", "state/other.events",
+                 "console"):
         (secondary.folder / name).touch()
     other_secret = world.folder / "other-secret"
     other_secret.write_text("another secret of the pair tests\n")
