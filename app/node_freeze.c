@@ -53,8 +53,14 @@ void node_freeze(void *context, control_token_t token, uint64_t duration_ns)
     struct node *node = context;
     struct error err = {0};
     int rc;
+    const nsec_t patience = node_service_patience();
     if (duration_ns == 0 || duration_ns > (uint64_t)FREEZE_MAX)
         rc = error_set(&err, -EINVAL, "a drill freezes for more than nothing and at most 60 s");
+    else if ((nsec_t)duration_ns > patience)
+        rc = error_set(&err, -EINVAL,
+                       "the service manager ends a daemon that stands still for longer than %lld s "
+                       "(WatchdogSec of its unit): freeze it for less",
+                       (long long)(patience / SEC(1)));
     else
         rc = arm(node, (nsec_t)duration_ns, &err);
     if (rc == 0)

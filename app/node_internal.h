@@ -208,6 +208,9 @@ void node_policy_set(void *context, control_token_t token, const struct control_
 void node_service_ready(struct node *node);    /* once the role runs */
 void node_service_beat(struct node *node);     /* about once a second */
 void node_service_stopping(struct node *node); /* the role has ended */
+/* For how long this process may stand still before its service manager ends it; INT64_MAX: for
+ * ever. */
+nsec_t node_service_patience(void);
 
 /* node_history.c: reads what earlier runs left; starts to write, once nothing can fail any more;
  * writes what is left and ends. Main thread. */

@@ -10,6 +10,9 @@
 #include "app/node_snapshots.h"
 #include "control/schema.h"
 
+/* The last beat before a standstill may be that old. */
+#define BEAT_AGE_MAX SEC(2)
+
 static void tell_status(struct node *node)
 {
     struct snapshots *s = snapshots_take(node);
@@ -38,6 +41,15 @@ void node_service_beat(struct node *node)
         return;
     tell_status(node);
     sd_notify(0, "WATCHDOG=1");
+}
+
+nsec_t node_service_patience(void)
+{
+    uint64_t watchdog;
+    if (sd_watchdog_enabled(0, &watchdog) <= 0)
+        return INT64_MAX;
+    const nsec_t limit = (nsec_t)watchdog * 1000 - BEAT_AGE_MAX;
+    return limit > 0 ? limit : 0;
 }
 
 void node_service_stopping(struct node *node)

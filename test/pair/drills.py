@@ -291,6 +291,23 @@ def a_fault_ends_when_everybody_who_could_end_it_is_dead(world):
         oracle.wait_answers(3)
 
 
+@adopting
+def a_service_is_not_frozen_until_its_manager_ends_it(world):
+    with Etcd(world):
+        os.environ["WATCHDOG_USEC"] = "12000000"
+        try:
+            first, second = world.start_pair(**OPTIONS)
+        finally:
+            del os.environ["WATCHDOG_USEC"]
+        pid = first.status()["pid"]
+        code, _, said = run_drill(first, "freeze", "--seconds", "11")
+        check(code != 0 and "stands still for longer than 10 s (WatchdogSec of its unit)" in said, said)
+        check(first.status()["pid"] == pid and first.status()["role"] == "primary", "nothing happened to it")
+        code, _, said = run_drill(first, "freeze", "--seconds", "2")
+        check(code == 0, said)
+
+
+@adopting
 def kemarictl_may_die_in_the_middle_of_a_kill(world):
     with Etcd(world):
         first, second = world.start_pair(**OPTIONS)
@@ -314,5 +331,6 @@ if __name__ == "__main__":
         a_host_that_loses_its_power_is_survived,
         a_power_failure_needs_a_means_that_works,
         a_fault_ends_when_everybody_who_could_end_it_is_dead,
+        a_service_is_not_frozen_until_its_manager_ends_it,
         kemarictl_may_die_in_the_middle_of_a_kill,
     )]))
