@@ -9,7 +9,7 @@ build=$1
 here=$(dirname "$(readlink -f "$0")")
 rig=$here/../../scripts/rig
 
-"$rig" --memory 1024 --cpus 1 --timeout 250 -- bash -euc '
+"$rig" --memory 1024 --timeout 250 -- bash -euc '
 modprobe tls
 "$0/test/unit/test-tls" "without a scheme" | tee /dev/stderr | grep -q "kernel TLS: on"
 "$0/test/unit/test-tls"

@@ -411,7 +411,7 @@ def main(arguments):
             more += run(ROOT / "scripts/guest-image", "--with", "redis").split()
         command = [sys.executable, "-B", Path(__file__).resolve(), build, *more]
         if rig:
-            command = [ROOT / "scripts/rig", "--cpus", "1", "--timeout", str(RIG_TIMEOUT), "--", *command]
+            command = [ROOT / "scripts/rig", "--timeout", str(RIG_TIMEOUT), "--", *command]
         return subprocess.run(command, check=False).returncode
 
 
