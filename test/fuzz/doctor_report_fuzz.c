@@ -8,6 +8,8 @@
 static struct doctor_facts facts, again;
 static struct doctor_report report;
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char reasons[64];

@@ -23,7 +23,7 @@ if [ $# = 2 ]; then
     if boots_linux "$build" >/dev/null; then
         exec "$0" "$build" "$what" "${image[@]}"
     fi
-    exec "$scripts/rig" --timeout 240 -- "$0" "$build" "$what" "${image[@]}"
+    exec "$scripts/rig" --cpus 2 --timeout 240 -- "$0" "$build" "$what" "${image[@]}"
 fi
 kernel=$3 initrd=$4
 
