@@ -198,6 +198,17 @@ def keep(folder, stage, reason, context):
     (folder / "etcd-key").write_text(stage.etcd.key() + "\n")
 
 
+def show_ends(stage, lines=12):
+    """The last lines of what each host and its guest said: the files that are kept may be out of reach
+    of whoever reads that a run failed."""
+    for host in stage.hosts.values():
+        for path in (host.log, host.console_log):
+            if path.exists():
+                print(f"---- the end of {path.name} of {host.side}")
+                for line in path.read_text(errors="replace").splitlines()[-lines:]:
+                    print(f"  {line[:200]}")
+
+
 def live(life, steps, options, results, quiet):
     """One life until its steps are over or there were enough failovers."""
     with Stage(options.build, life.settings, options.linux, dict(options.daemon)) as stage:
@@ -218,6 +229,7 @@ def live(life, steps, options, results, quiet):
             if not isinstance(error, (KeyboardInterrupt, SystemExit)):
                 keep(folder, stage, str(error), context)
                 print(f"VIOLATION {error}\n{context}\nkept in {folder}", flush=True)
+                show_ends(stage)
             raise
 
 
