@@ -11,7 +11,9 @@
 struct pvpanic {
     /* Set at creation. */
     struct pvpanic_options options;
-    /* Device lock: when the guest was restarted, a ring of the last `limit.restarts` times. */
+    /* Device lock. */
+    uint8_t told; /* events that were reported since the guest was started */
+    /* When the guest was restarted, a ring of the last `limit.restarts` times. */
     nsec_t restarts[MACHINE_PANIC_RESTARTS_MAX];
     unsigned restart_count; /* of them that are set */
     unsigned oldest;
@@ -69,15 +71,18 @@ static void on_read(void *context, uint64_t offset, uint8_t *data, uint32_t size
 }
 
 /* A guest that has a crash kernel of its own is left to it: that kernel saves what the operator
- * wants to see, and resets the machine itself. */
+ * wants to see, and resets the machine itself. A guest goes on until it is parked and can repeat
+ * itself (`rep outsb`): each event counts once until it is started again. */
 static void on_write(void *context, uint64_t offset, const uint8_t *data, uint32_t size)
 {
     struct pvpanic *p = context;
     (void)offset;
     (void)size;
-    if (data[0] & PVPANIC_CRASH_LOADED)
+    const uint8_t news = data[0] & (uint8_t)~p->told;
+    p->told |= news;
+    if (news & PVPANIC_CRASH_LOADED)
         report(p, MACHINE_EVENT_CRASH_LOADED, NULL);
-    if (!(data[0] & PVPANIC_PANICKED))
+    if (!(news & PVPANIC_PANICKED))
         return;
     if (p->options.policy == MACHINE_PANIC_RESTART) {
         restart(p);
@@ -92,7 +97,7 @@ static const struct bus_ops bus_ops = {.read = on_read, .write = on_write};
 
 static void on_reset(void *context)
 {
-    (void)context;
+    ((struct pvpanic *)context)->told = 0;
 }
 
 static int on_save(const void *context, uint32_t instance, struct section_set *set,
@@ -111,7 +116,8 @@ static int on_check(const void *context, uint32_t instance, const struct section
 
 static void on_load(void *context, uint32_t instance, const struct section_set *set)
 {
-    (void)context, (void)instance, (void)set;
+    (void)instance, (void)set;
+    on_reset(context);
 }
 
 static void on_destroy(void *context)

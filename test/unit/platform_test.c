@@ -290,16 +290,49 @@ static nsec_t time_of_panic(void)
     return panic_time;
 }
 
-static enum power_request panic_at(struct board *b, nsec_t now)
+/* Of a guest that was started anew. */
+static enum power_request panic_at(struct board *b, struct device *d, nsec_t now)
 {
     panic_time = now;
+    d->ops->reset(d->context);
     out8(b, PVPANIC_PORT, PVPANIC_PANICKED);
     const enum power_request request = power_take_request(&b->device);
     CU_ASSERT_EQUAL(gave_up, request == POWER_REQUEST_STOP);
     return request;
 }
 
-/* Three restarts in any hundred seconds. */
+/* `rep outsb` is one exit with many bytes, and a guest runs on until it is parked. */
+static void a_panic_that_is_repeated_counts_once(void)
+{
+    static const struct machine_output_ops ops = {.event = on_guest_event};
+    struct board b;
+    board_with_power(&b);
+    const struct pvpanic_options options = {.policy = MACHINE_PANIC_RESTART,
+                                            .limit = {.restarts = 1, .window = SEC(100)},
+                                            .power = &b.device,
+                                            .output = &ops};
+    struct device d;
+    CU_ASSERT_EQUAL_FATAL(pvpanic_create(b.ports, &options, &d, NULL), 0);
+    panics = crashes = 0;
+    for (unsigned i = 0; i < 100; i++)
+        out8(&b, PVPANIC_PORT, PVPANIC_PANICKED | PVPANIC_CRASH_LOADED);
+    CU_ASSERT_EQUAL(panics, 1);
+    CU_ASSERT_EQUAL(crashes, 1);
+    CU_ASSERT_EQUAL(power_take_request(&b.device), POWER_REQUEST_RESET); /* not yet too often */
+    out8(&b, PVPANIC_PORT, PVPANIC_PANICKED);
+    CU_ASSERT_FALSE(power_has_request(&b.device));
+    /* The next one, of the guest that was started again, or that another host sent. */
+    d.ops->reset(d.context);
+    out8(&b, PVPANIC_PORT, PVPANIC_PANICKED);
+    CU_ASSERT_EQUAL(power_take_request(&b.device), POWER_REQUEST_STOP);
+    d.ops->load(d.context, 0, NULL);
+    out8(&b, PVPANIC_PORT, PVPANIC_PANICKED);
+    CU_ASSERT_EQUAL(panics, 3);
+    d.ops->destroy(d.context);
+    board_fini(&b);
+}
+
+/* Three restarts in any hundred seconds; that it was restarted is no reason to forget. */
 static void a_guest_that_panics_too_often_is_stopped(void)
 {
     static const struct machine_output_ops ops = {.event = on_guest_event};
@@ -313,18 +346,17 @@ static void a_guest_that_panics_too_often_is_stopped(void)
     struct device d;
     CU_ASSERT_EQUAL_FATAL(pvpanic_create(b.ports, &options, &d, NULL), 0);
     panics = 0;
-    CU_ASSERT_EQUAL(panic_at(&b, 0), POWER_REQUEST_RESET);
-    CU_ASSERT_EQUAL(panic_at(&b, SEC(10)), POWER_REQUEST_RESET);
-    CU_ASSERT_EQUAL(panic_at(&b, SEC(99)), POWER_REQUEST_RESET);
-    CU_ASSERT_EQUAL(panic_at(&b, SEC(100) - 1), POWER_REQUEST_STOP);
-    d.ops->reset(d.context); /* the guest's reset is no reason to forget */
-    CU_ASSERT_EQUAL(panic_at(&b, SEC(100)), POWER_REQUEST_RESET); /* the first was long ago */
-    CU_ASSERT_EQUAL(panic_at(&b, SEC(109)), POWER_REQUEST_STOP);
-    CU_ASSERT_EQUAL(panic_at(&b, SEC(110)), POWER_REQUEST_RESET);
-    CU_ASSERT_EQUAL(panic_at(&b, SEC(198)), POWER_REQUEST_STOP);
+    CU_ASSERT_EQUAL(panic_at(&b, &d, 0), POWER_REQUEST_RESET);
+    CU_ASSERT_EQUAL(panic_at(&b, &d, SEC(10)), POWER_REQUEST_RESET);
+    CU_ASSERT_EQUAL(panic_at(&b, &d, SEC(99)), POWER_REQUEST_RESET);
+    CU_ASSERT_EQUAL(panic_at(&b, &d, SEC(100) - 1), POWER_REQUEST_STOP);
+    CU_ASSERT_EQUAL(panic_at(&b, &d, SEC(100)), POWER_REQUEST_RESET); /* the first was long ago */
+    CU_ASSERT_EQUAL(panic_at(&b, &d, SEC(109)), POWER_REQUEST_STOP);
+    CU_ASSERT_EQUAL(panic_at(&b, &d, SEC(110)), POWER_REQUEST_RESET);
+    CU_ASSERT_EQUAL(panic_at(&b, &d, SEC(198)), POWER_REQUEST_STOP);
     for (nsec_t i = 0; i < 3; i++)
-        CU_ASSERT_EQUAL(panic_at(&b, SEC(1000) + i), POWER_REQUEST_RESET);
-    CU_ASSERT_EQUAL(panic_at(&b, SEC(1001)), POWER_REQUEST_STOP);
+        CU_ASSERT_EQUAL(panic_at(&b, &d, SEC(1000) + i), POWER_REQUEST_RESET);
+    CU_ASSERT_EQUAL(panic_at(&b, &d, SEC(1001)), POWER_REQUEST_STOP);
     CU_ASSERT_EQUAL(panics, 12);
     d.ops->destroy(d.context);
     board_fini(&b);
@@ -333,7 +365,7 @@ static void a_guest_that_panics_too_often_is_stopped(void)
     options.limit.restarts = 0;
     CU_ASSERT_EQUAL_FATAL(pvpanic_create(b.ports, &options, &d, NULL), 0);
     for (unsigned i = 0; i < 2 * MACHINE_PANIC_RESTARTS_MAX; i++)
-        CU_ASSERT_EQUAL(panic_at(&b, 1), POWER_REQUEST_RESET);
+        CU_ASSERT_EQUAL(panic_at(&b, &d, 1), POWER_REQUEST_RESET);
     d.ops->destroy(d.context);
     options.limit.restarts = MACHINE_PANIC_RESTARTS_MAX + 1;
     CU_ASSERT_EQUAL(pvpanic_create(b.ports, &options, &d, NULL), -EINVAL);
@@ -500,6 +532,7 @@ static void a_full_cpuid_table_is_not_overrun(void)
 
 static const struct test_case cases[] = {
     {"a panic asks for what the policy says", a_panic_asks_for_what_the_policy_says},
+    {"a panic that is repeated counts once", a_panic_that_is_repeated_counts_once},
     {"a guest that panics too often is stopped", a_guest_that_panics_too_often_is_stopped},
     {"a byte written comes out at once", a_byte_written_comes_out_at_once},
     {"the divisor hides behind its bit", the_divisor_hides_behind_its_bit},
