@@ -1,17 +1,11 @@
 #include "app/kvm_machine.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "app/announcement.h"
 #include "app/blk_volume.h"
 #include "app/machine_disks.h"
-#include "base/fd.h"
-#include "base/log.h"
 #include "dirtylog/dirtylog.h"
 
 struct kvm_machine {
@@ -19,49 +13,24 @@ struct kvm_machine {
     struct gmem *memory;
     struct machine *machine;
     struct dirtylog *log;
-    int net_fds[MACHINE_NETS_MAX]; /* -1 until kvm_machine_open_networks() */
-    bool output_is_open;           /* the guest receives */
-    struct outbox *_Atomic outbox; /* NULL: output is dropped */
-    _Atomic uint64_t dropped_frames;
+    struct outlet outlet;
 };
 
 /* ---- output of the guest ---- */
 
-static void on_network(void *context, unsigned index, const struct iovec *parts, int count)
+static struct outlet *outlet_of(void *machine)
 {
-    struct kvm_machine *m = context;
-    struct outbox *outbox = atomic_load(&m->outbox);
-    if (outbox)
-        outbox_put(outbox, index, parts, count, OUTBOX_PACKET);
+    return &((struct kvm_machine *)machine)->outlet;
 }
 
-static void write_console(const struct kvm_machine *m, enum machine_console which,
-                          const uint8_t *data, size_t size)
+static void on_network(void *context, unsigned index, const struct iovec *parts, int count)
 {
-    if (m->config.console)
-        m->config.console(m->config.context, which, data, size);
-    if (m->config.console_fd >= 0 && fd_write_all(m->config.console_fd, data, size) < 0)
-        log_debug("app", "console output was lost");
+    outlet_on_network(outlet_of(context), index, parts, count);
 }
 
 static void on_console(void *context, enum machine_console which, const uint8_t *data, size_t size)
 {
-    struct kvm_machine *m = context;
-    if (m->config.console_free) {
-        write_console(m, which, data, size);
-        return;
-    }
-    const struct iovec part = {(void *)(uintptr_t)data, size};
-    struct outbox *outbox = atomic_load(&m->outbox);
-    if (outbox)
-        outbox_put(outbox, KVM_MACHINE_PORT_CONSOLE + which, &part, 1, OUTBOX_STREAM);
-}
-
-/* A change of a shared disk waits for its ticket to come back by emit(). */
-static void on_disk_held(void *context, uint64_t ticket)
-{
-    const struct iovec part = {&ticket, sizeof(ticket)};
-    outbox_put(context, KVM_MACHINE_PORT_DISKS, &part, 1, OUTBOX_ORDER);
+    outlet_on_console(outlet_of(context), which, data, size);
 }
 
 static void on_event(void *context, enum machine_event event, const char *detail)
@@ -70,101 +39,34 @@ static void on_event(void *context, enum machine_event event, const char *detail
     m->config.event(m->config.context, event, detail);
 }
 
-static void emit(void *machine, uint32_t port, const uint8_t *data, size_t size)
-{
-    struct kvm_machine *m = machine;
-    if (port == KVM_MACHINE_PORT_DISKS) {
-        uint64_t ticket;
-        assert(size == sizeof(ticket));
-        memcpy(&ticket, data, sizeof(ticket));
-        disk_store_emit(m->config.disks, ticket);
-        return;
-    }
-    if (port >= KVM_MACHINE_PORT_CONSOLE) {
-        write_console(m, (enum machine_console)(port - KVM_MACHINE_PORT_CONSOLE), data, size);
-        return;
-    }
-    /* A full queue drops a frame, as any network does. */
-    if (m->net_fds[port] < 0 || write(m->net_fds[port], data, size) != (ssize_t)size)
-        atomic_fetch_add(&m->dropped_frames, 1);
-}
-
 static void output_to(void *machine, struct outbox *outbox)
 {
-    struct kvm_machine *m = machine;
-    atomic_store(&m->outbox, outbox);
-    if (!m->config.disks)
-        return;
-    if (outbox)
-        disk_store_hold(m->config.disks, on_disk_held, outbox);
-    else
-        disk_store_end_held(m->config.disks);
-}
-
-static bool output_done(void *machine)
-{
-    const struct kvm_machine *m = machine;
-    return !m->config.disks || disk_store_is_quiet(m->config.disks);
-}
-
-int kvm_machine_open_networks(struct kvm_machine *machine, struct error *err)
-{
-    for (unsigned i = 0; i < machine->config.machine.net_count; i++) {
-        if (machine->net_fds[i] >= 0)
-            continue;
-        const int fd = machine->config.open_network(machine->config.context, i, err);
-        if (fd < 0)
-            return fd;
-        machine->net_fds[i] = fd;
-    }
-    return 0;
-}
-
-/* What came while this side stood by was for the guest on the other side. */
-static void drain(int fd)
-{
-    uint8_t frame[MACHINE_FRAME_MAX];
-    while (read(fd, frame, sizeof(frame)) > 0)
-        ;
+    outlet_to(outlet_of(machine), outbox);
 }
 
 static int output_open(void *machine, struct error *err)
 {
-    struct kvm_machine *m = machine;
-    int rc = m->output_is_open ? 0 : kvm_machine_open_networks(m, err);
-    for (unsigned i = 0; rc == 0 && !m->output_is_open && i < m->config.machine.net_count; i++) {
-        drain(m->net_fds[i]);
-        rc = machine_net_attach(m->machine, i, m->net_fds[i], err);
-    }
-    m->output_is_open = rc == 0;
-    return rc;
+    return outlet_open(outlet_of(machine), err);
 }
 
-/* Frames that come from now on wait in the tap; output_open() drops them. */
 static void output_close(void *machine)
 {
-    struct kvm_machine *m = machine;
-    for (unsigned i = 0; m->output_is_open && i < m->config.machine.net_count; i++)
-        machine_net_attach(m->machine, i, -1, NULL);
-    m->output_is_open = false;
+    outlet_close(outlet_of(machine));
 }
 
-/* Once there is
- * an outbox it has the same way out as what the guest says: the address may be elsewhere by now. */
+static bool output_done(void *machine)
+{
+    return outlet_is_done(outlet_of(machine));
+}
+
 static void announce(void *machine)
 {
-    struct kvm_machine *m = machine;
-    struct outbox *outbox = atomic_load(&m->outbox);
-    for (unsigned i = 0; i < m->config.machine.net_count; i++) {
-        uint8_t frame[ANNOUNCEMENT_SIZE];
-        announcement_make(m->config.machine.nets[i].mac, frame);
-        const struct iovec part = {.iov_base = frame, .iov_len = sizeof(frame)};
-        if (outbox)
-            outbox_put(outbox, i, &part, 1, OUTBOX_NOTICE);
-        else if (m->net_fds[i] >= 0 && write(m->net_fds[i], frame, sizeof(frame)) < 0)
-            log_warning("app", "network %u: the announcement could not be sent: %s", i,
-                        strerror(errno));
-    }
+    outlet_announce(outlet_of(machine));
+}
+
+static void emit(void *machine, uint32_t port, const uint8_t *data, size_t size)
+{
+    outlet_emit(outlet_of(machine), port, data, size);
 }
 
 /* ---- the rest of the table ---- */
@@ -246,6 +148,21 @@ struct checkpoint_machine kvm_machine_ops(struct kvm_machine *machine)
 
 /* ---- life ---- */
 
+static int attach(void *machine, unsigned index, int fd, struct error *err)
+{
+    return machine_net_attach(((struct kvm_machine *)machine)->machine, index, fd, err);
+}
+
+static void prepare_outlet(struct kvm_machine *m)
+{
+    const struct machine_config *config = &m->config.machine;
+    struct outlet_machine machine = {
+        .net_count = config->net_count, .disks = m->config.disks, .attach = attach, .machine = m};
+    for (unsigned i = 0; i < config->net_count; i++)
+        memcpy(machine.macs[i], config->nets[i].mac, sizeof(machine.macs[i]));
+    outlet_init(&m->outlet, &m->config.outlet, &machine);
+}
+
 int kvm_machine_create(const struct kvm_machine_config *config, struct kvm_machine **out,
                        struct error *err)
 {
@@ -256,8 +173,7 @@ int kvm_machine_create(const struct kvm_machine_config *config, struct kvm_machi
     if (!m)
         return error_set(err, -ENOMEM, "machine: out of memory");
     m->config = *config;
-    for (unsigned i = 0; i < MACHINE_NETS_MAX; i++)
-        m->net_fds[i] = -1;
+    prepare_outlet(m);
     int rc = gmem_create(&config->memory, &m->memory, err);
     if (rc == 0) {
         struct machine_config machine = config->machine;
@@ -285,8 +201,7 @@ void kvm_machine_destroy(struct kvm_machine **machine)
     dirtylog_destroy(&m->log);
     if (m->machine)
         machine_destroy(&m->machine);
-    for (unsigned i = 0; i < MACHINE_NETS_MAX; i++)
-        fd_close(&m->net_fds[i]);
+    outlet_fini(&m->outlet);
     gmem_destroy(&m->memory);
     free(m);
     *machine = NULL;
@@ -303,7 +218,7 @@ size_t kvm_machine_type(struct kvm_machine *machine, enum machine_console which,
     return machine_console_input(machine->machine, which, data, size);
 }
 
-uint64_t kvm_machine_dropped_frames(const struct kvm_machine *machine)
+struct outlet *kvm_machine_outlet(struct kvm_machine *machine)
 {
-    return atomic_load(&machine->dropped_frames);
+    return &machine->outlet;
 }

@@ -289,7 +289,7 @@ int node_create(const struct config *config, struct node **out, struct error *er
     if (rc == 0)
         rc = node_build_machine(node, err);
     if (rc == 0)
-        rc = node_open_networks(node, err);
+        rc = outlet_open_networks(node_outlet(node), err);
     if (rc == 0 && config->role != CONFIG_ROLE_SECONDARY)
         rc = node_boot(node, err);
     if (rc == 0)

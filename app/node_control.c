@@ -525,7 +525,7 @@ void node_describe(struct node *node, const struct snapshots *s, struct control_
     if (s->outbox.dropped_items)
         control_status_warn(out, "%llu pieces of output were dropped beyond outbox-cap",
                             (unsigned long long)s->outbox.dropped_items);
-    const uint64_t dropped = node_dropped_frames(node);
+    const uint64_t dropped = outlet_dropped_frames(node_outlet(node));
     if (dropped)
         control_status_warn(out, "%llu frames were refused by the tap interface",
                             (unsigned long long)dropped);

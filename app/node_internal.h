@@ -150,9 +150,8 @@ void node_stop_role(struct node *node, const char *why); /* a literal */
 
 /* node_machine.c */
 int node_build_machine(struct node *node, struct error *err); /* and its disks and staging memory */
-int node_open_networks(struct node *node, struct error *err);
+struct outlet *node_outlet(const struct node *node);          /* of the machine that was built */
 int node_boot(struct node *node, struct error *err); /* on the side that starts the guest */
-uint64_t node_dropped_frames(const struct node *node);
 void node_destroy_machine(struct node *node);
 /* Otherwise the guest runs alone, on purpose. */
 bool node_is_pair(const struct config *config);

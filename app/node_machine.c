@@ -35,6 +35,15 @@ static int open_network(void *context, unsigned index, struct error *err)
     return tap_open(node->config->nets[index].tap, err);
 }
 
+static struct outlet_config outlet_of(struct node *node)
+{
+    return (struct outlet_config){.open_network = open_network,
+                                  .console_fd = node->console_fd,
+                                  .console_free = node->config->serial == CONFIG_SERIAL_FREE,
+                                  .console = node_hear_console,
+                                  .context = node};
+}
+
 /* Otherwise the guest runs alone, on purpose. */
 bool node_is_pair(const struct config *config)
 {
@@ -91,10 +100,7 @@ static int build_kvm(struct node *node, const struct gmem_config *memory, struct
                     .panic_limit = {.restarts = c->panic_restarts, .window = c->panic_window}},
         .memory = *memory,
         .disks = node->disks,
-        .open_network = open_network,
-        .console_fd = node->console_fd,
-        .console_free = c->serial == CONFIG_SERIAL_FREE,
-        .console = node_hear_console,
+        .outlet = outlet_of(node),
         .event = node_machine_event,
         .context = node,
     };
@@ -128,10 +134,7 @@ static int build_qemu(struct node *node, const struct gmem_config *memory, struc
         .dirty_log = c->qemu_dirty_log,
         .standby = c->role == CONFIG_ROLE_SECONDARY,
         .on_panic = policies[c->on_panic],
-        .open_network = open_network,
-        .console_fd = node->console_fd,
-        .console_free = c->serial == CONFIG_SERIAL_FREE,
-        .console = node_hear_console,
+        .outlet = outlet_of(node),
         .event = node_machine_event,
         .context = node,
     };
@@ -158,21 +161,14 @@ int node_build_machine(struct node *node, struct error *err)
     return rc < 0 ? rc : slab_create(c->staging_cap, &node->slab, err);
 }
 
-int node_open_networks(struct node *node, struct error *err)
+struct outlet *node_outlet(const struct node *node)
 {
-    return node->qemu ? qemu_adapter_open_networks(node->qemu, err)
-                      : kvm_machine_open_networks(node->kvm, err);
+    return node->qemu ? qemu_adapter_outlet(node->qemu) : kvm_machine_outlet(node->kvm);
 }
 
 int node_boot(struct node *node, struct error *err)
 {
     return node->kvm ? kvm_machine_boot(node->kvm, err) : 0;
-}
-
-uint64_t node_dropped_frames(const struct node *node)
-{
-    return node->qemu ? qemu_adapter_dropped_frames(node->qemu)
-                      : kvm_machine_dropped_frames(node->kvm);
 }
 
 void node_destroy_machine(struct node *node)

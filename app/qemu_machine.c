@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "app/announcement.h"
 #include "app/machine_disks.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -30,44 +29,29 @@ struct qemu_adapter {
     /* the controlling thread's */
     bool parked;
     struct dirtylog *log;
-    pid_t logged;               /* the process whose writes it has */
-    int net_fds[QEMU_NETS_MAX]; /* -1 until they are opened */
-    bool output_is_open;
+    pid_t logged;                                   /* the process whose writes it has */
     struct nbd_server *servers[QEMU_DISKS_MAX + 1]; /* of the process there is, or NULL; with the
                                                        bell at QEMU_BELL */
     _Atomic bool parking;
 
-    struct outbox *_Atomic outbox; /* NULL: output is dropped */
-    _Atomic uint64_t dropped_frames;
+    struct outlet outlet;
 };
 
 /* ---- output of the guest ---- */
 
-static void on_network(void *context, unsigned index, const struct iovec *parts, int count)
+static struct outlet *outlet_of(void *machine)
 {
-    struct qemu_adapter *a = context;
-    struct outbox *outbox = atomic_load(&a->outbox);
-    if (outbox)
-        outbox_put(outbox, index, parts, count, OUTBOX_PACKET);
+    return &((struct qemu_adapter *)machine)->outlet;
 }
 
-static void write_console(const struct qemu_adapter *a, const uint8_t *data, size_t size)
+static void on_network(void *context, unsigned index, const struct iovec *parts, int count)
 {
-    if (a->config.console)
-        a->config.console(a->config.context, MACHINE_CONSOLE_SERIAL, data, size);
-    if (a->config.console_fd >= 0 && fd_write_all(a->config.console_fd, data, size) < 0)
-        log_debug("app", "console output was lost");
+    outlet_on_network(outlet_of(context), index, parts, count);
 }
 
 static void on_console(void *context, const uint8_t *data, size_t size)
 {
-    struct qemu_adapter *a = context;
-    struct outbox *outbox = atomic_load(&a->outbox);
-    const struct iovec part = {(void *)(uintptr_t)data, size};
-    if (a->config.console_free)
-        write_console(a, data, size);
-    else if (outbox)
-        outbox_put(outbox, QEMU_MACHINE_PORT_CONSOLE, &part, 1, OUTBOX_STREAM);
+    outlet_on_console(outlet_of(context), MACHINE_CONSOLE_SERIAL, data, size);
 }
 
 /* The guest is not broken, its process is: to the other host that is a host that died, and it goes
@@ -92,76 +76,29 @@ static void on_event(void *context, enum qemu_event event, const char *detail)
     a->config.event(a->config.context, events[event], detail);
 }
 
-static void emit(void *machine, uint32_t port, const uint8_t *data, size_t size)
-{
-    struct qemu_adapter *a = machine;
-    if (port >= QEMU_MACHINE_PORT_CONSOLE)
-        write_console(a, data, size);
-    /* A full queue drops a frame, as any network does. */
-    else if (a->net_fds[port] < 0 || write(a->net_fds[port], data, size) != (ssize_t)size)
-        atomic_fetch_add(&a->dropped_frames, 1);
-}
-
 static void output_to(void *machine, struct outbox *outbox)
 {
-    atomic_store(&((struct qemu_adapter *)machine)->outbox, outbox);
-}
-
-int qemu_adapter_open_networks(struct qemu_adapter *adapter, struct error *err)
-{
-    for (unsigned i = 0; i < adapter->config.command.net_count; i++) {
-        if (adapter->net_fds[i] >= 0)
-            continue;
-        const int fd = adapter->config.open_network(adapter->config.context, i, err);
-        if (fd < 0)
-            return fd;
-        adapter->net_fds[i] = fd;
-    }
-    return 0;
-}
-
-/* What came while this side stood by was for the guest on the other side. */
-static void drop_waiting(int fd)
-{
-    uint8_t frame[QEMU_FRAME_MAX];
-    while (read(fd, frame, sizeof(frame)) > 0)
-        ;
+    outlet_to(outlet_of(machine), outbox);
 }
 
 static int output_open(void *machine, struct error *err)
 {
-    struct qemu_adapter *a = machine;
-    int rc = a->output_is_open ? 0 : qemu_adapter_open_networks(a, err);
-    for (unsigned i = 0; rc == 0 && !a->output_is_open && i < a->config.command.net_count; i++) {
-        drop_waiting(a->net_fds[i]);
-        rc = qemu_machine_net_attach(a->machine, i, a->net_fds[i], err);
-    }
-    a->output_is_open = rc == 0;
-    return rc;
+    return outlet_open(outlet_of(machine), err);
 }
 
 static void output_close(void *machine)
 {
-    struct qemu_adapter *a = machine;
-    for (unsigned i = 0; a->output_is_open && i < a->config.command.net_count; i++)
-        qemu_machine_net_attach(a->machine, i, -1, NULL);
-    a->output_is_open = false;
+    outlet_close(outlet_of(machine));
 }
 
 static void announce(void *machine)
 {
-    struct qemu_adapter *a = machine;
-    struct outbox *outbox = atomic_load(&a->outbox);
-    for (unsigned i = 0; i < a->config.command.net_count; i++) {
-        uint8_t frame[ANNOUNCEMENT_SIZE];
-        announcement_make(a->config.command.macs[i], frame);
-        const struct iovec part = {.iov_base = frame, .iov_len = sizeof(frame)};
-        if (outbox)
-            outbox_put(outbox, i, &part, 1, OUTBOX_NOTICE);
-        else if (a->net_fds[i] >= 0 && write(a->net_fds[i], frame, sizeof(frame)) < 0)
-            log_warning("app", "network %u: the announcement could not be sent: %s", i,
-                        strerror(errno));
-    }
+    outlet_announce(outlet_of(machine));
+}
+
+static void emit(void *machine, uint32_t port, const uint8_t *data, size_t size)
+{
+    outlet_emit(outlet_of(machine), port, data, size);
 }
 
 /* ---- disks ---- */
@@ -357,6 +294,21 @@ static int try_log(struct qemu_adapter *a, struct error *err)
     return process_log_create(a->how, a->logged, a->memory, &a->log, err);
 }
 
+static int attach(void *machine, unsigned index, int fd, struct error *err)
+{
+    return qemu_machine_net_attach(((struct qemu_adapter *)machine)->machine, index, fd, err);
+}
+
+static void prepare_outlet(struct qemu_adapter *a)
+{
+    const struct qemu_command *command = &a->config.command;
+    struct outlet_machine machine = {
+        .net_count = command->net_count, .attach = attach, .machine = a};
+    _Static_assert(OUTLET_NETS_MAX == QEMU_NETS_MAX, "each network of QEMU has its way out");
+    memcpy(machine.macs, command->macs, sizeof(machine.macs));
+    outlet_init(&a->outlet, &a->config.outlet, &machine);
+}
+
 int qemu_adapter_create(const struct qemu_adapter_config *config, struct qemu_adapter **out,
                         struct error *err)
 {
@@ -369,8 +321,7 @@ int qemu_adapter_create(const struct qemu_adapter_config *config, struct qemu_ad
     a->config = *config;
     a->tracker_fd = -1;
     a->parked = true;
-    for (unsigned i = 0; i < QEMU_NETS_MAX; i++)
-        a->net_fds[i] = -1;
+    prepare_outlet(a);
     int rc = gmem_create(&config->memory, &a->memory, err);
     if (rc == 0)
         rc = prepare_log(a, err);
@@ -405,17 +356,16 @@ void qemu_adapter_destroy(struct qemu_adapter **adapter)
     qemu_machine_destroy(&a->machine);
     for (unsigned i = 0; i <= QEMU_BELL; i++)
         nbd_server_close(&a->servers[i]);
-    for (unsigned i = 0; i < QEMU_NETS_MAX; i++)
-        fd_close(&a->net_fds[i]);
+    outlet_fini(&a->outlet);
     fd_close(&a->tracker_fd);
     gmem_destroy(&a->memory);
     free(a);
     *adapter = NULL;
 }
 
-uint64_t qemu_adapter_dropped_frames(const struct qemu_adapter *adapter)
+struct outlet *qemu_adapter_outlet(struct qemu_adapter *adapter)
 {
-    return atomic_load(&adapter->dropped_frames);
+    return &adapter->outlet;
 }
 
 pid_t qemu_adapter_process(const struct qemu_adapter *adapter)

@@ -1,8 +1,8 @@
 /* Stock QEMU (qemu/) behind the table that checkpoint/ declares: the counterpart of kvm_machine.h,
  * and the only place that knows both.
  *
- * What the QEMU process writes is logged by what the kernel has for that (dirtylog/process_log.h). A
- * process that is lost takes ours with it: the other host has the last commit.
+ * What the QEMU process writes is logged by what the kernel has for that (dirtylog/process_log.h).
+ * A process that is lost takes ours with it: the other host has the last commit.
  *
  * Each process has its disks from volumes of ours, by NBD (disk/nbd_server.h). A process that is
  * stopped ends its requests first, so a cut has no request of a disk under way: what the state
@@ -10,13 +10,12 @@
 #ifndef KEMARI_APP_QEMU_MACHINE_H
 #define KEMARI_APP_QEMU_MACHINE_H
 
+#include "app/outlet.h"
 #include "checkpoint/machine_ops.h"
 #include "dirtylog/process_log.h"
 #include "disk/store.h"
 #include "qemu/machine.h"
 #include "vmm/machine.h"
-
-#define QEMU_MACHINE_PORT_CONSOLE 0x100u
 
 struct qemu_adapter;
 
@@ -27,11 +26,8 @@ struct qemu_adapter_config {
     enum process_log dirty_log;
     bool standby; /* the process begins waiting for a state */
     enum qemu_panic_policy on_panic;
+    struct outlet_config outlet;
     /* As in struct kvm_machine_config. */
-    int (*open_network)(void *context, unsigned index, struct error *err);
-    int console_fd;
-    bool console_free;
-    void (*console)(void *context, enum machine_console which, const uint8_t *data, size_t size);
     void (*event)(void *context, enum machine_event event, const char *detail);
     void *context;
 };
@@ -41,10 +37,9 @@ int qemu_adapter_create(const struct qemu_adapter_config *config, struct qemu_ad
 void qemu_adapter_destroy(struct qemu_adapter **adapter);
 
 struct checkpoint_machine qemu_adapter_ops(struct qemu_adapter *adapter);
-/* As the functions of kvm_machine.h. */
-int qemu_adapter_open_networks(struct qemu_adapter *adapter, struct error *err);
+/* As kvm_machine_outlet(). */
+struct outlet *qemu_adapter_outlet(struct qemu_adapter *adapter);
 /* The process that runs the guest now, or waits for it. */
 pid_t qemu_adapter_process(const struct qemu_adapter *adapter);
-uint64_t qemu_adapter_dropped_frames(const struct qemu_adapter *adapter);
 
 #endif

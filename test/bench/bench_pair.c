@@ -97,8 +97,7 @@ static void side_create(struct side *side, const struct bench_pair_config *confi
                     .net_count = strcmp(config->program, "echo") == 0,
                     .nets = {{.mac = {0x52, 0x54, 0x00, 0x4b, 0x45, 0x01}}}},
         .memory = {.size = config->memory},
-        .open_network = open_network,
-        .console_fd = side->console[1],
+        .outlet = {.open_network = open_network, .console_fd = side->console[1], .context = side},
         .event = on_machine_event,
         .context = side,
     };

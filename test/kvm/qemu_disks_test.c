@@ -101,8 +101,7 @@ static void start(void)
                     .disk_device = "virtio-blk-pci,num-queues=1,queue-size=32"},
         .disks = store,
         .memory = {.size = MEMORY},
-        .open_network = open_network,
-        .console_fd = -1,
+        .outlet = {.open_network = open_network, .console_fd = -1},
         .event = on_event,
     };
     require(qemu_adapter_create(&config, &adapter, &err), &err);

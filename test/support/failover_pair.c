@@ -169,8 +169,7 @@ static void side_create(struct failover_pair *p, struct side *side)
                     .nets = {{.mac = {0x52, 0x54, 0x00, 0x4b, 0x45, 0x01}}}},
         .memory = {.size = p->config.memory},
         .disks = side->store,
-        .open_network = open_network,
-        .console_fd = p->console[1],
+        .outlet = {.open_network = open_network, .console_fd = p->console[1], .context = p},
         .event = on_machine_event,
         .context = p,
     };

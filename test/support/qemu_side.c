@@ -67,8 +67,7 @@ int qemu_side_open(const struct qemu_side_config *config, struct qemu_side *side
         .memory = {.size = config->memory},
         .dirty_log = config->log,
         .standby = config->standby,
-        .open_network = open_network,
-        .console_fd = -1,
+        .outlet = {.open_network = open_network, .console_fd = -1, .context = side},
         .event = on_event,
         .context = side,
     };
