@@ -1,6 +1,7 @@
-/* Inside of the primary role: primary.c (life, letters, actions), begin.c (the first term),
- * visitors.c (the door), doubt.c (a heartbeat that is silent alone), handover.c (planned
- * switchover), release.c (protection ended by order). All of it runs on the role's thread. */
+/* Inside of the primary role: primary.c (life, letters, the table), actions.c (what the table
+ * orders), begin.c (the first term), visitors.c (the door), doubt.c (a heartbeat that is silent
+ * alone), handover.c (planned switchover), release.c (protection ended by order). All of it runs on
+ * the role's thread. */
 #ifndef KEMARI_PRIMARY_PRIMARY_INTERNAL_H
 #define KEMARI_PRIMARY_PRIMARY_INTERNAL_H
 
@@ -105,8 +106,19 @@ void primary_note(struct primary *p, bool warning, const char *kind, const char 
 void primary_feed(struct primary *p, enum primary_event event, const char *why);
 
 void primary_post_event(struct primary *p, enum primary_event event, const char *why);
+
+/* actions.c */
+/* `event` had the table order `actions`. */
+void primary_carry_out(struct primary *p, unsigned actions, enum primary_event event,
+                       const char *why);
+/* Asks the arbiter for the next term. */
+void primary_act_ask(struct primary *p, const char *why);
+/* What the guest writes from now on is known here alone. */
+void primary_own_disks(struct primary *p);
 /* Who we are, for standbys that come from now on. */
 void primary_introduce(struct primary *p);
+/* Who we are, for the heartbeats; `now`: they do not wait for the next beat. */
+void primary_publish_local(struct primary *p, bool now);
 
 /* visitors.c */
 /* From now on visitors are judged by the roster. */
