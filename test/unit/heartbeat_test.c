@@ -1,10 +1,9 @@
-/* Two live heartbeats over loopback UDP, with a relay between them that can drop, record and
- * replay. Waits are for conditions; deadlines are generous and only end a test that has failed. */
+/* Two live heartbeats (test/support/beat_pair.h). Waits are for conditions; deadlines are generous
+ * and only end a test that has failed. */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -13,324 +12,12 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/quick_exit.h"
-#include "heartbeat/heartbeat.h"
-#include "test/support/runner.h"
-
-#define PATIENCE  SEC(30)
-#define INTERVAL  MSEC(5)
-#define SECRET    "secret of the pair"
-#define PATHS_MAX 2
-
-/* ---- One side ---------------------------------------------------------------------------- */
-
-struct side {
-    struct heartbeat *heartbeat;
-    char bind[PATHS_MAX][32];
-    char peer[PATHS_MAX][32];
-    size_t path_count;
-    const char *secret;
-    unsigned multiplier;
-    nsec_t interval; /* 0: INTERVAL */
-    bool eof_is_suspicion;
-    bool last_words;
-
-    pthread_mutex_t lock;
-    /* Protected by lock: what the owner was told. */
-    unsigned suspected, alive, stopping, stalled, changed;
-    enum detector_reason reason; /* of the last of the first three */
-    struct heartbeat_peer told;
-    nsec_t block_for; /* the next peer_changed blocks that long */
-};
-
-static void note(struct side *s, unsigned *counter, enum detector_reason reason)
-{
-    pthread_mutex_lock(&s->lock);
-    (*counter)++;
-    s->reason = reason;
-    pthread_mutex_unlock(&s->lock);
-}
-
-static void on_suspect(void *owner, enum detector_reason reason, nsec_t at)
-{
-    struct side *s = owner;
-    CU_ASSERT(at <= clock_now());
-    note(s, &s->suspected, reason);
-}
-
-static void on_alive(void *owner, enum detector_reason reason)
-{
-    struct side *s = owner;
-    note(s, &s->alive, reason);
-}
-
-static void on_stopping(void *owner, enum detector_reason reason)
-{
-    struct side *s = owner;
-    note(s, &s->stopping, reason);
-}
-
-static void on_stalled(void *owner, nsec_t stalled_for)
-{
-    struct side *s = owner;
-    CU_ASSERT(stalled_for > 0);
-    pthread_mutex_lock(&s->lock);
-    s->stalled++;
-    pthread_mutex_unlock(&s->lock);
-}
-
-static void on_changed(void *owner, const struct heartbeat_peer *peer)
-{
-    struct side *s = owner;
-    pthread_mutex_lock(&s->lock);
-    s->changed++;
-    s->told = *peer;
-    const nsec_t until = s->block_for ? clock_now() + s->block_for : 0;
-    s->block_for = 0;
-    pthread_mutex_unlock(&s->lock);
-    while (clock_now() < until)
-        poll(NULL, 0, 1);
-}
-
-static const struct heartbeat_ops ops = {
-    .suspect = on_suspect,
-    .alive = on_alive,
-    .peer_stopping = on_stopping,
-    .stalled = on_stalled,
-    .peer_changed = on_changed,
-};
-
-static int side_create(struct side *s, struct error *err)
-{
-    struct heartbeat_path paths[PATHS_MAX];
-    for (size_t i = 0; i < s->path_count; i++)
-        paths[i] = (struct heartbeat_path){.bind = s->bind[i], .peer = s->peer[i]};
-    const struct heartbeat_config config = {
-        .vm = "redis",
-        .secret = s->secret,
-        .secret_size = strlen(s->secret),
-        .paths = paths,
-        .path_count = s->path_count,
-        .interval = s->interval ? s->interval : INTERVAL,
-        .multiplier = s->multiplier,
-        .eof_is_suspicion = s->eof_is_suspicion,
-        .realtime = true,
-        .lock_memory = true,
-        .last_words = s->last_words,
-    };
-    return heartbeat_create(&config, &ops, s, &s->heartbeat, err);
-}
-
-static void side_start(struct side *s, enum packet_role role, term_t term)
-{
-    struct error err = {0};
-    if (side_create(s, &err) < 0) {
-        fprintf(stderr, "%s\n", err.text);
-        CU_FAIL_FATAL("no heartbeat");
-    }
-    const struct heartbeat_local local = {.role = role, .term = term, .guest_alive = true};
-    heartbeat_set_local(s->heartbeat, &local);
-    CU_ASSERT_EQUAL_FATAL(heartbeat_start(s->heartbeat, NULL), 0);
-}
-
-/* ---- The relay --------------------------------------------------------------------------- */
-
-#define RECORD_MAX 4096
-
-/* One direction of one path: a socket that the sender takes for its peer. */
-struct lane {
-    int fd;
-    struct address to;
-};
-
-struct relay {
-    struct lane lanes[2 * PATHS_MAX]; /* 2i: from A to B on path i, 2i + 1: from B to A */
-    size_t lane_count;
-    int quit_pipe[2];
-    pthread_t thread;
-
-    pthread_mutex_t lock;
-    /* Protected by lock. */
-    bool drop[2 * PATHS_MAX];
-    size_t recorded;
-    struct {
-        size_t lane;
-        size_t size;
-        uint8_t bytes[PACKET_SIZE];
-    } record[RECORD_MAX];
-};
-
-static void relay_one(struct relay *r, size_t lane)
-{
-    uint8_t bytes[256];
-    const ssize_t size = recv(r->lanes[lane].fd, bytes, sizeof(bytes), MSG_DONTWAIT);
-    if (size < 0)
-        return;
-    pthread_mutex_lock(&r->lock);
-    const bool drop = r->drop[lane];
-    if (r->recorded < RECORD_MAX && size == PACKET_SIZE) {
-        r->record[r->recorded].lane = lane;
-        r->record[r->recorded].size = (size_t)size;
-        memcpy(r->record[r->recorded].bytes, bytes, (size_t)size);
-        r->recorded++;
-    }
-    pthread_mutex_unlock(&r->lock);
-    const struct address *to = &r->lanes[lane].to;
-    if (!drop)
-        sendto(r->lanes[lane].fd, bytes, (size_t)size, 0, &to->any, to->size);
-}
-
-static void *relay_run(void *argument)
-{
-    struct relay *r = argument;
-    struct pollfd fds[2 * PATHS_MAX + 1];
-    for (size_t i = 0; i < r->lane_count; i++)
-        fds[i] = (struct pollfd){.fd = r->lanes[i].fd, .events = POLLIN};
-    fds[r->lane_count] = (struct pollfd){.fd = r->quit_pipe[0], .events = POLLIN};
-    for (;;) {
-        poll(fds, r->lane_count + 1, -1);
-        if (fds[r->lane_count].revents)
-            return NULL;
-        for (size_t i = 0; i < r->lane_count; i++)
-            if (fds[i].revents)
-                relay_one(r, i);
-    }
-}
-
-static void relay_drop(struct relay *r, size_t lane, bool drop)
-{
-    pthread_mutex_lock(&r->lock);
-    r->drop[lane] = drop;
-    pthread_mutex_unlock(&r->lock);
-}
-
-/* Sends everything that went over `lane` again; returns how much that was. */
-static size_t relay_replay(struct relay *r, size_t lane)
-{
-    size_t count = 0;
-    pthread_mutex_lock(&r->lock);
-    for (size_t i = 0; i < r->recorded; i++) {
-        const struct address *to = &r->lanes[lane].to;
-        if (r->record[i].lane != lane)
-            continue;
-        sendto(r->lanes[lane].fd, r->record[i].bytes, r->record[i].size, 0, &to->any, to->size);
-        count++;
-    }
-    pthread_mutex_unlock(&r->lock);
-    return count;
-}
-
-static void lane_open(struct lane *lane, const char *own, const char *to)
-{
-    struct address address;
-    CU_ASSERT_EQUAL_FATAL(address_resolve(own, &address, NULL), 0);
-    CU_ASSERT_EQUAL_FATAL(address_resolve(to, &lane->to, NULL), 0);
-    lane->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    CU_ASSERT_EQUAL_FATAL(bind(lane->fd, &address.any, address.size), 0);
-}
-
-/* ---- A pair ------------------------------------------------------------------------------ */
-
-struct pair {
-    struct side a, b;
-    struct relay relay;
-};
-
-static void side_init(struct side *s)
-{
-    memset(s, 0, sizeof(*s));
-    s->secret = SECRET;
-    s->multiplier = 100; /* 0.5 s: calm on a loaded machine */
-    s->eof_is_suspicion = true;
-    pthread_mutex_init(&s->lock, NULL);
-}
-
-/* Addresses of the loopback network that no other run of this test uses at the same time; nothing
- * is started. Each side's peer is the relay. */
-static struct pair *pair_prepare(size_t path_count)
-{
-    struct pair *p = calloc(1, sizeof(*p));
-    const unsigned id = (unsigned)getpid();
-    char relay_a[32], relay_b[32];
-    side_init(&p->a);
-    side_init(&p->b);
-    pthread_mutex_init(&p->relay.lock, NULL);
-    p->a.path_count = p->b.path_count = path_count;
-    for (size_t i = 0; i < path_count; i++) {
-        const unsigned net = 1 + (id >> 8) % 254, host = id & 255;
-        snprintf(p->a.bind[i], sizeof(p->a.bind[i]), "127.%u.%u.1:%zu", net, host, 7400 + i);
-        snprintf(p->b.bind[i], sizeof(p->b.bind[i]), "127.%u.%u.2:%zu", net, host, 7400 + i);
-        snprintf(relay_a, sizeof(relay_a), "127.%u.%u.3:%zu", net, host, 7400 + i);
-        snprintf(relay_b, sizeof(relay_b), "127.%u.%u.4:%zu", net, host, 7400 + i);
-        strcpy(p->a.peer[i], relay_a);
-        strcpy(p->b.peer[i], relay_b);
-        lane_open(&p->relay.lanes[2 * i], relay_a, p->b.bind[i]);
-        lane_open(&p->relay.lanes[2 * i + 1], relay_b, p->a.bind[i]);
-    }
-    p->relay.lane_count = 2 * path_count;
-    CU_ASSERT_EQUAL_FATAL(pipe(p->relay.quit_pipe), 0);
-    return p;
-}
-
-static struct pair *pair_create(size_t path_count)
-{
-    struct pair *p = pair_prepare(path_count);
-    pthread_create(&p->relay.thread, NULL, relay_run, &p->relay);
-    return p;
-}
-
-static void pair_destroy(struct pair *p)
-{
-    heartbeat_destroy(&p->a.heartbeat);
-    heartbeat_destroy(&p->b.heartbeat);
-    fd_close(&p->relay.quit_pipe[1]);
-    pthread_join(p->relay.thread, NULL);
-    fd_close(&p->relay.quit_pipe[0]);
-    for (size_t i = 0; i < p->relay.lane_count; i++)
-        fd_close(&p->relay.lanes[i].fd);
-    free(p);
-}
-
-/* Evaluates `condition` on a fresh snapshot and under the side's lock until it holds. */
-#define WAIT(s, condition)                                                                         \
-    do {                                                                                           \
-        const nsec_t deadline_ = clock_now() + PATIENCE;                                           \
-        bool holds_ = false;                                                                       \
-        while (!holds_ && clock_now() < deadline_) {                                               \
-            struct heartbeat_status status;                                                        \
-            heartbeat_snapshot((s)->heartbeat, &status);                                           \
-            pthread_mutex_lock(&(s)->lock);                                                        \
-            holds_ = (condition);                                                                  \
-            pthread_mutex_unlock(&(s)->lock);                                                      \
-            if (!holds_)                                                                           \
-                poll(NULL, 0, 1);                                                                  \
-        }                                                                                          \
-        CU_ASSERT_TRUE_FATAL(holds_ &&#condition);                                                 \
-    } while (0)
-
-static bool all_heard(const struct heartbeat_status *status)
-{
-    bool heard = status->state == DETECTOR_ALIVE;
-    for (size_t i = 0; i < status->path_count; i++)
-        heard = heard && status->paths[i].heard;
-    return heard;
-}
-
-static struct pair *pair_alive(size_t path_count)
-{
-    struct pair *p = pair_create(path_count);
-    side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
-    side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
-    WAIT(&p->a, all_heard(&status));
-    WAIT(&p->b, all_heard(&status));
-    return p;
-}
-
-/* ---- Tests ------------------------------------------------------------------------------- */
+#include "test/support/beat_pair.h"
 
 static void two_sides_hear_each_other_and_tell_what_they_know(void)
 {
-    struct pair *p = pair_alive(2);
-    WAIT(&p->a, status.paths[0].peer_hears_us && status.paths[0].round_trip > 0);
+    struct beat_pair *p = beat_pair_alive(2);
+    BEAT_WAIT(&p->a, status.paths[0].peer_hears_us && status.paths[0].round_trip > 0);
     struct heartbeat_status now;
     heartbeat_snapshot(p->a.heartbeat, &now);
     CU_ASSERT_EQUAL(now.state, DETECTOR_ALIVE);
@@ -338,92 +25,93 @@ static void two_sides_hear_each_other_and_tell_what_they_know(void)
     CU_ASSERT_EQUAL(now.peer.role, PACKET_ROLE_SECONDARY);
     CU_ASSERT_EQUAL(now.peer.term, 4);
     CU_ASSERT_TRUE(now.peer.guest_alive);
-    CU_ASSERT_EQUAL(now.detection_time, 100 * INTERVAL);
+    CU_ASSERT_EQUAL(now.detection_time, 100 * BEAT_INTERVAL);
     CU_ASSERT_EQUAL(now.paths[1].bad_mac, 0);
     CU_ASSERT_STRING_EQUAL(now.paths[1].bind, p->a.bind[1]);
     const struct heartbeat_local local = {
         .role = PACKET_ROLE_PRIMARY, .term = 5, .epoch = 1234, .guest_alive = false};
     heartbeat_set_local_now(p->b.heartbeat, &local);
-    WAIT(&p->a, p->a.told.term == 5);
+    BEAT_WAIT(&p->a, p->a.told.term == 5);
     CU_ASSERT_FALSE(p->a.told.guest_alive);
     CU_ASSERT_EQUAL(p->a.told.epoch, 1234);
     CU_ASSERT_EQUAL(p->a.suspected, 0);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 static void a_side_that_vanishes_is_suspected(void)
 {
-    struct pair *p = pair_alive(1);
+    struct beat_pair *p = beat_pair_alive(1);
     heartbeat_destroy(&p->b.heartbeat);
-    WAIT(&p->a, p->a.suspected == 1);
+    BEAT_WAIT(&p->a, p->a.suspected == 1);
     CU_ASSERT_EQUAL(p->a.reason, DETECTOR_REASON_SILENCE);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 static void a_side_that_stops_on_purpose_is_not_suspected(void)
 {
-    struct pair *p = pair_alive(2);
+    struct beat_pair *p = beat_pair_alive(2);
     heartbeat_announce_stop(p->b.heartbeat);
     heartbeat_destroy(&p->b.heartbeat);
-    WAIT(&p->a, p->a.stopping == 1);
+    BEAT_WAIT(&p->a, p->a.stopping == 1);
     CU_ASSERT_TRUE(p->a.told.stopping);
     heartbeat_hint_eof(p->a.heartbeat);
-    WAIT(&p->a, !status.paths[0].heard && !status.paths[1].heard); /* its silence was noticed */
+    BEAT_WAIT(&p->a,
+              !status.paths[0].heard && !status.paths[1].heard); /* its silence was noticed */
     CU_ASSERT_EQUAL(p->a.suspected, 0);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 static void the_end_of_data_is_suspicion_at_once_and_revoked_by_beats(void)
 {
-    struct pair *p = pair_alive(1);
+    struct beat_pair *p = beat_pair_alive(1);
     heartbeat_hint_eof(p->a.heartbeat);
-    WAIT(&p->a, p->a.suspected == 1 && p->a.alive == 2);
+    BEAT_WAIT(&p->a, p->a.suspected == 1 && p->a.alive == 2);
     CU_ASSERT_EQUAL(p->a.reason, DETECTOR_REASON_RESUMED);
     heartbeat_hint_reset(p->a.heartbeat);
-    WAIT(&p->a, p->a.suspected == 2);
+    BEAT_WAIT(&p->a, p->a.suspected == 2);
     heartbeat_hint_session(p->a.heartbeat);
-    WAIT(&p->a, p->a.alive == 3);
+    BEAT_WAIT(&p->a, p->a.alive == 3);
     heartbeat_hint_exit(p->a.heartbeat);
-    WAIT(&p->a, p->a.suspected == 3);
+    BEAT_WAIT(&p->a, p->a.suspected == 3);
     heartbeat_hint_goodbye(p->a.heartbeat);
-    WAIT(&p->a, p->a.stopping == 1);
-    pair_destroy(p);
+    BEAT_WAIT(&p->a, p->a.stopping == 1);
+    beat_pair_destroy(p);
 }
 
 static void a_path_that_is_cut_is_seen_and_the_other_keeps_the_peer_alive(void)
 {
-    struct pair *p = pair_alive(2);
-    relay_drop(&p->relay, 0, true);
-    relay_drop(&p->relay, 1, true);
-    WAIT(&p->a, !status.paths[0].heard && status.paths[1].heard);
-    relay_drop(&p->relay, 0, false);
-    relay_drop(&p->relay, 1, false);
-    WAIT(&p->a, status.paths[0].heard && status.paths[0].lost > 0);
+    struct beat_pair *p = beat_pair_alive(2);
+    beat_relay_drop(&p->relay, 0, true);
+    beat_relay_drop(&p->relay, 1, true);
+    BEAT_WAIT(&p->a, !status.paths[0].heard && status.paths[1].heard);
+    beat_relay_drop(&p->relay, 0, false);
+    beat_relay_drop(&p->relay, 1, false);
+    BEAT_WAIT(&p->a, status.paths[0].heard && status.paths[0].lost > 0);
     CU_ASSERT_EQUAL(p->a.suspected, 0);
     CU_ASSERT_EQUAL(p->b.suspected, 0);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 /* What B says while one of them can't hear the other arrives late by another way, perhaps after B
  * took over: `lane` 1 is what A hears, 0 what B does. */
 static void check_trust_after_silence(size_t lane)
 {
-    struct pair *p = pair_alive(1);
+    struct beat_pair *p = beat_pair_alive(1);
     const nsec_t alive = clock_now();
-    WAIT(&p->a, heartbeat_trusted_since(p->a.heartbeat) <= alive);
-    relay_drop(&p->relay, lane, true);
+    BEAT_WAIT(&p->a, heartbeat_trusted_since(p->a.heartbeat) <= alive);
+    beat_relay_drop(&p->relay, lane, true);
     const nsec_t cut = clock_now();
     CU_ASSERT(heartbeat_trusted_since(p->a.heartbeat) <= cut);
-    struct side *deaf = lane ? &p->a : &p->b;
-    WAIT(deaf, deaf->suspected == 1);
-    WAIT(&p->a, heartbeat_trusted_since(p->a.heartbeat) > cut);
+    struct beat_side *deaf = lane ? &p->a : &p->b;
+    BEAT_WAIT(deaf, deaf->suspected == 1);
+    BEAT_WAIT(&p->a, heartbeat_trusted_since(p->a.heartbeat) > cut);
     CU_ASSERT(heartbeat_trusted_since(p->a.heartbeat) < clock_now());
     const nsec_t healed = clock_now();
-    relay_drop(&p->relay, lane, false);
-    WAIT(deaf, deaf->alive == 2);
-    WAIT(&p->a, heartbeat_trusted_since(p->a.heartbeat) >= healed);
+    beat_relay_drop(&p->relay, lane, false);
+    BEAT_WAIT(deaf, deaf->alive == 2);
+    BEAT_WAIT(&p->a, heartbeat_trusted_since(p->a.heartbeat) >= healed);
     CU_ASSERT_EQUAL(p->a.suspected + p->b.suspected, 1);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 static void after_a_silence_older_questions_are_not_trusted(void)
@@ -434,102 +122,102 @@ static void after_a_silence_older_questions_are_not_trusted(void)
 
 static void a_path_cut_one_way_is_told_apart(void)
 {
-    struct pair *p = pair_alive(1);
-    WAIT(&p->a, status.paths[0].peer_hears_us);
-    relay_drop(&p->relay, 0, true); /* B no longer hears A */
-    WAIT(&p->b, p->b.suspected == 1);
-    WAIT(&p->a, status.paths[0].heard && !status.paths[0].peer_hears_us);
+    struct beat_pair *p = beat_pair_alive(1);
+    BEAT_WAIT(&p->a, status.paths[0].peer_hears_us);
+    beat_relay_drop(&p->relay, 0, true); /* B no longer hears A */
+    BEAT_WAIT(&p->b, p->b.suspected == 1);
+    BEAT_WAIT(&p->a, status.paths[0].heard && !status.paths[0].peer_hears_us);
     CU_ASSERT_EQUAL(p->a.suspected, 0);
-    relay_drop(&p->relay, 0, false);
-    WAIT(&p->b, p->b.alive == 2);
+    beat_relay_drop(&p->relay, 0, false);
+    BEAT_WAIT(&p->b, p->b.alive == 2);
     CU_ASSERT_EQUAL(p->b.reason, DETECTOR_REASON_RESUMED);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 static void a_peer_that_restarts_is_suspected_and_comes_back_as_a_new_process(void)
 {
-    struct pair *p = pair_alive(1);
+    struct beat_pair *p = beat_pair_alive(1);
     heartbeat_destroy(&p->b.heartbeat);
-    side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
-    WAIT(&p->a, p->a.suspected == 1 && p->a.alive == 2);
+    beat_side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
+    BEAT_WAIT(&p->a, p->a.suspected == 1 && p->a.alive == 2);
     CU_ASSERT_EQUAL(p->a.reason, DETECTOR_REASON_BEAT);
     CU_ASSERT_EQUAL(p->a.suspected, 1);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 static void garbage_is_counted_and_ignored(void)
 {
-    struct pair *p = pair_alive(1);
-    const struct lane *lane = &p->relay.lanes[1];
+    struct beat_pair *p = beat_pair_alive(1);
+    const struct beat_lane *lane = &p->relay.lanes[1];
     uint8_t bytes[1500];
     srandom(7);
     for (unsigned i = 0; i < sizeof(bytes); i++)
         bytes[i] = (uint8_t)random();
     for (size_t size = 0; size < sizeof(bytes); size += 13)
         sendto(lane->fd, bytes, size, 0, &lane->to.any, lane->to.size);
-    WAIT(&p->a, status.paths[0].bad_other >= 100);
+    BEAT_WAIT(&p->a, status.paths[0].bad_other >= 100);
     /* A genuine beat, altered in one bit. */
     pthread_mutex_lock(&p->relay.lock);
     memcpy(bytes, p->relay.record[0].bytes, PACKET_SIZE);
     pthread_mutex_unlock(&p->relay.lock);
     bytes[60] ^= 1;
     sendto(lane->fd, bytes, PACKET_SIZE, 0, &lane->to.any, lane->to.size);
-    WAIT(&p->a, status.paths[0].bad_mac == 1);
+    BEAT_WAIT(&p->a, status.paths[0].bad_mac == 1);
     CU_ASSERT_EQUAL(p->a.suspected, 0);
     CU_ASSERT_EQUAL(p->a.alive, 1);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 static void a_peer_with_another_secret_is_never_heard(void)
 {
-    struct pair *p = pair_create(1);
+    struct beat_pair *p = beat_pair_create(1);
     p->b.secret = "another secret";
-    side_start(&p->a, PACKET_ROLE_PRIMARY, 1);
-    side_start(&p->b, PACKET_ROLE_SECONDARY, 1);
-    WAIT(&p->a, status.paths[0].bad_mac >= 10);
+    beat_side_start(&p->a, PACKET_ROLE_PRIMARY, 1);
+    beat_side_start(&p->b, PACKET_ROLE_SECONDARY, 1);
+    BEAT_WAIT(&p->a, status.paths[0].bad_mac >= 10);
     CU_ASSERT_EQUAL(p->a.alive, 0);
     CU_ASSERT_EQUAL(p->a.changed, 0);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 static void a_recording_does_not_revive_a_dead_peer(void)
 {
-    struct pair *p = pair_alive(1);
-    WAIT(&p->a, status.paths[0].received >= 10); /* something worth recording */
+    struct beat_pair *p = beat_pair_alive(1);
+    BEAT_WAIT(&p->a, status.paths[0].received >= 10); /* something worth recording */
     heartbeat_destroy(&p->b.heartbeat);
-    WAIT(&p->a, p->a.suspected == 1);
-    size_t count = relay_replay(&p->relay, 1);
+    BEAT_WAIT(&p->a, p->a.suspected == 1);
+    size_t count = beat_relay_replay(&p->relay, 1);
     CU_ASSERT(count > 0);
-    WAIT(&p->a, status.paths[0].replayed + status.paths[0].unproven >= count);
+    BEAT_WAIT(&p->a, status.paths[0].replayed + status.paths[0].unproven >= count);
     CU_ASSERT_EQUAL(p->a.alive, 1);
     /* Nor its successor, when that has died, too. */
-    side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
-    WAIT(&p->a, p->a.alive == 2 && status.paths[0].received >= 20);
+    beat_side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
+    BEAT_WAIT(&p->a, p->a.alive == 2 && status.paths[0].received >= 20);
     heartbeat_destroy(&p->b.heartbeat);
-    WAIT(&p->a, p->a.suspected == 2);
-    count += relay_replay(&p->relay, 1);
-    WAIT(&p->a, status.paths[0].replayed + status.paths[0].unproven >= count);
+    BEAT_WAIT(&p->a, p->a.suspected == 2);
+    count += beat_relay_replay(&p->relay, 1);
+    BEAT_WAIT(&p->a, status.paths[0].replayed + status.paths[0].unproven >= count);
     CU_ASSERT_EQUAL(p->a.alive, 2);
     CU_ASSERT_EQUAL(p->a.suspected, 2);
     /* Nor either of them to our own successor. */
     heartbeat_destroy(&p->a.heartbeat);
     p->a.alive = 0;
-    side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
-    const size_t again = relay_replay(&p->relay, 1);
-    WAIT(&p->a, status.paths[0].unproven >= again);
+    beat_side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
+    const size_t again = beat_relay_replay(&p->relay, 1);
+    BEAT_WAIT(&p->a, status.paths[0].unproven >= again);
     CU_ASSERT_EQUAL(p->a.alive, 0);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 static void an_owner_that_takes_its_time_does_not_silence_the_beats(void)
 {
-    struct pair *p = pair_create(1);
+    struct beat_pair *p = beat_pair_create(1);
     p->a.block_for = SEC(1); /* twice the detection time, in its first callback */
-    side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
-    side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
-    WAIT(&p->a, p->a.alive == 1); /* told after the first callback has returned */
+    beat_side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
+    beat_side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
+    BEAT_WAIT(&p->a, p->a.alive == 1); /* told after the first callback has returned */
     CU_ASSERT_EQUAL(p->b.suspected, 0);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 /* What a frozen process knew: sent to the parent when it asks. */
@@ -542,9 +230,9 @@ struct confession {
 
 /* A side that wakes beats before it judges, and its owner is told by another thread: the peer may
  * know that it is back before its owner knows that it was away. */
-static struct confession confess(struct side *s)
+static struct confession confess(struct beat_side *s)
 {
-    const nsec_t deadline = clock_now() + PATIENCE;
+    const nsec_t deadline = clock_now() + BEAT_PATIENCE;
     for (;;) {
         struct heartbeat_status status;
         heartbeat_snapshot(s->heartbeat, &status);
@@ -559,10 +247,10 @@ static struct confession confess(struct side *s)
 }
 
 /* Side A in a process of its own; reports when the parent writes a byte, then ends. */
-static void run_side_a(struct pair *p, int ask_fd, int tell_fd)
+static void run_side_a(struct beat_pair *p, int ask_fd, int tell_fd)
 {
     char byte;
-    side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
+    beat_side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
     if (read(ask_fd, &byte, 1) != 1)
         _exit(1);
     const struct confession c = confess(&p->a);
@@ -571,7 +259,7 @@ static void run_side_a(struct pair *p, int ask_fd, int tell_fd)
 
 static void a_frozen_side_is_suspected_and_woken_accuses_nobody(void)
 {
-    struct pair *p = pair_prepare(1);
+    struct beat_pair *p = beat_pair_prepare(1);
     int ask[2], tell[2];
     CU_ASSERT_EQUAL_FATAL(pipe(ask), 0);
     CU_ASSERT_EQUAL_FATAL(pipe(tell), 0);
@@ -579,36 +267,36 @@ static void a_frozen_side_is_suspected_and_woken_accuses_nobody(void)
     CU_ASSERT_FATAL(child >= 0);
     if (child == 0)
         run_side_a(p, ask[0], tell[1]);
-    pthread_create(&p->relay.thread, NULL, relay_run, &p->relay);
-    side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
-    WAIT(&p->b, p->b.alive == 1 && status.paths[0].peer_hears_us);
+    beat_relay_start(&p->relay);
+    beat_side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
+    BEAT_WAIT(&p->b, p->b.alive == 1 && status.paths[0].peer_hears_us);
     const nsec_t frozen = clock_now();
     CU_ASSERT_EQUAL(kill(child, SIGSTOP), 0);
     /* Beats that were late already may have hastened the suspicion. */
-    WAIT(&p->b, p->b.suspected == 1 && clock_now() - frozen >= 100 * INTERVAL);
+    BEAT_WAIT(&p->b, p->b.suspected == 1 && clock_now() - frozen >= 100 * BEAT_INTERVAL);
     const nsec_t woken = clock_now();
     CU_ASSERT_EQUAL(kill(child, SIGCONT), 0);
-    WAIT(&p->b, p->b.alive >= 2 && p->b.reason == DETECTOR_REASON_RESUMED);
+    BEAT_WAIT(&p->b, p->b.alive >= 2 && p->b.reason == DETECTOR_REASON_RESUMED);
     struct confession c;
     CU_ASSERT_EQUAL(fd_write_all(ask[1], "?", 1), 0);
     CU_ASSERT_EQUAL(fd_read_all(tell[0], &c, sizeof(c)), 0);
     CU_ASSERT_EQUAL(c.suspected, 0);
     CU_ASSERT_EQUAL(c.suspicions, 0);
     CU_ASSERT(c.stalled >= 1);
-    CU_ASSERT(c.worst_stall >= 99 * INTERVAL);
+    CU_ASSERT(c.worst_stall >= 99 * BEAT_INTERVAL);
     CU_ASSERT(c.awake_since >= woken);
     CU_ASSERT_EQUAL(waitpid(child, NULL, 0), child);
     for (int i = 0; i < 2; i++) {
         fd_close(&ask[i]);
         fd_close(&tell[i]);
     }
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 /* With a detection time of seconds, only the last word of the dead process can be the reason. */
 static void a_killed_process_is_told_of_by_what_outlives_it(void)
 {
-    struct pair *p = pair_prepare(2);
+    struct beat_pair *p = beat_pair_prepare(2);
     p->a.multiplier = p->b.multiplier = DETECTOR_MULTIPLIER_MAX;
     p->a.interval = p->b.interval = MSEC(50);
     p->a.eof_is_suspicion = p->b.eof_is_suspicion = true;
@@ -619,39 +307,39 @@ static void a_killed_process_is_told_of_by_what_outlives_it(void)
         struct error err = {0};
         if (quick_exit_arm(&err) < 0)
             _exit(1);
-        side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
+        beat_side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
         for (;;)
             pause();
     }
-    pthread_create(&p->relay.thread, NULL, relay_run, &p->relay);
-    side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
-    WAIT(&p->b, p->b.alive == 1 && status.paths[0].peer_hears_us);
+    beat_relay_start(&p->relay);
+    beat_side_start(&p->b, PACKET_ROLE_SECONDARY, 4);
+    BEAT_WAIT(&p->b, p->b.alive == 1 && status.paths[0].peer_hears_us);
     CU_ASSERT_EQUAL(p->b.suspected, 0);
     CU_ASSERT_EQUAL(kill(child, SIGKILL), 0);
-    WAIT(&p->b, p->b.suspected == 1);
+    BEAT_WAIT(&p->b, p->b.suspected == 1);
     CU_ASSERT_EQUAL(p->b.reason, DETECTOR_REASON_EXIT);
     CU_ASSERT_EQUAL(waitpid(child, NULL, 0), child);
     /* Its last word again, recorded on the way, says nothing of its successor. */
     p->a.last_words = false;
-    side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
-    WAIT(&p->b, p->b.alive == 2);
-    const size_t count = relay_replay(&p->relay, 0);
-    WAIT(&p->b, status.paths[0].replayed + status.paths[0].unproven >= count);
+    beat_side_start(&p->a, PACKET_ROLE_PRIMARY, 4);
+    BEAT_WAIT(&p->b, p->b.alive == 2);
+    const size_t count = beat_relay_replay(&p->relay, 0);
+    BEAT_WAIT(&p->b, status.paths[0].replayed + status.paths[0].unproven >= count);
     CU_ASSERT_EQUAL(p->b.suspected, 1);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 static void an_occupied_address_is_refused_with_one_sentence(void)
 {
-    struct pair *p = pair_create(1);
+    struct beat_pair *p = beat_pair_create(1);
     struct error err = {0};
-    CU_ASSERT_EQUAL_FATAL(side_create(&p->a, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(beat_side_create(&p->a, NULL), 0);
     strcpy(p->b.bind[0], p->a.bind[0]);
-    CU_ASSERT_EQUAL(side_create(&p->b, &err), -EADDRINUSE);
+    CU_ASSERT_EQUAL(beat_side_create(&p->b, &err), -EADDRINUSE);
     CU_ASSERT_PTR_NULL(p->b.heartbeat);
     CU_ASSERT_PTR_NOT_NULL(strstr(err.text, p->a.bind[0]));
     CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "in use"));
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 static void wrong_configurations_are_refused_with_one_sentence(void)
@@ -665,28 +353,28 @@ static void wrong_configurations_are_refused_with_one_sentence(void)
         {"127.0.0.1:7400", "[::1]:7400", "not of one IP version"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-        struct pair *p = pair_create(1);
+        struct beat_pair *p = beat_pair_create(1);
         struct error err = {0};
         strcpy(p->a.bind[0], rows[i].bind);
         strcpy(p->a.peer[0], rows[i].peer);
-        CU_ASSERT(side_create(&p->a, &err) < 0);
+        CU_ASSERT(beat_side_create(&p->a, &err) < 0);
         CU_ASSERT_PTR_NOT_NULL(strstr(err.text, rows[i].says));
         CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "heartbeat path 0"));
-        pair_destroy(p);
+        beat_pair_destroy(p);
     }
-    struct pair *p = pair_create(1);
+    struct beat_pair *p = beat_pair_create(1);
     p->a.multiplier = 101;
-    CU_ASSERT_EQUAL(side_create(&p->a, NULL), -EINVAL);
+    CU_ASSERT_EQUAL(beat_side_create(&p->a, NULL), -EINVAL);
     p->a.multiplier = 3;
     p->a.secret = "";
-    CU_ASSERT_EQUAL(side_create(&p->a, NULL), -EINVAL);
-    pair_destroy(p);
+    CU_ASSERT_EQUAL(beat_side_create(&p->a, NULL), -EINVAL);
+    beat_pair_destroy(p);
 }
 
 /* Everything a thread may call at any time, many times. */
 static void *hammer(void *argument)
 {
-    struct side *s = argument;
+    struct beat_side *s = argument;
     struct heartbeat_status status;
     for (epoch_t epoch = 1; epoch <= 2000; epoch++) {
         const struct heartbeat_local local = {
@@ -702,15 +390,15 @@ static void *hammer(void *argument)
 
 static void any_thread_may_call_at_any_time(void)
 {
-    struct pair *p = pair_alive(1);
+    struct beat_pair *p = beat_pair_alive(1);
     pthread_t threads[4];
     for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
         pthread_create(&threads[i], NULL, hammer, &p->a);
     for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
         pthread_join(threads[i], NULL);
-    WAIT(&p->b, status.peer.epoch == 2000);
+    BEAT_WAIT(&p->b, status.peer.epoch == 2000);
     CU_ASSERT_EQUAL(p->b.suspected, 0);
-    pair_destroy(p);
+    beat_pair_destroy(p);
 }
 
 static const struct test_case cases[] = {
