@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "pair"))
+import csv_rows  # noqa: E402
 import support  # noqa: E402
 from support import check, inside, wait_until  # noqa: E402
 
@@ -281,15 +282,14 @@ def run_scenario(world, name, runs, pair, client):
 def write_rows(file, scenario, results):
     metrics = dict.fromkeys(metric for result in results for metric in result)
     for metric in metrics:
-        values = sorted(result[metric] for result in results if metric in result)
-        p50, p99 = (values[min(len(values) - 1, int(len(values) * f))] for f in (0.5, 0.99))
-        file.write(f"detect-{scenario},tcp,pipelined,1,{MEMORY_MIB},0,{metric},ns,{len(values)},"
-                   f"{p50:.1f},{p99:.1f},{values[-1]:.1f}\n")
+        file.write(csv_rows.row_of_samples(
+            (f"detect-{scenario}", "tcp", "pipelined", 1, MEMORY_MIB, 0), metric, "ns",
+            [result[metric] for result in results if metric in result]))
 
 
 def measure(world, arguments):
     with Etcd(world) as etcd, open(arguments.csv, "w", encoding="utf-8") as file:
-        file.write("scenario,link,policy,vcpus,memory_mib,dirty_pages,metric,unit,samples,p50,p99,max\n")
+        file.write(csv_rows.HEAD)
         pair = world.start_pair(**OPTIONS)
         client = Client(world)
         client.wait_answers()

@@ -6,7 +6,7 @@ it stands still and its output is held, and how long a failover takes (N times, 
 kemarid's own runs the echo guest on the local KVM; stock QEMU a Linux with redis, in software emulation: all in
 memory, and once more on an ext4 root on a replicated disk, with a redis that answers when its file is durable and with
 fio beside it.
-The network is that of failover_bench.py. Rows as in test/bench/bench_csv.h.
+The network is that of pair_bed.py. Rows as in test/bench/bench_csv.h.
 """
 
 import argparse
@@ -17,35 +17,24 @@ import select
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-from failover_bench import DYING_WORDS_S, GUEST, SIDES, Client, Failed, Network, Pair
+import csv_rows
+from pair_bed import (DYING_WORDS_S, GUEST, PAIR, SIDES, STEPS, Client, Failed, Network, Pair, tell, text_of,
+                      wait_until, workplace)
 
-BOOT_LIMIT_S = 120
-STEPS = ("grant", "drop", "apply", "load", "network", "run", "first_output")
+BOOT_LIMIT_S = 120  # a kernel in software emulation takes its time
 ALONE = """
 [replication]
 peer-wait = 1s
 [arbiter]
 type = none
 """
-PAIR = """
-[replication]
-listen = tcp://10.77.1.{own}:7000
-peer = tcp://10.77.1.{other}:7000
-[heartbeat]
-path.0 = 10.77.1.{own}:7001,10.77.1.{other}:7001
-secret-file = {work}/secret
-[arbiter]
-type = none
-"""
 
 
 class RedisClient:
-    """As failover_bench.Client, over one TCP connection: it outlives the host, or the guest was lost."""
+    """As pair_bed.Client, over one TCP connection: it outlives the host, or the guest was lost."""
 
     def __init__(self, made):
         made.settimeout(BOOT_LIMIT_S)
@@ -92,7 +81,7 @@ class Own:
 
     def client(self, network, _work):
         client = Client(network.socket_outside())
-        wait_long(lambda: client.exchange(0.1), "the echo guest")
+        wait_until(lambda: client.exchange(0.1), "the echo guest", BOOT_LIMIT_S)
         return client
 
 
@@ -115,7 +104,7 @@ class Qemu:
 
     def client(self, network, work):
         console = Path(work, "primary", "console")
-        wait_long(lambda: console.exists() and self.ready in console.read_text(), "redis")
+        wait_until(lambda: console.exists() and self.ready in console.read_text(), "redis", BOOT_LIMIT_S)
         return RedisClient(network.socket_outside(socket.SOCK_STREAM))
 
 
@@ -131,29 +120,11 @@ class QemuWithDisk(Qemu):
         return super().lines(folder) + f"\ndisk.0 = {folder}/disk"
 
 
-def wait_long(condition, what):
-    """A kernel in software emulation takes its time."""
-    deadline = time.monotonic() + BOOT_LIMIT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Failed(f"waited too long for {what}")
-        time.sleep(0.01)
-
-
-def text_of(machine, alone):
+def texts_of(machine, alone):
+    """As Pair wants them."""
     def text(role, own, other, work):
-        return f"""[vm]
-name = bench
-role = {role}
-state-dir = {work}/{role}
-run-dir = {work}/{role}
-[machine]
-memory = {machine.memory_mib}M
-vcpus = 1
-net.0 = tap0
-console-log = {work}/{role}/console
-{machine.lines(f"{work}/{role}")}
-""" + (ALONE if alone else PAIR.format(own=own, other=other, work=work))
+        return text_of(role, work, machine.memory_mib, machine.lines(f"{work}/{role}")) + (
+            ALONE if alone else PAIR.format(own=own, other=other, work=work))
     return text
 
 
@@ -170,7 +141,7 @@ def round_trips(client, count):
 
 def measure_alone(machine, network, build, work, requests):
     with contextlib.ExitStack() as stack:
-        Pair(stack, network, build, work, text_of(machine, alone=True), SIDES[1:])
+        Pair(stack, network, build, work, texts_of(machine, alone=True), SIDES[1:])
         client = machine.client(network, work)
         stack.callback(client.socket.close)
         return round_trips(client, requests)
@@ -179,7 +150,7 @@ def measure_alone(machine, network, build, work, requests):
 def measure_pair(machine, network, build, work, requests):
     """Round trips; pause and hold as the primary tells them; ns from its kill to each step."""
     with contextlib.ExitStack() as stack:
-        pair = Pair(stack, network, build, work, text_of(machine, alone=False))
+        pair = Pair(stack, network, build, work, texts_of(machine, alone=False))
         client = machine.client(network, work)
         stack.callback(client.socket.close)
         pair.wait("primary", lambda s: s["protected"], "a protected pair")
@@ -194,46 +165,30 @@ def measure_pair(machine, network, build, work, requests):
             if time.monotonic() > killed + BOOT_LIMIT_S:
                 raise Failed("nobody answers after the kill")
             seen = client.exchange(0.001)
-        takeover = pair.wait("secondary", lambda s: s["takeover"]["first_output_ns"],
-                             "the takeover")["takeover"]
-        suspect = takeover["suspect_wall_ns"] - killed_wall * 1e9
-        steps = {"suspect": suspect, "reply": (seen - killed) * 1e9}
-        for step in STEPS:
-            steps[step] = suspect + takeover[f"{step}_ns"] - takeover["suspect_ns"]
+        steps = {**pair.takeover_steps(killed_wall), "reply": (seen - killed) * 1e9}
         return taken, {name: told[name] for name in ("pause", "hold")}, steps
-
-
-def row_of(machine, link, metric, count, p50, p99, most):
-    policy = "none" if link == "none" else "pipelined"
-    return (f"machine-{machine.name},{link},{policy},1,{machine.memory_mib},0,{metric},ns,{count},"
-            f"{p50:.1f},{p99:.1f},{most:.1f}\n")
-
-
-def row_of_samples(machine, link, metric, samples):
-    values = sorted(samples)
-    p50, p99 = (values[min(len(values) - 1, int(len(values) * f))] for f in (0.5, 0.99))
-    return row_of(machine, link, metric, len(values), p50, p99, values[-1])
 
 
 def measure(machine, network, build, work, runs, requests):
     """Its rows."""
-    rows = [row_of_samples(machine, "none", "round_trip",
-                           measure_alone(machine, network, build, work, requests))]
+    def where(link):
+        return (f"machine-{machine.name}", link, "none" if link == "none" else "pipelined", 1,
+                machine.memory_mib, 0)
+
+    alone = measure_alone(machine, network, build, work, requests)
     taken, steps = [], []
     for run in range(runs):
         more, told, step = measure_pair(machine, network, build, work, requests)
         taken += more
         steps.append(step)
-        print(f"bench: {machine.name}, failover {run + 1}: ms from kill to " + ", ".join(
-            f"{name} {step[name] / 1e6:.1f}" for name in ("suspect", "run", "first_output", "reply")),
-            file=sys.stderr)
-    rows.append(row_of_samples(machine, "tcp", "round_trip", taken))
-    for name, value in told.items():
-        rows.append(row_of(machine, "tcp", name, value["count"], value["p50_ns"], value["p99_ns"],
-                           value["max_ns"]))
-    rows += [row_of_samples(machine, "tcp", name, [step[name] for step in steps])
-             for name in ("suspect", *STEPS, "reply")]
-    return rows
+        tell(f"{run + 1} of {machine.name}", step)
+    return [
+        csv_rows.row_of_samples(where("none"), "round_trip", "ns", alone),
+        csv_rows.row_of_samples(where("tcp"), "round_trip", "ns", taken),
+        *(csv_rows.row(where("tcp"), name, "ns", value["count"], value["p50_ns"], value["p99_ns"],
+                   value["max_ns"]) for name, value in told.items()),
+        *(csv_rows.row_of_samples(where("tcp"), name, "ns", [step[name] for step in steps])
+          for name in ("suspect", *STEPS, "reply"))]
 
 
 def main():
@@ -244,25 +199,14 @@ def main():
     parser.add_argument("csv")
     arguments = parser.parse_args()
     build = os.path.abspath(arguments.build)
-    rows = []
-    with contextlib.ExitStack() as stack:
-        work = stack.enter_context(tempfile.TemporaryDirectory(prefix="kemari-bench-"))
-        with open(f"{work}/secret", "wb", opener=lambda p, f: os.open(p, f, 0o600)) as file:
-            file.write(os.urandom(32))
-        try:
-            network = Network(stack)
-            # A client that waits 200 ms before it repeats a segment would hide how short it was.
-            network.ip("outside", "route replace 10.88.0.0/24 dev lan src 10.88.0.1 rto_min 20ms")
-            for machine in Own(build), Qemu(build), QemuWithDisk(build):
-                rows += measure(machine, network, build, work, arguments.runs, arguments.requests)
-        except Failed as failure:
-            for role in ("primary", "secondary"):
-                with contextlib.suppress(OSError), open(f"{work}/{role}.log", encoding="utf-8") as log:
-                    sys.stderr.write(f"--- {role}:\n" + "".join(log.readlines()[-15:]))
-            sys.exit(f"bench: machines: {failure}")
+    with workplace("machines") as (stack, work):
+        network = Network(stack)
+        # A client that waits 200 ms before it repeats a segment would hide how short it was.
+        network.ip("outside", "route replace 10.88.0.0/24 dev lan src 10.88.0.1 rto_min 20ms")
+        measured = [row for machine in (Own(build), Qemu(build), QemuWithDisk(build))
+                    for row in measure(machine, network, build, work, arguments.runs, arguments.requests)]
     with open(arguments.csv, "w", encoding="utf-8") as file:
-        file.write("scenario,link,policy,vcpus,memory_mib,dirty_pages,metric,unit,samples,p50,p99,max\n")
-        file.writelines(rows)
+        file.writelines([csv_rows.HEAD, *measured])
 
 
 if __name__ == "__main__":
