@@ -31,7 +31,9 @@ from pathlib import Path
 
 TEST_FOLDER = Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(TEST_FOLDER))
-from oracle import Violation, capture  # noqa: E402 (test/oracle, for the tests, too)
+import expect  # noqa: E402
+from expect import Failure, check, run  # noqa: E402 (for the tests, too)
+from oracle import Violation, capture  # noqa: E402 (test/oracle, likewise)
 
 SKIPPED = 77
 GUEST_IP = "10.88.0.10"
@@ -46,24 +48,8 @@ PR_SET_PDEATHSIG = 1
 CLONE_NEWNET = 0x40000000
 
 
-class Failure(Violation):
-    """As the oracle's, but seen from inside."""
-
-
-def check(condition, text):
-    if not condition:
-        raise Failure(text)
-
-
 def wait_until(condition, what, limit=LIMIT):
-    """The first true value of `condition()`; fails after `limit` seconds without one."""
-    deadline = time.monotonic() + limit
-    while True:
-        value = condition()
-        if value:
-            return value
-        check(time.monotonic() < deadline, f"waited {limit:g} s in vain: {what}")
-        time.sleep(0.005)
+    return expect.wait_until(condition, what, limit)
 
 
 def skip_reason():
@@ -81,12 +67,6 @@ def skip_reason():
         return f"no network namespace can be made: {tried.stderr.strip()}"
     run("ip", "netns", "del", name)
     return None
-
-
-def run(*words, **options):
-    done = subprocess.run(words, capture_output=True, text=True, **options)
-    check(done.returncode == 0, f"{' '.join(words)}: {done.stderr.strip()}")
-    return done.stdout
 
 
 def remove_leftovers():

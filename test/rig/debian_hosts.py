@@ -18,8 +18,10 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
+from expect import check, run, wait_until  # noqa: E402
 
 WIRES = {"eth0": "192.0.2", "eth1": "198.51.100", "lan0": "203.0.113"}
 OUTSIDE = 100
@@ -70,32 +72,6 @@ umount -l /mnt/old
 exec env -i container=other PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --unit=multi-user.target --show-status=no </dev/null
 """
-
-
-class Failure(Exception):
-    """One sentence about what is not as it should be."""
-
-
-def check(condition, text):
-    if not condition:
-        raise Failure(text)
-
-
-def wait_until(condition, what, limit):
-    """The first true value of `condition()`; fails after `limit` seconds without one."""
-    deadline = time.monotonic() + limit
-    while True:
-        value = condition()
-        if value:
-            return value
-        check(time.monotonic() < deadline, f"waited {limit:g} s in vain: {what}")
-        time.sleep(0.1)
-
-
-def run(*words, **options):
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, **options)
-    check(done.returncode == 0, f"{' '.join(map(str, words))}: {done.returncode}: {done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def alone():
@@ -177,7 +153,7 @@ class DebianHost:
     def wait_booted(self, limit):
         def booted():
             return self.shell("systemctl is-system-running")[1].strip() in ("running", "degraded")
-        wait_until(booted, f"{self.name} boots", limit)
+        wait_until(booted, f"{self.name} boots", limit, pace=0.1)
 
     # ---- use ----
 

@@ -28,12 +28,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(1, str(ROOT / "test"))
 sys.path.insert(1, str(ROOT / "test/rig"))
 import debian_hosts  # noqa: E402
-from debian_hosts import Failure, Place, PowerSwitch, check, run, wait_until  # noqa: E402
+from debian_hosts import Place, PowerSwitch  # noqa: E402
+from expect import check, run, wait_until  # noqa: E402
 from oracle import Oracle, Violation  # noqa: E402
 
 SKIPPED = 77
 IN_RIG = bool(os.environ.get("KEMARI_RIG"))
 LIMIT = 240 if IN_RIG else 30
+PACE = 0.1  # of questions that are a command each
 RIG_TIMEOUT = 1500
 MANUAL = ROOT / "docs/operators/README.md"
 DRILLS = ROOT / "docs/drills.md"
@@ -204,7 +206,7 @@ class Newcomer:
         url = line.split()[-1]
         wait_until(lambda: subprocess.run(
             ["etcdctl", "--endpoints", url, "endpoint", "health"], env={**os.environ, "ETCDCTL_API": "3"},
-            capture_output=True).returncode == 0, "etcd answers", LIMIT)
+            capture_output=True).returncode == 0, "etcd answers", LIMIT, PACE)
 
     # ---- a machine that runs ----
 
@@ -227,12 +229,12 @@ class Newcomer:
         def protected():
             seen = [self.status(host) for host in self.hosts]
             return all(each and each["protected"] for each in seen) and seen
-        return wait_until(protected, "both hosts say protected", LIMIT)
+        return wait_until(protected, "both hosts say protected", LIMIT, PACE)
 
     def wait_told(self, host):
         """systemd, too."""
         wait_until(lambda: host.order("systemctl show -P StatusText kemarid@web").strip() in
-                   ("primary, protected", "secondary, protected"), "systemd is told of it", LIMIT)
+                   ("primary, protected", "secondary, protected"), "systemd is told of it", LIMIT, PACE)
 
     def owner(self):
         owners = [host for host in self.hosts if self.status(host)["role"] == "primary"]
@@ -300,7 +302,7 @@ class Newcomer:
         owner = self.owner()
         disable = self.manual.command("systemctl disable --now")
         self.other(owner).order(disable)
-        wait_until(lambda: self.status(owner)["role"] == "solo", "the guest goes on alone", LIMIT)
+        wait_until(lambda: self.status(owner)["role"] == "solo", "the guest goes on alone", LIMIT, PACE)
         self.oracle.wait_answers(3)
         self.oracle.verify()
         self.oracle.close()
@@ -344,7 +346,7 @@ class Newcomer:
                 say(step.__name__)
                 step()
             self.manual.check_complete()
-        except (Failure, Violation):
+        except Violation:
             self.show_logs()
             raise
         finally:
@@ -418,6 +420,6 @@ def main(arguments):
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (Failure, Violation) as failure:
+    except Violation as failure:
         print(f"FAILED: {failure}", flush=True)
         sys.exit(1)
