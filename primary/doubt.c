@@ -1,5 +1,6 @@
 /* Silence of the heartbeat alone is not death while data keeps coming (DESIGN §6: heartbeat paths
- * only). A checkpoint is the question, its acknowledgement within the detection time the answer. */
+ * only). A checkpoint is the question, its acknowledgement within the detection time the answer; as
+ * long as an epoch is on its way, that the standby's host takes more of it. */
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -15,7 +16,7 @@ enum detector_state primary_peer_state(const struct primary *p)
 
 static void doubt(struct primary *p, const char *why)
 {
-    p->heard = engine_bytes_received(p->engine);
+    p->signs = engine_signs(p->engine);
     /* A guest that is handed over says nothing for a while, and neither does its standby. */
     const bool handing = p->status.state == PRIMARY_HANDING;
     p->recheck_at = clock_now() + p->config.detection_time * (handing ? HANDING_PATIENCE : 1);
@@ -43,7 +44,8 @@ void primary_recheck_doubt(struct primary *p)
         p->alarmed = false;
         return;
     }
-    if (engine_bytes_received(p->engine) == p->heard) {
+    const struct engine_signs signs = engine_signs(p->engine);
+    if (signs.heard == p->signs.heard && signs.taken == p->signs.taken) {
         primary_feed(p, PRIMARY_EVENT_SUSPECT, p->doubt);
         return;
     }
