@@ -36,7 +36,7 @@ static struct {
     uint64_t version;      /* that a write makes of them */
 } slots[BLK_SLOTS];
 
-static uint64_t buffers[BLK_SLOTS][SPAN_MAX * WORDS] __attribute__((section(".noinit")));
+static uint64_t buffers[BLK_SLOTS][SPAN_MAX * WORDS] __attribute__((section(".bss.noinit")));
 static uint64_t versions[BLOCKS_MAX]; /* 0: zeroes */
 static bool locked[BLOCKS_MAX];       /* a change is under way */
 static uint32_t blocks, journal, depth;

@@ -2,6 +2,7 @@
  * of its mappings, and a walk shared by several threads. */
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -122,7 +123,7 @@ static int visit(void *context, unsigned worker, const struct sweep_piece *piece
                  struct dirty_set *set, struct error *err)
 {
     struct walk *walk = context;
-    if (__atomic_fetch_or(&walk->calls, 1u << worker, __ATOMIC_SEQ_CST) & (1u << worker))
+    if (atomic_fetch_or(&walk->calls, 1u << worker) & (1u << worker))
         walk->overlapped = true;
     int rc = 0;
     for (uint64_t i = 0; i < piece->size >> PAGE_SHIFT; i++) {
@@ -134,7 +135,7 @@ static int visit(void *context, unsigned worker, const struct sweep_piece *piece
     }
     if (walk->fail && piece->index << PAGE_SHIFT >= WALK_FAILS)
         rc = error_set(err, -EIO, "the walk was told to fail");
-    __atomic_fetch_and(&walk->calls, ~(1u << worker), __ATOMIC_SEQ_CST);
+    atomic_fetch_and(&walk->calls, ~(1u << worker));
     return rc;
 }
 

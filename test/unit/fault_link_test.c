@@ -295,7 +295,8 @@ static void a_hook_can_cut_at_a_step_of_the_protocol(void)
     make(pair);
     struct seen seen = {.link = pair[0]};
     fault_link_set_hook(pair[0], cut_at_epoch_end, &seen);
-    struct message begin = {.kind = MESSAGE_EPOCH_BEGIN, .epoch_begin = {MESSAGE_EPOCH_FULL}};
+    struct message begin = {.kind = MESSAGE_EPOCH_BEGIN,
+                            .epoch_begin = {.kind = MESSAGE_EPOCH_FULL}};
     struct message end = {.kind = MESSAGE_EPOCH_END};
     CU_ASSERT_EQUAL(message_send(pair[0], 1, 42, &begin, NULL), 0);
     CU_ASSERT_EQUAL(seen.message, MESSAGE_EPOCH_BEGIN);

@@ -66,8 +66,8 @@ void trap_dispatch(struct trap_frame *frame);
 void ap_start(unsigned cpu);
 
 static uint64_t high_directories[(MAPPED_END - HIGH_BASE) >> 30][512]
-    __attribute__((section(".noinit"), aligned(4096)));
-static struct tss tss[GUEST_VCPUS_MAX] __attribute__((section(".noinit")));
+    __attribute__((section(".bss.noinit"), aligned(4096)));
+static struct tss tss[GUEST_VCPUS_MAX] __attribute__((section(".bss.noinit")));
 static struct gate idt[VECTOR_COUNT];
 static void (*handlers[VECTOR_COUNT])(struct trap_frame *frame);
 static uint64_t low_end, high_end; /* of the RAM from 1 MiB on, and from 4 GiB on */

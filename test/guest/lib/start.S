@@ -186,7 +186,7 @@ page_directories:
     .set index, index + 1
     .endr
 
-    .section .noinit, "aw", @nobits
+    .section .bss.noinit, "aw", @nobits
     .balign 16
     .global kernel_stacks
 kernel_stacks:

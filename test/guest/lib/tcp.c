@@ -30,7 +30,7 @@ struct tcp_connection {
     uint8_t input[TCP_INPUT], output[TCP_OUTPUT];
 };
 
-static struct tcp_connection connections[TCP_CONNECTIONS] __attribute__((section(".noinit")));
+static struct tcp_connection connections[TCP_CONNECTIONS] __attribute__((section(".bss.noinit")));
 static uint32_t own_ip;
 static uint16_t own_port;
 static tcp_hear_fn hear;

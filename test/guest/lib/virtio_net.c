@@ -13,7 +13,7 @@
 enum { RECEIVE, TRANSMIT, QUEUES };
 
 static struct virtio_queue queues[QUEUES];
-static uint8_t buffers[QUEUES][VIRTIO_RING_MAX][BUFFER_SIZE] __attribute__((section(".noinit")));
+static uint8_t buffers[QUEUES][VIRTIO_RING_MAX][BUFFER_SIZE] __attribute__((section(".bss.noinit")));
 static uint8_t mac[6];
 static int taken = -1;      /* receive buffer lent to the caller */
 static bool receive_posted; /* buffers given back since the last doorbell */
