@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "app/config_value.h"
-#include "vmm/machine.h"
+#include "base/panic_limit.h"
 
 #define MIB ((uint64_t)1 << 20)
 #define GIB ((uint64_t)1 << 30)
@@ -112,7 +112,7 @@ const struct config_option config_options[] = {
          "it in place (restart), end it as if it had switched itself off (stop), or let it be "
          "(ignore). A guest with a crash kernel of its own is always left to that"},
     {"machine", "panic-restarts", "panic-restarts", CONFIG_KIND_UINT, AT(panic_restarts),
-     .fallback = "5", .max = MACHINE_PANIC_RESTARTS_MAX, .placeholder = "N",
+     .fallback = "5", .max = PANIC_RESTARTS_MAX, .placeholder = "N",
      .help = "With on-panic = restart: a guest that panics once more after so many restarts within "
              "panic-window is ended as with stop; 0: it is always restarted. Each host counts for "
              "itself"},

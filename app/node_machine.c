@@ -134,6 +134,7 @@ static int build_qemu(struct node *node, const struct gmem_config *memory, struc
         .dirty_log = c->qemu_dirty_log,
         .standby = c->role == CONFIG_ROLE_SECONDARY,
         .on_panic = policies[c->on_panic],
+        .panic_limit = {.restarts = c->panic_restarts, .window = c->panic_window},
         .outlet = outlet_of(node),
         .event = node_machine_event,
         .context = node,

@@ -334,6 +334,7 @@ int qemu_adapter_create(const struct qemu_adapter_config *config, struct qemu_ad
                                               .disks_are_busy = disks_are_busy,
                                               .standby = config->standby,
                                               .on_panic = config->on_panic,
+                                              .panic_limit = config->panic_limit,
                                               .output = &output,
                                               .context = a};
         describe_disks(a, &machine);

@@ -26,6 +26,7 @@ struct qemu_adapter_config {
     enum process_log dirty_log;
     bool standby; /* the process begins waiting for a state */
     enum qemu_panic_policy on_panic;
+    struct panic_limit panic_limit;
     struct outlet_config outlet;
     /* As in struct kvm_machine_config. */
     void (*event)(void *context, enum machine_event event, const char *detail);

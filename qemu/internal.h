@@ -31,13 +31,16 @@ struct qemu_session {
     struct event *sent[QEMU_NETS_MAX];
     /* the thread inside's; `net_fds` are used by the parking thread, too, with `drain_lock` */
     struct qmp *events;
+    unsigned panics_heard;              /* and not yet told */
+    bool panic_counted, crash_was_told; /* since the guest was started */
     int serial_fd;
     int net_fds[QEMU_NETS_MAX];
 
     pid_t pid;
     int pid_fd;
     /* heard on `control` */
-    bool off; /* the guest has switched itself off */
+    bool off;      /* the guest has switched itself off */
+    bool panicked; /* it has panicked, runs on, and was not reset since */
     bool load_ended;
     bool load_failed;
 };
@@ -71,8 +74,10 @@ struct qemu_machine {
     pthread_mutex_t lock; /* protects all below */
     pthread_cond_t started;
     bool parked;
-    bool executing;    /* the guest has run in this process */
-    bool reset_wanted; /* by the panic policy */
+    bool executing; /* the guest has run in this process */
+    struct panic_count panics;
+    const char *due; /* an order of the panic policy that QEMU does not have yet, or NULL */
+    bool given_up;   /* by the panic policy: the guest is off, although it did not say so */
     struct start_job *job;
 };
 
@@ -89,8 +94,10 @@ int session_read_firmware(struct qemu_machine *m, struct error *err);
 bool session_is_alive(const struct qemu_session *s);
 /* Takes all frames and console bytes that QEMU has sent. */
 void session_drain(struct qemu_machine *m);
-/* With `lock`: carries out a reset that is wanted, unless parked. */
-void session_reset_if_wanted(struct qemu_machine *m);
+/* The guest has panicked: tells so, and what the policy says is due. */
+void session_panicked(struct qemu_machine *m);
+/* With `lock`: the guest goes on, and what became due meanwhile is carried out inside. */
+void session_continued(struct qemu_machine *m);
 
 /* identity.c */
 int identity_make(struct qemu_machine *m, struct error *err);

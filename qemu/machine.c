@@ -27,7 +27,12 @@
 /* A QEMU that has just loaded a state may refuse to run it for a moment. */
 #define CONT_RETRY_US 500
 
-enum run_state { RUN_STATE_RUNNING, RUN_STATE_OFF, RUN_STATE_COUNT };
+enum run_state {
+    RUN_STATE_RUNNING,
+    RUN_STATE_OFF,
+    RUN_STATE_PANICKED, /* running, and to be reset or stopped by the host that has it */
+    RUN_STATE_COUNT
+};
 
 /* P2, P3: without its process the guest can't be said to be in any state, and nothing may be
  * acknowledged or let out any more. Its owner usually ends this process. */
@@ -80,9 +85,10 @@ int qemu_machine_create(const struct qemu_machine_config *config, struct qemu_ma
     pthread_cond_init(&m->started, NULL);
     m->base = event_base_new();
     m->buffer = malloc(STREAM_MAX);
-    if (!m->base || !m->buffer)
+    rc = panic_count_init(&m->panics, &config->panic_limit, err);
+    if (rc == 0 && (!m->base || !m->buffer))
         rc = error_set(err, -ENOMEM, "QEMU: out of memory");
-    else if (pthread_create(&m->thread, NULL, thread_main, m) != 0)
+    if (rc == 0 && pthread_create(&m->thread, NULL, thread_main, m) != 0)
         rc = error_set(err, -EAGAIN, "QEMU: can't start a thread");
     m->thread_started = rc == 0;
     if (rc == 0)
@@ -187,12 +193,12 @@ static int take_answer(struct qemu_machine *m, struct error *err)
     return first < 0 ? error_prefix(err, "pmemsave") : 0;
 }
 
-/* A guest that is off stays stopped. */
+/* With `lock`. A guest that is off stays stopped. */
 static int run_on(struct qemu_machine *m, struct error *err)
 {
     const nsec_t deadline = clock_now() + QEMU_ANSWER_TIMEOUT;
     int rc = 0;
-    while (!m->session.off) {
+    while (!m->session.off && !m->given_up) {
         rc = qmp_call(m->session.control, "cont", NULL, NULL, QEMU_ANSWER_TIMEOUT, err);
         if (rc != -EIO || clock_now() >= deadline)
             break;
@@ -217,7 +223,7 @@ void qemu_machine_resume(struct qemu_machine *machine)
     machine->parked = false;
     machine->executing = true;
     if (rc == 0)
-        session_reset_if_wanted(machine);
+        session_continued(machine);
     pthread_mutex_unlock(&machine->lock);
     if (rc < 0)
         lost(machine, &err);
@@ -245,6 +251,17 @@ static int save_firmware(struct qemu_machine *m, struct section_set *set, struct
                  : error_set(err, -ENOSPC, "state of QEMU: no room for its firmware");
 }
 
+static enum run_state run_state(struct qemu_machine *m)
+{
+    pthread_mutex_lock(&m->lock);
+    const bool off = m->session.off || m->given_up;
+    pthread_mutex_unlock(&m->lock);
+    if (off)
+        return RUN_STATE_OFF;
+    return m->session.panicked && m->config.on_panic == QEMU_PANIC_RESTART ? RUN_STATE_PANICKED
+                                                                           : RUN_STATE_RUNNING;
+}
+
 int qemu_machine_save(struct qemu_machine *machine, struct section_set *set, struct error *err)
 {
     size_t size = 0;
@@ -258,7 +275,7 @@ int qemu_machine_save(struct qemu_machine *machine, struct section_set *set, str
     uint8_t *run = section_set_add(set, RUN_SECTION, 0, RUN_VERSION, 1);
     if (!run)
         return error_set(err, -ENOSPC, "state of QEMU: no room for its sections");
-    *run = machine->session.off ? RUN_STATE_OFF : RUN_STATE_RUNNING;
+    *run = run_state(machine);
     rc = save_firmware(machine, set, err);
     return rc == 0 ? stream_to_sections(machine->buffer, size, set, err) : rc;
 }
@@ -295,7 +312,8 @@ static int wait_ready(struct qemu_machine *m, struct error *err)
     session_close(m);
     pthread_mutex_lock(&m->lock);
     m->executing = false;
-    m->reset_wanted = false;
+    m->due = NULL;
+    m->given_up = false;
     pthread_mutex_unlock(&m->lock);
     const int rc = session_open(m, true, err);
     if (rc < 0 || m->session.firmware_size == m->firmware_size)
@@ -365,6 +383,9 @@ int qemu_machine_load(struct qemu_machine *machine, const struct section_set *se
     machine->session.off = run == RUN_STATE_OFF;
     if (machine->session.off)
         machine->config.output->event(machine->config.context, QEMU_EVENT_POWER_OFF, NULL);
+    machine->session.panicked = machine->session.panic_counted = run == RUN_STATE_PANICKED;
+    if (machine->session.panicked)
+        session_panicked(machine);
     return 0;
 }
 

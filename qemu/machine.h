@@ -25,6 +25,7 @@
 #include <sys/uio.h>
 
 #include "base/error.h"
+#include "base/panic_limit.h"
 #include "base/section.h"
 #include "base/types.h"
 #include "gmem/gmem.h"
@@ -39,7 +40,8 @@ struct qemu_machine;
 enum qemu_event {
     QEMU_EVENT_RESET,        /* the guest rebooted; it runs on by itself */
     QEMU_EVENT_POWER_OFF,    /* the guest switched itself off */
-    QEMU_EVENT_PANICKED,     /* the guest's kernel says so; what follows is the policy's */
+    QEMU_EVENT_PANICKED,     /* the guest's kernel says so; what follows is the policy's. With a
+                              * `detail`: not that, since it did so too often */
     QEMU_EVENT_CRASH_LOADED, /* likewise, and the guest's own crash kernel goes on */
     QEMU_EVENT_LOST,         /* the process that ran the guest is gone; `detail` says how */
 };
@@ -76,6 +78,7 @@ struct qemu_machine_config {
     int messages_fd;                     /* gets QEMU's own messages; 0: our stderr does */
     bool standby;                        /* begin WAITING */
     enum qemu_panic_policy on_panic;
+    struct panic_limit panic_limit; /* with QEMU_PANIC_RESTART */
     const struct qemu_output_ops *output;
     void *context;
 };

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "qemu/firmware.h"
@@ -71,10 +72,11 @@ static void on_control_event(void *context, const char *name, const json_t *data
     if (strcmp(name, "SHUTDOWN") == 0)
         s->off = reason && strcmp(reason, "guest-shutdown") == 0;
     else if (strcmp(name, "RESET") == 0)
-        s->off = false;
-    else if (strcmp(name, "GUEST_PANICKED") == 0)
+        s->off = s->panicked = false;
+    else if (strcmp(name, "GUEST_PANICKED") == 0) {
         s->off = action && strcmp(action, "pause") == 0;
-    else if (strcmp(name, "MIGRATION") == 0 && status) {
+        s->panicked = !s->off;
+    } else if (strcmp(name, "MIGRATION") == 0 && status) {
         s->load_failed = strcmp(status, "failed") == 0;
         s->load_ended = s->load_failed || strcmp(status, "completed") == 0;
     }
@@ -85,38 +87,64 @@ static void tell(struct qemu_machine *m, enum qemu_event event, const char *deta
     m->config.output->event(m->config.context, event, detail);
 }
 
-static void on_panic(struct qemu_machine *m)
+void session_panicked(struct qemu_machine *m)
 {
-    tell(m, QEMU_EVENT_PANICKED, NULL);
-    if (m->config.on_panic == QEMU_PANIC_STOP)
-        tell(m, QEMU_EVENT_POWER_OFF, "the guest's kernel panicked");
+    const enum qemu_panic_policy policy = m->config.on_panic;
+    char text[PANIC_TEXT_SIZE];
     pthread_mutex_lock(&m->lock);
-    m->reset_wanted |= m->config.on_panic == QEMU_PANIC_RESTART;
+    const bool restart =
+        policy == QEMU_PANIC_RESTART && panic_count_restart(&m->panics, clock_now());
+    const bool too_often = policy == QEMU_PANIC_RESTART && !restart;
+    if (restart || too_often)
+        m->due = restart ? "system_reset" : "stop";
+    m->given_up |= too_often;
     pthread_mutex_unlock(&m->lock);
+    panic_limit_describe(&m->config.panic_limit, text);
+    tell(m, QEMU_EVENT_PANICKED, too_often ? text : NULL);
+    if (too_often || policy == QEMU_PANIC_STOP)
+        tell(m, QEMU_EVENT_POWER_OFF, "the guest panicked and is stopped");
 }
 
+/* As with our own machine: a guest may repeat itself until it is reset, and each counts once. */
 static void on_event(void *context, const char *name, const json_t *data)
 {
     struct qemu_machine *m = context;
     const char *reason = json_string_value(json_object_get(data, "reason"));
+    struct qemu_session *s = &m->session;
+    if (strcmp(name, "RESET") == 0)
+        s->panic_counted = s->crash_was_told = false;
     if (strcmp(name, "SHUTDOWN") == 0 && reason && strcmp(reason, "guest-shutdown") == 0)
         tell(m, QEMU_EVENT_POWER_OFF, NULL);
     else if (strcmp(name, "RESET") == 0 && reason && strcmp(reason, "guest-reset") == 0)
         tell(m, QEMU_EVENT_RESET, NULL);
-    else if (strcmp(name, "GUEST_PANICKED") == 0)
-        on_panic(m);
-    else if (strcmp(name, "GUEST_CRASHLOADED") == 0)
+    else if (strcmp(name, "GUEST_PANICKED") == 0 && !s->panic_counted) {
+        s->panic_counted = true;
+        s->panics_heard++;
+    } else if (strcmp(name, "GUEST_CRASHLOADED") == 0 && !s->crash_was_told) {
+        s->crash_was_told = true;
         tell(m, QEMU_EVENT_CRASH_LOADED, NULL);
+    }
 }
 
-void session_reset_if_wanted(struct qemu_machine *m)
+/* Was there an order to give? A guest that is parked gets it when it goes on. */
+static bool obey_panic_policy(struct qemu_machine *m)
 {
     struct error err = {0};
-    if (!m->reset_wanted || m->parked)
-        return;
-    m->reset_wanted = false;
-    if (qmp_call(m->session.events, "system_reset", NULL, NULL, QEMU_ANSWER_TIMEOUT, &err) < 0)
-        log_error("qemu", "%s", err.text);
+    pthread_mutex_lock(&m->lock);
+    const char *order = m->parked ? NULL : m->due;
+    if (order) {
+        m->due = NULL;
+        if (qmp_call(m->session.events, order, NULL, NULL, QEMU_ANSWER_TIMEOUT, &err) < 0)
+            log_error("qemu", "%s", err.text);
+    }
+    pthread_mutex_unlock(&m->lock);
+    return order != NULL;
+}
+
+void session_continued(struct qemu_machine *m)
+{
+    if (m->due)
+        event_active(m->session.told, EV_READ, 0);
 }
 
 static void on_told(evutil_socket_t fd, short what, void *context)
@@ -124,14 +152,16 @@ static void on_told(evutil_socket_t fd, short what, void *context)
     struct qemu_machine *m = context;
     struct error err = {0};
     (void)fd, (void)what;
-    /* The end of the connection is the end of the process, which is heard of elsewhere. */
-    if (qmp_take_events(m->session.events, &err) < 0) {
-        event_del(m->session.told);
-        return;
-    }
-    pthread_mutex_lock(&m->lock);
-    session_reset_if_wanted(m);
-    pthread_mutex_unlock(&m->lock);
+    /* Once more after an order: what QEMU told next may have come with its answer. */
+    do {
+        /* The end of the connection is the end of the process, which is heard of elsewhere. */
+        if (qmp_take_events(m->session.events, &err) < 0) {
+            event_del(m->session.told);
+            return;
+        }
+        for (; m->session.panics_heard; m->session.panics_heard--)
+            session_panicked(m);
+    } while (obey_panic_policy(m));
 }
 
 static void on_process_ended(evutil_socket_t fd, short what, void *context)

@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 
 #include "base/error.h"
+#include "base/panic_limit.h"
 #include "base/section.h"
 #include "base/types.h"
 #include "gmem/gmem.h"
@@ -50,15 +51,6 @@ enum machine_panic_policy {
     MACHINE_PANIC_RESTART, /* reset in place */
     MACHINE_PANIC_STOP,    /* as if it had switched itself off */
     MACHINE_PANIC_IGNORE,  /* it is on its own */
-};
-
-#define MACHINE_PANIC_RESTARTS_MAX 100
-
-/* A guest that panics whenever it starts is not restarted for ever: after `restarts` restarts
- * within `window` of this host's monotonic time, another panic stops it. 0 restarts: no limit. */
-struct machine_panic_limit {
-    unsigned restarts; /* up to MACHINE_PANIC_RESTARTS_MAX */
-    nsec_t window;
 };
 
 /* What the guest says to the outside. Called under the device lock on any machine thread; must
@@ -98,7 +90,7 @@ struct machine_config {
     bool virtio_console;
     bool rng;
     enum machine_panic_policy on_panic;
-    struct machine_panic_limit panic_limit; /* with MACHINE_PANIC_RESTART */
+    struct panic_limit panic_limit; /* with MACHINE_PANIC_RESTART */
     const struct machine_output_ops *output;
     void *output_context;
 };

@@ -1,7 +1,6 @@
 #include "vmm/pvpanic.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,10 +12,7 @@ struct pvpanic {
     struct pvpanic_options options;
     /* Device lock. */
     uint8_t told; /* events that were reported since the guest was started */
-    /* When the guest was restarted, a ring of the last `limit.restarts` times. */
-    nsec_t restarts[MACHINE_PANIC_RESTARTS_MAX];
-    unsigned restart_count; /* of them that are set */
-    unsigned oldest;
+    struct panic_count count;
 };
 
 static void report(const struct pvpanic *p, enum machine_event event, const char *detail)
@@ -30,35 +26,15 @@ static nsec_t clock_of_host(void)
     return clock_now();
 }
 
-/* Notes the restart that is due, unless there were too many. */
-static bool may_restart(struct pvpanic *p)
-{
-    const struct machine_panic_limit *limit = &p->options.limit;
-    if (limit->restarts == 0)
-        return true;
-    const nsec_t now = p->options.now();
-    if (p->restart_count < limit->restarts) {
-        p->restarts[p->restart_count++] = now;
-        return true;
-    }
-    if (now - p->restarts[p->oldest] < limit->window)
-        return false;
-    p->restarts[p->oldest] = now;
-    p->oldest = (p->oldest + 1) % limit->restarts;
-    return true;
-}
-
 static void restart(struct pvpanic *p)
 {
-    if (may_restart(p)) {
+    if (panic_count_restart(&p->count, p->options.now())) {
         report(p, MACHINE_EVENT_PANICKED, NULL);
         power_ask(p->options.power, POWER_REQUEST_RESET);
         return;
     }
-    char text[120];
-    snprintf(text, sizeof(text),
-             "the guest's kernel panicked after %u restarts for that in %.3g s: it is stopped",
-             p->options.limit.restarts, (double)p->options.limit.window / 1e9);
+    char text[PANIC_TEXT_SIZE];
+    panic_limit_describe(&p->options.limit, text);
     report(p, MACHINE_EVENT_PANICKED, text);
     power_ask(p->options.power, POWER_REQUEST_STOP);
 }
@@ -137,16 +113,15 @@ static const struct device_ops device_ops = {
 int pvpanic_create(struct bus *ports, const struct pvpanic_options *options, struct device *out,
                    struct error *err)
 {
-    if (options->limit.restarts > MACHINE_PANIC_RESTARTS_MAX)
-        return error_set(err, -EINVAL, "pvpanic: more than %d restarts can't be counted",
-                         MACHINE_PANIC_RESTARTS_MAX);
     struct pvpanic *p = calloc(1, sizeof(*p));
     if (!p)
         return error_set(err, -ENOMEM, "pvpanic: out of memory");
     p->options = *options;
     if (!p->options.now)
         p->options.now = clock_of_host;
-    const int rc = bus_claim(ports, "pvpanic", PVPANIC_PORT, 1, &bus_ops, p, err);
+    int rc = panic_count_init(&p->count, &options->limit, err);
+    if (rc == 0)
+        rc = bus_claim(ports, "pvpanic", PVPANIC_PORT, 1, &bus_ops, p, err);
     if (rc < 0) {
         free(p);
         return rc;

@@ -3,8 +3,7 @@
  * (dsdt.asl) by its usual name, QEMU0001.
  *
  * What follows is the operator's choice (enum machine_panic_policy) and is asked of the power
- * device, which has the state: this one has none that travels. When it last had the guest restarted
- * is this host's own memory, so that another host that takes over is as patient as this one was. */
+ * device, which has the state: this one has none that travels (base/panic_limit.h). */
 #ifndef KEMARI_VMM_PVPANIC_H
 #define KEMARI_VMM_PVPANIC_H
 
@@ -18,7 +17,7 @@
 
 struct pvpanic_options {
     enum machine_panic_policy policy;
-    struct machine_panic_limit limit;
+    struct panic_limit limit;
     nsec_t (*now)(void);        /* monotonic; NULL: clock_now() */
     const struct device *power; /* borrowed, outlives the device */
     const struct machine_output_ops *output;

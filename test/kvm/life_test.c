@@ -127,7 +127,7 @@ static void a_panic_can_be_the_end(void)
 static void a_guest_that_panics_whenever_it_starts_is_stopped(void)
 {
     struct failover_pair_config mortal = config;
-    mortal.panic_limit = (struct machine_panic_limit){.restarts = 2, .window = SEC(3600)};
+    mortal.panic_limit = (struct panic_limit){.restarts = 2, .window = SEC(3600)};
     struct failover_pair *pair = failover_pair_create(&mortal);
     struct world *world = failover_pair_world(pair);
     size_t seen = 0;

@@ -34,7 +34,7 @@ struct failover_pair_config {
     size_t staging;          /* bytes on each side; 0: SLAB_SIZE_MIN */
     unsigned frame_delay_ms; /* a slow link: every frame of the primary takes so long */
     enum machine_panic_policy on_panic;
-    struct machine_panic_limit panic_limit;
+    struct panic_limit panic_limit;
 };
 
 struct failover_pair *failover_pair_create(const struct failover_pair_config *config);

@@ -20,8 +20,12 @@ static int open_network(void *context, unsigned index, struct error *err)
 static void on_event(void *context, enum machine_event event, const char *detail)
 {
     struct qemu_side *side = context;
-    (void)detail;
     side->resets += event == MACHINE_EVENT_RESET;
+    side->offs += event == MACHINE_EVENT_POWER_OFF;
+    side->last_panics += event == MACHINE_EVENT_PANICKED && detail;
+    side->panics += event == MACHINE_EVENT_PANICKED;
+    while (event == MACHINE_EVENT_PANICKED && side->holds_panics)
+        usleep(100);
 }
 
 static void emit(void *context, uint32_t port, const uint8_t *data, size_t size)
@@ -67,6 +71,8 @@ int qemu_side_open(const struct qemu_side_config *config, struct qemu_side *side
         .memory = {.size = config->memory},
         .dirty_log = config->log,
         .standby = config->standby,
+        .on_panic = config->on_panic,
+        .panic_limit = config->panic_limit,
         .outlet = {.open_network = open_network, .console_fd = -1, .context = side},
         .event = on_event,
         .context = side,

@@ -11,6 +11,8 @@ struct qemu_side_config {
     unsigned nets;              /* 0 or 1 network card */
     enum process_log log;
     bool standby;
+    enum qemu_panic_policy on_panic;
+    struct panic_limit panic_limit;
 };
 
 struct qemu_side {
@@ -22,7 +24,10 @@ struct qemu_side {
     int way_out;              /* the test's end of the network */
     int way_in;               /* the machine's, until it has it */
     uint64_t frames;          /* of the guest, counted so far */
-    _Atomic unsigned resets;  /* of the guest */
+    /* What was heard of it. */
+    _Atomic unsigned resets, panics, offs;
+    _Atomic unsigned last_panics; /* with the word that it is stopped for that */
+    _Atomic bool holds_panics;    /* the test's: who tells of a panic waits until it is false */
 };
 
 /* Starts it, parked. 0 or an error; then nothing is left. */

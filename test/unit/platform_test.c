@@ -364,10 +364,10 @@ static void a_guest_that_panics_too_often_is_stopped(void)
     board_with_power(&b);
     options.limit.restarts = 0;
     CU_ASSERT_EQUAL_FATAL(pvpanic_create(b.ports, &options, &d, NULL), 0);
-    for (unsigned i = 0; i < 2 * MACHINE_PANIC_RESTARTS_MAX; i++)
+    for (unsigned i = 0; i < 2 * PANIC_RESTARTS_MAX; i++)
         CU_ASSERT_EQUAL(panic_at(&b, &d, 1), POWER_REQUEST_RESET);
     d.ops->destroy(d.context);
-    options.limit.restarts = MACHINE_PANIC_RESTARTS_MAX + 1;
+    options.limit.restarts = PANIC_RESTARTS_MAX + 1;
     CU_ASSERT_EQUAL(pvpanic_create(b.ports, &options, &d, NULL), -EINVAL);
     board_fini(&b);
 }
