@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/prompt.h"
+#include "qemu/acpi_tables.h"
 #include "qemu/firmware.h"
 #include "qemu/internal.h"
 #include "qemu/stream.h"
@@ -354,6 +355,7 @@ static int load_stream(struct qemu_machine *m, size_t size, struct error *err)
     struct qemu_session *s = &m->session;
     char uri[16];
     snprintf(uri, sizeof(uri), "fd:%d", QEMU_FD_INCOMING);
+    acpi_tables_make_again(m->buffer, size);
     int rc = write_state(m, size, err);
     if (rc < 0)
         return rc;

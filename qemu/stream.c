@@ -83,3 +83,28 @@ int stream_from_sections(const struct section_set *set, uint8_t *out, struct err
         return error_set(err, -EBADMSG, "state of QEMU: there is none");
     return (int)size;
 }
+
+static uint32_t get32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+uint8_t *stream_find_part(uint8_t *bytes, size_t size, const char *name, uint32_t *version,
+                          size_t *length)
+{
+    /* In front of what the device wrote: begin, id, length of the name, name, instance, version. */
+    const size_t name_length = strlen(name), name_at = 1 + ID_SIZE + 1;
+    const size_t head = name_at + name_length + 8, tail = 1 + ID_SIZE;
+    for (size_t from = STREAM_HEADER_SIZE, end; from < size; from = end) {
+        if (bytes[from] != PART_BEGIN || size - from < name_at)
+            return NULL;
+        end = part_end(bytes, size, from);
+        if (end - from < head + tail || bytes[from + name_at - 1] != name_length ||
+            memcmp(bytes + from + name_at, name, name_length) != 0)
+            continue;
+        *version = get32(bytes + from + head - 4);
+        *length = end - from - head - tail;
+        return bytes + from + head;
+    }
+    return NULL;
+}

@@ -31,4 +31,9 @@ int stream_to_sections(const uint8_t *bytes, size_t size, struct section_set *se
  * `out`, of that many bytes, it is put together there. */
 int stream_from_sections(const struct section_set *set, uint8_t *out, struct error *err);
 
+/* What the device `name` wrote to a checked stream: `*length` bytes, or NULL if it has no part or
+ * one that is not as QEMU writes them. As with a cut, the end is where it seems to be. */
+uint8_t *stream_find_part(uint8_t *bytes, size_t size, const char *name, uint32_t *version,
+                          size_t *length);
+
 #endif

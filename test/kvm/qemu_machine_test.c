@@ -14,6 +14,7 @@
 #include "dirtylog/process_log.h"
 #include "test/support/qemu_side.h"
 #include "test/support/runner.h"
+#include "test/support/small_firmware.h"
 
 #define MEMORY     ((uint64_t)64 << 20)
 #define EPOCHS_MIN 25
@@ -240,6 +241,92 @@ static void a_firmware_that_writes_to_itself_goes_over_as_it_is(void)
     qemu_side_close(&second);
 }
 
+/* Places the first of the PCI devices that tables tell of, a window of configuration space, and
+ * asks for every file that QEMU offers, so that it makes the tables; then says 1 and waits for a
+ * word. Then it reads 16 KiB of every file, one behind the other, and says 2. */
+#define SAYS  0x7000
+#define HEARS (SAYS + 1)
+static const uint8_t reads_tables_later[] = {
+    0x66, 0xb8, 0x60, 0x00, 0x00, 0x80, /* mov eax, 0x80000060: PCIEXBAR of the first device */
+    0xba, 0xf8, 0x0c,                   /* mov dx, 0xcf8 */
+    0x66, 0xef,                         /* out dx, eax */
+    0x66, 0xb8, 0x01, 0x00, 0x00, 0xb0, /* mov eax, 0xb0000001 */
+    0xba, 0xfc, 0x0c,                   /* mov dx, 0xcfc */
+    0x66, 0xef,                         /* out dx, eax */
+    0xbb, 0x20, 0x00,                   /* mov bx, 0x20: the first file */
+    0x89, 0xd8,                         /* next: mov ax, bx */
+    0xba, 0x10, 0x05,                   /* mov dx, 0x510 */
+    0xef,                               /* out dx, ax */
+    0x43,                               /* inc bx */
+    0x83, 0xfb, 0x40,                   /* cmp bx, 0x40 */
+    0x75, 0xf4,                         /* jne next */
+    0xc6, 0x06, 0x00, 0x70, 0x01,       /* mov byte [SAYS], 1 */
+    0x80, 0x3e, 0x01, 0x70, 0x00,       /* wait: cmp byte [HEARS], 0 */
+    0x74, 0xf9,                         /* je wait */
+    0xbb, 0x20, 0x00,                   /* mov bx, 0x20 */
+    0xbe, 0x00, 0x10,                   /* mov si, 0x1000 */
+    0x89, 0xd8,                         /* file: mov ax, bx */
+    0xba, 0x10, 0x05,                   /* mov dx, 0x510 */
+    0xef,                               /* out dx, ax */
+    0x8e, 0xc6,                         /* mov es, si */
+    0x31, 0xff,                         /* xor di, di */
+    0xb9, 0x00, 0x40,                   /* mov cx, 0x4000 */
+    0xba, 0x11, 0x05,                   /* mov dx, 0x511 */
+    0xf3, 0x6c,                         /* rep insb */
+    0x81, 0xc6, 0x00, 0x04,             /* add si, 0x400 */
+    0x43,                               /* inc bx */
+    0x83, 0xfb, 0x40,                   /* cmp bx, 0x40 */
+    0x75, 0xe4,                         /* jne file */
+    0xc6, 0x06, 0x00, 0x70, 0x02,       /* mov byte [SAYS], 2 */
+    0xf4,                               /* off: hlt */
+    0xeb, 0xfd,                         /* jmp off */
+};
+
+static void run_until_it_says(const struct qemu_side *side, uint8_t word)
+{
+    const struct checkpoint_machine *m = &side->machine;
+    const nsec_t deadline = clock_now() + PATIENCE;
+    const volatile uint8_t *says = gmem_slot_at(side->memory, 0)->host + SAYS;
+    m->ops->resume(m->context);
+    while (*says != word) {
+        CU_ASSERT_TRUE_FATAL(clock_now() < deadline);
+        usleep(1000);
+    }
+    m->ops->park(m->context);
+}
+
+/* The table that tells where that window is, is there only if it was placed when they were made. */
+static void a_firmware_whose_host_dies_finds_its_tables(void)
+{
+    struct error err = {0};
+    struct qemu_side first, second;
+    struct small_firmware firmware;
+    struct section_set *state = section_set_create();
+    CU_ASSERT_EQUAL_FATAL(
+        small_firmware_make(reads_tables_later, sizeof(reads_tables_later), &firmware), 0);
+    const char *const command[] = {
+        "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-bios", firmware.path, NULL};
+    open_side(&first, command, false);
+    open_side(&second, command, true);
+    const struct checkpoint_machine *m = &first.machine;
+    run_until_it_says(&first, 1);
+    require(m->ops->save(m->context, state, &err), &err);
+    for (uint64_t i = 0; i < gmem_page_count(first.memory); i++)
+        copy_page(&second, &first, i);
+    qemu_side_close(&first);
+    m = &second.machine;
+    const struct gmem_slot *s = gmem_slot_at(second.memory, 0);
+    CU_ASSERT_PTR_NULL(memmem(s->host, s->size, "MCFG", 4));
+    s->host[HEARS] = 1;
+    require(m->ops->load(m->context, state, 0, &err), &err);
+    run_until_it_says(&second, 2);
+    CU_ASSERT_PTR_NOT_NULL(memmem(s->host, s->size, "FACP", 4));
+    CU_ASSERT_PTR_NOT_NULL(memmem(s->host, s->size, "MCFG", 4));
+    section_set_destroy(&state);
+    qemu_side_close(&second);
+    small_firmware_remove(&firmware);
+}
+
 /* Runs for a while at a time, until it has written to `count` pages. */
 static uint64_t run_until_dirty(struct qemu_side *side, struct dirty_set *dirty, uint64_t count)
 {
@@ -298,6 +385,7 @@ static const struct test_case cases[] = {
     {"a guest that was taken over can be reset", a_guest_that_was_taken_over_can_be_reset},
     {"a firmware that writes to itself goes over as it is",
      a_firmware_that_writes_to_itself_goes_over_as_it_is},
+    {"a firmware whose host dies finds its tables", a_firmware_whose_host_dies_finds_its_tables},
 };
 
 int main(int argc, char **argv)
