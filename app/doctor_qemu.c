@@ -25,9 +25,14 @@ static struct qemu_command describe(const struct config *c)
                                    .initrd = c->initrd,
                                    .command_line = c->cmdline,
                                    .net_device = c->qemu_net_device,
-                                   .net_count = c->net_count};
+                                   .net_count = c->net_count,
+                                   .disk_device = c->qemu_disk_device,
+                                   .disk_count = c->disk_count,
+                                   .trial = true};
     for (unsigned i = 0; i < c->net_count; i++)
         memcpy(command.macs[i], c->nets[i].mac, sizeof(c->nets[i].mac));
+    for (unsigned i = 0; i < c->disk_count; i++)
+        command.disks_read_only[i] = c->disks[i].read_only;
     return command;
 }
 
@@ -70,6 +75,14 @@ static void read_message(int fd, char out[MESSAGE_MAX])
             out[0] = '\0';
         line += strcspn(line, "\n");
     }
+}
+
+/* Whose words QEMU's message is about, as the beginning of a sentence. */
+static const char *blame(const char *message)
+{
+    return strstr(message, ",drive=disk")   ? "qemu-disk-device: "
+           : strstr(message, ",netdev=net") ? "qemu-net-device: "
+                                            : "";
 }
 
 static void ignore_output(void *context, unsigned index, const struct iovec *parts, int count)
@@ -122,7 +135,8 @@ static int start(const struct qemu_command *command, int messages_fd, struct gme
     return qemu_machine_create(&config, machine, err);
 }
 
-/* What kemarid would do first. The guest doesn't run, so its memory takes none of the host's. */
+/* What kemarid would do first, with disks that are nobody's. The guest doesn't run, so its memory
+ * takes none of the host's. */
 static void try_start(const struct doctor *doctor, const struct qemu_command *command)
 {
     const struct gmem_config config = {.size = command->memory};
@@ -142,8 +156,8 @@ static void try_start(const struct doctor *doctor, const struct qemu_command *co
         say_started(doctor, machine);
     else
         doctor_say(doctor->report, "qemu", "",
-                   rc == -ENOTSUP ? DOCTOR_QEMU_UNPROTECTABLE : DOCTOR_QEMU_FAILS, "%s",
-                   message[0] ? message : err.text);
+                   rc == -ENOTSUP ? DOCTOR_QEMU_UNPROTECTABLE : DOCTOR_QEMU_FAILS, "%s%s",
+                   blame(message), message[0] ? message : err.text);
     qemu_machine_destroy(&machine);
     gmem_destroy(&memory);
     fd_close(&messages_fd);

@@ -205,7 +205,10 @@ int qemu_command_check(const struct qemu_command *command, struct error *err)
         if (rc < 0)
             return rc;
     }
-    return 0;
+    int rc = command->net_count ? check_device(command->net_device, err) : 0;
+    if (rc == 0 && command->disk_count)
+        rc = check_device(command->disk_device, err);
+    return rc;
 }
 
 /* ---- the whole line ---- */
@@ -261,17 +264,22 @@ static void add_networks(struct list *list, const struct qemu_command *command)
 /* An error of a disk is the guest's: a QEMU that stops by itself would do it behind our back. */
 static void add_disks(struct list *list, const struct qemu_command *command)
 {
-    if (command->disk_count) {
+    if (command->disk_count && !command->trial) {
         add(list, "-drive");
         add(list, "if=none,id=bell,driver=nbd,server.type=fd,server.str=%u,export=bell",
             QEMU_FD_BELL);
     }
     for (unsigned i = 0; i < command->disk_count; i++) {
+        const char *read_only = command->disks_read_only[i] ? "on" : "off";
         add(list, "-blockdev");
-        add(list,
-            "driver=nbd,node-name=disk%u,server.type=fd,server.str=%u,export=disk%u,"
-            "read-only=%s,discard=unmap",
-            i, QEMU_FD_DISK + i, i, command->disks_read_only[i] ? "on" : "off");
+        if (command->trial)
+            add(list, "driver=null-co,node-name=disk%u,read-zeroes=on,read-only=%s,discard=unmap",
+                i, read_only);
+        else
+            add(list,
+                "driver=nbd,node-name=disk%u,server.type=fd,server.str=%u,export=disk%u,"
+                "read-only=%s,discard=unmap",
+                i, QEMU_FD_DISK + i, i, read_only);
         add(list, "-device");
         add(list, "%s,drive=disk%u,id=drive%u,serial=kemari-disk%u,rerror=report,werror=report",
             command->disk_device, i, i, i);

@@ -40,6 +40,7 @@ struct qemu_command {
     const char *disk_device; /* driver of the disks, and its properties */
     unsigned disk_count;
     bool disks_read_only[QEMU_DISKS_MAX];
+    bool trial;         /* the disks are empty and nobody's, for a guest that never runs */
     bool keep_on_panic; /* QEMU leaves a guest that panicked alone */
 };
 

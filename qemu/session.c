@@ -254,7 +254,7 @@ struct ends {
 static int make_disk_ends(struct qemu_machine *m, struct ends *ends, struct error *err)
 {
     int *theirs = ends->theirs;
-    if (m->config.command.disk_count == 0)
+    if (m->config.command.disk_count == 0 || m->config.command.trial)
         return 0;
     theirs[QEMU_FD_BELL] = m->config.open_disk(m->config.context, QEMU_BELL, err);
     int rc = theirs[QEMU_FD_BELL];

@@ -1,4 +1,5 @@
 /* kemarictl doctor: its list of reasons, its report, and what it says of this host. */
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -329,6 +330,50 @@ static void a_qemu_that_does_not_start_says_why(void)
     expect_qemu(real, "-machine q35 -accel tcg -device isa-vga", "qemu-unprotectable", "vga.vram");
 }
 
+/* With a network card and a disk, of which QEMU is to have the devices and not the image. */
+static void expect_devices(const char *lines, const char *reason, const char *found)
+{
+    char machine[512], image[16];
+    int status;
+    snprintf(machine, sizeof(machine),
+             "type = qemu\nqemu = qemu-system-x86_64 -machine q35 -accel tcg\nmemory = 64M\n"
+             "net.0 = kemari-nobody\ndisk.0 = %s\n%s",
+             doctor_disk, lines);
+    write_config("", machine);
+    doctor_write_file(doctor_disk, "left alone", 0600);
+    CU_ASSERT_EQUAL_FATAL(truncate(doctor_disk, 1 << 20), 0);
+    json_t *json = doctor_run(&status);
+    CU_ASSERT_STRING_EQUAL(doctor_reason_of(json, "qemu", ""), reason);
+    char *text = json_dumps(json, JSON_ENCODE_ANY);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, found));
+    if (!strstr(text, found))
+        printf("%s: %s\n", lines, text);
+    free(text);
+    json_decref(json);
+    const int fd = open(doctor_disk, O_RDONLY | O_CLOEXEC);
+    CU_ASSERT_EQUAL(read(fd, image, 10), 10);
+    CU_ASSERT_EQUAL(memcmp(image, "left alone", 10), 0);
+    close(fd);
+}
+
+static void the_devices_of_cards_and_disks_are_tried(void)
+{
+    expect_devices("", "ok", "can be protected");
+    expect_devices("qemu-net-device = e1000e\nqemu-disk-device = ide-hd,bus=ide.0", "ok",
+                   "can be protected");
+    expect_devices("qemu-net-device = nobody", "qemu-fails", "qemu-net-device: qemu-system-x86_64");
+    expect_devices("qemu-net-device = nobody", "qemu-fails", "'nobody' is not a valid device");
+    expect_devices("qemu-net-device = virtio-net-pci,colour=red", "qemu-fails", "colour");
+    expect_devices("qemu-disk-device = nobody", "qemu-fails",
+                   "qemu-disk-device: qemu-system-x86_64");
+    expect_devices("qemu-disk-device = virtio-blk-pci,queue-size=33", "qemu-fails", "power of 2");
+    expect_devices("qemu-disk-device = ide-hd,bus=nowhere", "qemu-fails",
+                   "Bus 'nowhere' not found");
+    expect_devices("qemu-disk-device = vhost-user-blk-pci", "qemu-unprotectable",
+                   "another process");
+    expect_devices("qemu-disk-device = virtio-blk-pci,drive=mine", "qemu-refused", "disk.N");
+}
+
 static void expect_kvm(const char *words, bool needed)
 {
     char lines[512];
@@ -463,6 +508,7 @@ static const struct test_case cases[] = {
     {"yes is said, and is the exit status", yes_is_said_and_is_the_exit_status},
     {"what QEMU can't be is told apart", what_qemu_can_not_be_is_told_apart},
     {"a QEMU that does not start says why", a_qemu_that_does_not_start_says_why},
+    {"the devices of cards and disks are tried", the_devices_of_cards_and_disks_are_tried},
     {"a KVM is asked for by the words that name it", a_kvm_is_asked_for_by_the_words_that_name_it},
     {"what this host lacks is refused", what_this_host_lacks_is_refused},
     {"a secret that others read is refused", a_secret_that_others_read_is_refused},

@@ -397,6 +397,27 @@ static void a_command_has_the_operators_words_and_ours(void)
     }
 }
 
+/* The same devices, behind which there is nothing. */
+static void a_trial_touches_no_disk(void)
+{
+    static const char *const words[] = {"qemu", NULL};
+    const struct qemu_command command = {.words = words,
+                                         .memory = MEMORY,
+                                         .vcpus = 1,
+                                         .disk_device = "ide-hd",
+                                         .disk_count = 2,
+                                         .disks_read_only = {false, true},
+                                         .trial = true};
+    char **a = qemu_command_arguments(&command, false);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(a);
+    CU_ASSERT_TRUE(has_pair(a, "-blockdev", "driver=null-co,node-name=disk0,read-zeroes=on,"));
+    CU_ASSERT_TRUE(has_pair(a, "-blockdev", "node-name=disk1,read-zeroes=on,read-only=on"));
+    CU_ASSERT_TRUE(has_pair(a, "-device", "ide-hd,drive=disk1,id=drive1,"));
+    CU_ASSERT_FALSE(has_pair(a, "-blockdev", "nbd"));
+    CU_ASSERT_FALSE(has_pair(a, "-drive", ""));
+    qemu_command_free(&a);
+}
+
 /* ---- QMP ---- */
 
 static void lines_are_told_apart(void)
@@ -454,6 +475,7 @@ static const struct test_case cases[] = {
     {"words that are not known to be safe are refused",
      words_that_are_not_known_to_be_safe_are_refused},
     {"a command has the operator's words and ours", a_command_has_the_operators_words_and_ours},
+    {"a trial touches no disk", a_trial_touches_no_disk},
     {"lines are told apart", lines_are_told_apart},
 };
 
