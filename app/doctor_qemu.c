@@ -85,6 +85,13 @@ static const char *blame(const char *message)
                                             : "";
 }
 
+/* QEMU names its option -only-migratable, which is in every command. */
+static enum doctor_reason reason_of(int rc, const char *message)
+{
+    return rc == -ENOTSUP || strstr(message, "only-migratable") ? DOCTOR_QEMU_UNPROTECTABLE
+                                                                : DOCTOR_QEMU_FAILS;
+}
+
 static void ignore_output(void *context, unsigned index, const struct iovec *parts, int count)
 {
     (void)context, (void)index, (void)parts, (void)count;
@@ -155,9 +162,8 @@ static void try_start(const struct doctor *doctor, const struct qemu_command *co
     if (rc == 0)
         say_started(doctor, machine);
     else
-        doctor_say(doctor->report, "qemu", "",
-                   rc == -ENOTSUP ? DOCTOR_QEMU_UNPROTECTABLE : DOCTOR_QEMU_FAILS, "%s%s",
-                   blame(message), message[0] ? message : err.text);
+        doctor_say(doctor->report, "qemu", "", reason_of(rc, message), "%s%s", blame(message),
+                   message[0] ? message : err.text);
     qemu_machine_destroy(&machine);
     gmem_destroy(&memory);
     fd_close(&messages_fd);

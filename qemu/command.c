@@ -306,9 +306,10 @@ char **qemu_command_arguments(const struct qemu_command *command, bool incoming)
     for (size_t i = 0; command->words[i]; i++)
         add(&list, "%s", command->words[i]);
     const unsigned long long memory = command->memory;
-    /* -S: the guest runs when it is told to, on either side. */
-    static const char *const fixed[] = {"-nodefaults", "-no-user-config", "-display", "none",
-                                        "-S",          "-no-shutdown"};
+    /* -S: the guest runs when it is told to, on either side. -only-migratable: a device whose state
+     * QEMU can't save is not left out of the state without a word. */
+    static const char *const fixed[] = {"-nodefaults", "-no-user-config", "-display",        "none",
+                                        "-S",          "-no-shutdown",    "-only-migratable"};
     for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
         add(&list, "%s", fixed[i]);
     add(&list, "-m");

@@ -328,6 +328,8 @@ static void a_qemu_that_does_not_start_says_why(void)
     expect_qemu(real, "-machine q35 -accel tcg -device nobody", "qemu-fails", "nobody");
     expect_qemu(real, "-machine q35 -accel tcg -device isa-debugcon", "qemu-fails", "char device");
     expect_qemu(real, "-machine q35 -accel tcg -device isa-vga", "qemu-unprotectable", "vga.vram");
+    expect_qemu(real, "-machine q35 -accel tcg -device amd-iommu", "qemu-unprotectable",
+                "only-migratable");
 }
 
 /* With a network card and a disk, of which QEMU is to have the devices and not the image. */

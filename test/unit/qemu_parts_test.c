@@ -386,6 +386,7 @@ static void a_command_has_the_operators_words_and_ours(void)
         CU_ASSERT_TRUE(has_pair(a, "-machine", "memory-backend=" QEMU_MEMORY));
         CU_ASSERT_TRUE(has_pair(a, "-m", "262144K"));
         CU_ASSERT_TRUE(has_pair(a, "-smp", "3"));
+        CU_ASSERT_TRUE(has_pair(a, "-no-shutdown", "-only-migratable"));
         CU_ASSERT_TRUE(has_pair(a, "-kernel", "/k"));
         CU_ASSERT_TRUE(has_pair(a, "-append", "a b=c,d"));
         CU_ASSERT_FALSE(has_pair(a, "-initrd", ""));
