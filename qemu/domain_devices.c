@@ -9,6 +9,48 @@ static int read_emulator(struct reader *r, const xmlNode *node)
     return xml_plain_text(r, node, PATH_CHARS, r->program);
 }
 
+/* Where a device is on the bus that every machine has. On others nothing stands: bridges are
+ * refused. */
+static int read_address(struct reader *r, const xmlNode *node)
+{
+    unsigned domain, bus, slot, function;
+    const char *root = strstr(r->machine, "q35")           ? "pcie.0"
+                       : strncmp(r->machine, "pc", 2) == 0 ? "pci.0"
+                                                           : NULL;
+    int rc = xml_only_attributes(r, node, ATTRIBUTES("type", "domain", "bus", "slot", "function"));
+    if (rc == 0)
+        rc = xml_one_of(r, node, "type", ATTRIBUTES("pci"));
+    if (rc == 0)
+        rc = xml_number(r, node, "domain", 0xffff, 0, &domain);
+    if (rc == 0)
+        rc = xml_number(r, node, "bus", 0xff, 0, &bus);
+    if (rc == 0)
+        rc = xml_number(r, node, "slot", 0x1f, 0, &slot);
+    if (rc == 0)
+        rc = xml_number(r, node, "function", 7, 0, &function);
+    if (rc == 0 && (!root || domain || bus))
+        rc = xml_refuse(r, node, -ENOTSUP,
+                        "there is only the root bus of a q35 or pc: say domain='0' bus='0', or "
+                        "leave it out");
+    if (rc == 0 && !slot)
+        rc = xml_refuse(r, node, -EINVAL, "slot 0 is the root bridge's");
+    if (rc == 0)
+        rc = xml_no_children(r, node);
+    return rc < 0 ? rc
+                  : xml_append(r, node, r->address, sizeof(r->address), ",bus=%s,addr=%02x.%x",
+                               root, slot, function);
+}
+
+/* Of a device that is a part of a q35: it may be said, and is always the same. */
+static int read_sata_address(struct reader *r, const xmlNode *node)
+{
+    r->address[0] = '\0';
+    const int rc = read_address(r, node);
+    return rc < 0 || strcmp(r->address, ",bus=pcie.0,addr=1f.2") == 0
+               ? rc
+               : xml_refuse(r, node, -ENOTSUP, "a q35 has it in slot 0x1f, function 2");
+}
+
 static int read_controller(struct reader *r, const xmlNode *node)
 {
     char type[ATTRIBUTE_MAX], index[ATTRIBUTE_MAX], model[ATTRIBUTE_MAX];
@@ -26,9 +68,11 @@ static int read_controller(struct reader *r, const xmlNode *node)
         (strcmp(type, "pci") == 0 && (!strcmp(model, "pcie-root") || !strcmp(model, "pci-root"))) ||
         (strcmp(type, "sata") == 0 && !model[0] && strstr(r->machine, "q35")) ||
         (strcmp(type, "usb") == 0 && strcmp(model, "none") == 0);
-    return first && own ? xml_no_children(r, node)
-                        : xml_refuse(r, node, -ENOTSUP,
-                                     "%.20s controllers are QEMU's to place: leave it out", type);
+    static const struct child sata[] = {KNOWN("address", read_sata_address), {.name = NULL}};
+    if (!first || !own)
+        return xml_refuse(r, node, -ENOTSUP, "%.20s controllers are QEMU's to place: leave it out",
+                          type);
+    return strcmp(type, "sata") == 0 ? xml_read_children(r, node, sata) : xml_no_children(r, node);
 }
 
 static int read_backend(struct reader *r, const xmlNode *node)
@@ -43,39 +87,46 @@ static int read_backend(struct reader *r, const xmlNode *node)
         rc = xml_text_of(r, node, path, sizeof(path));
     if (rc < 0)
         return rc;
-    const unsigned number = r->rngs++;
     if (strcmp(model, "builtin") == 0)
-        return MORE(r, node, " -object rng-builtin,id=rng%u -device virtio-rng-pci,rng=rng%u",
-                    number, number);
+        return xml_append(r, node, r->rng, sizeof(r->rng), "rng-builtin,id=rng%u", r->rngs);
     if (!xml_is_made_of(path[0] ? path : "/dev/urandom", PATH_CHARS))
         return xml_refuse(r, node, -EINVAL, "\"%.60s\" is no path that can be passed on", path);
-    return MORE(r, node,
-                " -object rng-random,id=rng%u,filename=%s -device virtio-rng-pci,rng=rng%u", number,
-                path[0] ? path : "/dev/urandom", number);
+    return xml_append(r, node, r->rng, sizeof(r->rng), "rng-random,id=rng%u,filename=%s", r->rngs,
+                      path[0] ? path : "/dev/urandom");
 }
 
 static int read_rng(struct reader *r, const xmlNode *node)
 {
-    static const struct child children[] = {KNOWN("backend", read_backend), {.name = NULL}};
+    static const struct child children[] = {
+        KNOWN("backend", read_backend), KNOWN("address", read_address), {.name = NULL}};
+    r->rng[0] = r->address[0] = '\0';
     int rc = xml_only_attributes(r, node, ATTRIBUTES("model"));
     if (rc == 0)
         rc = xml_one_of(r, node, "model", ATTRIBUTES("virtio"));
-    return rc < 0 ? rc : xml_read_children(r, node, children);
+    if (rc == 0)
+        rc = xml_read_children(r, node, children);
+    if (rc < 0 || !r->rng[0])
+        return rc;
+    const unsigned number = r->rngs++;
+    return MORE(r, node, " -object %s -device virtio-rng-pci,rng=rng%u%s", r->rng, number,
+                r->address);
 }
 
 static int read_panic(struct reader *r, const xmlNode *node)
 {
+    static const struct child placed[] = {KNOWN("address", read_address), {.name = NULL}};
     char model[ATTRIBUTE_MAX];
+    r->address[0] = '\0';
     int rc = xml_only_attributes(r, node, ATTRIBUTES("model"));
     if (rc == 0)
         rc = xml_one_of(r, node, "model", ATTRIBUTES("isa", "pvpanic"));
     if (rc == 0)
         rc = xml_attribute(r, node, "model", model);
+    const bool pci = rc == 0 && strcmp(model, "pvpanic") == 0;
     if (rc == 0)
-        rc = xml_no_children(r, node);
+        rc = pci ? xml_read_children(r, node, placed) : xml_no_children(r, node);
     return rc < 0 ? rc
-                  : MORE(r, node, " -device %s",
-                         strcmp(model, "pvpanic") == 0 ? "pvpanic-pci" : "pvpanic");
+                  : MORE(r, node, " -device %s%s", pci ? "pvpanic-pci" : "pvpanic", r->address);
 }
 
 /* The first serial port is Kemari's. */

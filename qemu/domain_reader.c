@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *xml_name_of(const xmlNode *node)
@@ -74,6 +75,22 @@ int xml_plain(struct reader *r, const xmlNode *node, const char *name, const cha
     return rc < 0 || xml_is_made_of(out, characters)
                ? rc
                : xml_refuse(r, node, -EINVAL, "%s='%.60s': not such a name", name, out);
+}
+
+int xml_number(struct reader *r, const xmlNode *node, const char *name, unsigned max,
+               unsigned fallback, unsigned *out)
+{
+    char text[ATTRIBUTE_MAX], *end;
+    const int rc = xml_attribute(r, node, name, text);
+    *out = fallback;
+    if (rc < 0 || !text[0])
+        return rc;
+    errno = 0;
+    const unsigned long value = strtoul(text, &end, 0);
+    if (text[0] < '0' || text[0] > '9' || *end || errno || value > max)
+        return xml_refuse(r, node, -EINVAL, "%s='%.60s' is no number up to %u", name, text, max);
+    *out = (unsigned)value;
+    return 0;
 }
 
 static bool is_blank(const xmlNode *node)

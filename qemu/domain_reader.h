@@ -19,6 +19,7 @@ struct reader {
     struct error *err;
     /* Parts of the command, joined at the end. */
     char program[ATTRIBUTE_MAX], machine[ATTRIBUTE_MAX], cpu[1024], more[2048];
+    char rng[1024], address[ATTRIBUTE_MAX]; /* of the device that is being read */
     bool kvm;
     unsigned rngs;
 };
@@ -66,6 +67,9 @@ int xml_one_of(struct reader *r, const xmlNode *node, const char *name, const ch
 /* One that becomes a part of the command: has only these characters, and some. */
 int xml_plain(struct reader *r, const xmlNode *node, const char *name, const char *characters,
               char out[ATTRIBUTE_MAX]);
+/* A number up to `max`, as C writes it; `fallback` when it is missing. */
+int xml_number(struct reader *r, const xmlNode *node, const char *name, unsigned max,
+               unsigned fallback, unsigned *out);
 bool xml_is_made_of(const char *text, const char *characters);
 
 /* ---- text and children ---- */

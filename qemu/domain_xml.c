@@ -8,6 +8,8 @@
 
 #include "qemu/domain_reader.h"
 
+#define PROCESSORS_MAX 1024 /* in one level of a topology */
+
 /* ---- memory and processors ---- */
 
 static int read_size(struct reader *r, const xmlNode *node, uint64_t *kib)
@@ -111,12 +113,47 @@ static int read_feature(struct reader *r, const xmlNode *node)
                   : xml_append(r, node, r->cpu, sizeof(r->cpu), ",%s=%s", name, off ? "off" : "on");
 }
 
+static int check_processors(struct reader *r, const xmlNode *node, unsigned long long count)
+{
+    char value[32];
+    snprintf(value, sizeof(value), "%llu", count);
+    for (unsigned i = 0; i < r->out->count; i++)
+        if (strcmp(r->out->list[i].key, "vcpus") == 0 &&
+            strtoull(r->out->list[i].value, NULL, 10) != count)
+            return xml_refuse(r, node, -EINVAL, "it has %s processors, and <vcpu> says %.8s", value,
+                              r->out->list[i].value);
+    return 0;
+}
+
+/* How many there are in all is said by the option vcpus, where <vcpu> doesn't. */
+static int read_topology(struct reader *r, const xmlNode *node)
+{
+    static const char *const levels[] = {"sockets", "dies", "cores", "threads", NULL};
+    unsigned long long count = 1;
+    int rc = xml_only_attributes(r, node, levels);
+    if (rc == 0)
+        rc = xml_after_os(r, node);
+    for (size_t i = 0; rc == 0 && levels[i]; i++) {
+        unsigned number;
+        rc = xml_number(r, node, levels[i], PROCESSORS_MAX, 1, &number);
+        if (rc == 0 && number == 0)
+            rc = xml_refuse(r, node, -EINVAL, "%s='0' leaves no processor", levels[i]);
+        if (rc == 0)
+            rc = xml_append(r, node, r->machine, sizeof(r->machine), ",smp.%s=%u", levels[i],
+                            number);
+        count *= number;
+    }
+    if (rc == 0)
+        rc = xml_no_children(r, node);
+    return rc < 0 ? rc : check_processors(r, node, count);
+}
+
 static int read_cpu(struct reader *r, const xmlNode *node)
 {
     static const struct child children[] = {
         KNOWN("model", read_model),
         OFTEN("feature", read_feature),
-        REFUSED("topology", "QEMU makes a socket of each processor: leave it out"),
+        KNOWN("topology", read_topology),
         REFUSED("numa", "the guest's memory is one piece: leave it out"),
         {.name = NULL}};
     char mode[ATTRIBUTE_MAX];

@@ -27,6 +27,7 @@ static const char whole[] =
     "  <features><acpi/><apic/></features>\n"
     "  <cpu mode='custom' match='exact' check='partial'>\n"
     "    <model fallback='forbid'>Skylake-Server</model>\n"
+    "    <topology sockets='1' dies='1' cores='1' threads='2'/>\n"
     "    <feature policy='require' name='aes'/>\n"
     "    <feature policy='disable' name='svm'/>\n"
     "  </cpu>\n"
@@ -44,10 +45,15 @@ static const char whole[] =
     "    <emulator>/usr/bin/qemu-system-x86_64</emulator>\n"
     "    <controller type='usb' model='none'/>\n"
     "    <controller type='pci' index='0' model='pcie-root'/>\n"
-    "    <controller type='sata' index='0'/>\n"
+    "    <controller type='sata' index='0'>\n"
+    "      <address type='pci' domain='0x0000' bus='0x00' slot='0x1f' function='0x2'/>\n"
+    "    </controller>\n"
     "    <serial type='pty'/>\n"
     "    <rng model='virtio'><backend model='random'>/dev/random</backend></rng>\n"
-    "    <rng model='virtio'><backend model='builtin'/></rng>\n"
+    "    <rng model='virtio'>\n"
+    "      <backend model='builtin'/>\n"
+    "      <address type='pci' domain='0x0000' bus='0x00' slot='0x05' function='0x1'/>\n"
+    "    </rng>\n"
     "    <panic model='isa'/>\n"
     "    <memballoon model='none'/>\n"
     "  </devices>\n"
@@ -63,14 +69,15 @@ static const struct {
     {"kernel", 11, "/boot/vmlinuz"},
     {"initrd", 12, "/boot/initrd.img"},
     {"cmdline", 13, "console=ttyS0 a=\"b;c\" # d"},
-    {"on-panic", 29, "stop"},
+    {"on-panic", 30, "stop"},
     {"qemu", 1,
-     "/usr/bin/qemu-system-x86_64 -machine pc-q35-7.2,hpet=off -accel kvm -cpu "
+     "/usr/bin/qemu-system-x86_64 -machine "
+     "pc-q35-7.2,smp.sockets=1,smp.dies=1,smp.cores=1,smp.threads=2,hpet=off -accel kvm -cpu "
      "Skylake-Server,aes=on,svm=off -uuid c7a5fdbd-edaf-9455-926a-d65c16db1809 -bios "
      "/usr/share/ovmf/OVMF.fd -rtc base=utc -rtc driftfix=slew -global "
      "kvm-pit.lost_tick_policy=delay -global ICH9-LPC.disable_s3=1 -global ICH9-LPC.disable_s4=0 "
      "-object rng-random,id=rng0,filename=/dev/random -device virtio-rng-pci,rng=rng0 -object "
-     "rng-builtin,id=rng1 -device virtio-rng-pci,rng=rng1 -device pvpanic"},
+     "rng-builtin,id=rng1 -device virtio-rng-pci,rng=rng1,bus=pcie.0,addr=05.1 -device pvpanic"},
 };
 
 static void a_domain_becomes_settings(void)
@@ -84,6 +91,23 @@ static void a_domain_becomes_settings(void)
         CU_ASSERT_EQUAL(s.list[i].line, golden[i].line);
         CU_ASSERT_STRING_EQUAL(s.list[i].value, golden[i].value);
     }
+}
+
+static void a_device_stands_where_it_is_said_to(void)
+{
+    static const char text[] =
+        "<domain type='kvm'><os><type machine='pc-i440fx-7.2'>hvm</type></os><devices>"
+        "<panic model='pvpanic'><address type='pci' slot='7'/></panic>"
+        "<rng model='virtio'><address slot='010'/><backend model='builtin'/></rng></devices>"
+        "</domain>";
+    struct domain_settings s;
+    CU_ASSERT_EQUAL_FATAL(domain_xml_read(text, sizeof(text) - 1, &s, NULL), 0);
+    CU_ASSERT_EQUAL(s.count, 1);
+    CU_ASSERT_STRING_EQUAL(
+        s.list[0].value,
+        "qemu-system-x86_64 -machine pc-i440fx-7.2 -accel kvm -device "
+        "pvpanic-pci,bus=pci.0,addr=07.0 "
+        "-object rng-builtin,id=rng0 -device virtio-rng-pci,rng=rng0,bus=pci.0,addr=08.0");
 }
 
 /* The command that comes out has no words but those that are allowed. */
@@ -115,6 +139,7 @@ static void the_smallest_domain_has_the_usual_program(void)
 #define DOMAIN       "<domain type='kvm'>"
 #define IN(text)     DOMAIN OS text "</domain>"
 #define DEVICE(text) IN("<devices>" text "</devices>")
+#define RNG(address) "<rng model='virtio'><backend model='builtin'/><address " address "/></rng>"
 
 static const struct {
     const char *text;
@@ -162,7 +187,14 @@ static const struct {
     {IN("<cpu mode='maximum'><feature policy='optional' name='aes'/></cpu>"), -ENOTSUP,
      "policy='optional'"},
     {IN("<cpu mode='maximum'><feature policy='require' name='a,b'/></cpu>"), -EINVAL, "not such"},
-    {IN("<cpu mode='maximum'><topology sockets='1'/></cpu>"), -ENOTSUP, "<topology>: QEMU makes"},
+    {IN("<vcpu>4</vcpu><cpu mode='maximum'><topology sockets='2' cores='3'/></cpu>"), -EINVAL,
+     "<topology>: it has 6 processors, and <vcpu> says 4"},
+    {IN("<cpu mode='maximum'><topology sockets='0'/></cpu>"), -EINVAL, "leaves no processor"},
+    {IN("<cpu mode='maximum'><topology cores='1025'/></cpu>"), -EINVAL, "no number up to 1024"},
+    {IN("<cpu mode='maximum'><topology cores='2,maxcpus=9'/></cpu>"), -EINVAL, "no number up"},
+    {IN("<cpu mode='maximum'><topology clusters='1'/></cpu>"), -ENOTSUP, "attribute clusters"},
+    {DOMAIN "<cpu mode='maximum'><topology cores='1'/></cpu>" OS "</domain>", -EINVAL,
+     "<os> has to stand before it"},
     {IN("<features><hyperv/></features>"), -ENOTSUP, "<hyperv>: not known"},
     {IN("<features><apic eoi='on'/></features>"), -ENOTSUP, "attribute eoi"},
     {IN("<clock offset='variable'/>"), -ENOTSUP, "offset='variable'"},
@@ -185,6 +217,20 @@ static const struct {
      "no path that can be passed on"},
     {DEVICE("<panic model='hyperv'/>"), -ENOTSUP, "model='hyperv'"},
     {DEVICE("<serial type='tcp'/>"), -ENOTSUP, "type='tcp'"},
+    {DEVICE(RNG("type='pci' bus='0x01' slot='0'")), -ENOTSUP, "only the root bus"},
+    {DEVICE(RNG("type='pci' domain='1' slot='2'")), -ENOTSUP, "only the root bus"},
+    {DEVICE(RNG("type='pci' bus='0' slot='0'")), -EINVAL, "slot 0 is the root bridge's"},
+    {DEVICE(RNG("type='pci' slot='0x20'")), -EINVAL, "slot='0x20' is no number up to 31"},
+    {DEVICE(RNG("type='pci' slot='1' function='8'")), -EINVAL, "is no number up to 7"},
+    {DEVICE(RNG("type='pci' slot='-1'")), -EINVAL, "slot='-1' is no number"},
+    {DEVICE(RNG("type='pci' slot='99999999999999999999'")), -EINVAL, "is no number"},
+    {DEVICE(RNG("type='ccid' slot='1'")), -ENOTSUP, "type='ccid'"},
+    {DEVICE(RNG("type='pci' slot='1' multifunction='on'")), -ENOTSUP, "attribute multifunction"},
+    {DOMAIN "<os><type machine='microvm'>hvm</type></os><devices>" RNG("slot='1'") "</devices>"
+                                                                                   "</domain>",
+     -ENOTSUP, "only the root bus"},
+    {DEVICE("<controller type='sata'><address type='pci' slot='3'/></controller>"), -ENOTSUP,
+     "slot 0x1f, function 2"},
     {DEVICE("<panic model='isa'><address type='isa'/></panic>"), -ENOTSUP, "<address>: not known"},
     {DEVICE("<q:disk xmlns:q='x'/>"), -ENOTSUP, "<disk>: not known"},
     {IN("<q:commandline xmlns:q='x'/>"), -ENOTSUP, "<commandline>: not known"},
@@ -251,6 +297,7 @@ static void hostile_texts_are_bounded(void)
 
 static const struct test_case cases[] = {
     {"a domain becomes settings", a_domain_becomes_settings},
+    {"a device stands where it is said to", a_device_stands_where_it_is_said_to},
     {"the command is one that can be protected", the_command_is_one_that_can_be_protected},
     {"the smallest domain has the usual program", the_smallest_domain_has_the_usual_program},
     {"what is not understood is refused by name", what_is_not_understood_is_refused_by_name},
