@@ -94,14 +94,13 @@ static struct work *add_work(struct nbd_server *s, const struct nbd_request *ask
 {
     struct work *w = calloc(1, sizeof(*w));
     void *data = NULL;
-    if (asked->payload)
-        w->data_size = asked->payload;
-    else if (asked->error == NBD_OK && asked->op == DISK_READ)
-        w->data_size = asked->size;
+    const bool reads = asked->error == NBD_OK && asked->op == DISK_READ;
+    const size_t size = asked->payload ? asked->payload : reads ? asked->size : 0;
     /* A request without an end would hang the guest for ever. */
-    if (!w || (w->data_size && posix_memalign(&data, DISK_SECTOR, w->data_size) != 0))
+    if (!w || (size && posix_memalign(&data, DISK_SECTOR, size) != 0))
         abort();
     w->server = s;
+    w->data_size = size;
     w->asked = *asked;
     w->request.io.data = data;
     s->works++;
