@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/quick_exit.h"
 
 /* Above every number that is given to the process. */
 #define FD_ASIDE 64
@@ -19,13 +20,14 @@
 _Static_assert(QEMU_FD_END < FD_ASIDE, "descriptors are moved aside first");
 
 /* In the child, where only what is safe after fork() is done. Doesn't return. */
-static void become(const struct process_config *config, char *const *environment, int status_fd)
+static void become(const struct process_config *config, char *const *environment, int status_fd,
+                   int death_signal)
 {
     int aside[QEMU_FD_END];
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_PDEATHSIG, death_signal);
     setpgid(0, 0); /* a Ctrl-C at the terminal is for us to deal with */
     const int status = fcntl(status_fd, F_DUPFD_CLOEXEC, FD_ASIDE);
     if (config->messages_fd > 0)
@@ -69,10 +71,17 @@ int process_start(const struct process_config *config, pid_t *pid, int *pid_fd, 
         free(environment);
         return error_set(err, -ENOMEM, "QEMU can't be started: %s", strerror(errno));
     }
+    /* Killed by the death of a thread, it would free its memory before our other threads have come
+     * to their ends; stopped, it waits for what kills it. Should that have been killed, too: the
+     * kernel tells a stopped group that is orphaned to hang up and go on, and QEMU ends by itself.
+     */
+    const bool followed = quick_exit_is_armed();
     *pid = fork();
     if (*pid == 0)
-        become(config, environment, status[1]);
+        become(config, environment, status[1], followed ? SIGSTOP : SIGKILL);
     const int fork_errno = errno;
+    if (*pid > 0 && followed)
+        quick_exit_take_along(*pid);
     free(environment);
     fd_close(&status[1]);
     int code = 0;
@@ -96,6 +105,7 @@ int process_start(const struct process_config *config, pid_t *pid, int *pid_fd, 
 void process_end(pid_t *pid, int *pid_fd)
 {
     if (*pid > 0) {
+        quick_exit_leave_alone(*pid);
         kill(*pid, SIGKILL);
         while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
             ;
@@ -107,6 +117,7 @@ void process_end(pid_t *pid, int *pid_fd)
 void process_describe_end(pid_t *pid, int *pid_fd, char *out, size_t size)
 {
     int status = 0;
+    quick_exit_leave_alone(*pid);
     if (*pid <= 0 || waitpid(*pid, &status, 0) != *pid)
         snprintf(out, size, "QEMU is gone");
     else if (WIFSIGNALED(status))

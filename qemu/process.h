@@ -1,7 +1,8 @@
 /* A QEMU process: started, watched, ended.
  *
- * It dies with the thread that started it (PR_SET_PDEATHSIG), and so with this process, however
- * that ends: start it on a thread that lives as long as the machine. */
+ * It ends with this process, however that ends: killed by whoever outlives it (base/quick_exit.h),
+ * if somebody does, or by the death of the thread that started it: start it on one that lives as
+ * long as the machine. */
 #ifndef KEMARI_QEMU_PROCESS_H
 #define KEMARI_QEMU_PROCESS_H
 
