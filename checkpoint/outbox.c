@@ -64,6 +64,11 @@ int outbox_create(const struct outbox_config *config, epoch_t first_epoch, struc
     return 0;
 }
 
+static bool is_order(enum outbox_kind kind)
+{
+    return kind == OUTBOX_ORDER || kind == OUTBOX_LAZY_ORDER;
+}
+
 static void free_items(struct item *item)
 {
     while (item) {
@@ -91,7 +96,7 @@ static struct item *item_create(uint32_t port, const struct iovec *parts, int co
     for (int i = 0; i < count; i++)
         size += parts[i].iov_len;
     struct item *item = malloc(sizeof(*item) + size);
-    if (!item && kind == OUTBOX_ORDER) /* what the guest waits for would never end */
+    if (!item && is_order(kind)) /* what the guest waits for would never end */
         abort();
     if (!item)
         return NULL;
@@ -112,8 +117,7 @@ static bool enqueue(struct outbox *outbox, struct item *item, bool *first)
     const size_t limit = outbox->config.cap_bytes * factor;
     if (outbox->mode == OUTBOX_DISCARDING)
         return false;
-    if (item->kind != OUTBOX_ORDER &&
-        (item->size > limit || outbox->held_bytes > limit - item->size)) {
+    if (!is_order(item->kind) && (item->size > limit || outbox->held_bytes > limit - item->size)) {
         outbox->stats.dropped_items++;
         return false;
     }
@@ -122,7 +126,7 @@ static bool enqueue(struct outbox *outbox, struct item *item, bool *first)
     outbox->tail = &item->next;
     outbox->held_bytes += item->size;
     outbox->held_items++;
-    *first = outbox->waiting_since == 0;
+    *first = outbox->waiting_since == 0 && item->kind != OUTBOX_LAZY_ORDER;
     if (*first)
         outbox->waiting_since = item->arrived;
     return true;
@@ -133,7 +137,7 @@ static void count_emitted(struct outbox *outbox, const struct item *item, nsec_t
     outbox->stats.released_items++;
     outbox->stats.released_bytes += item->size;
     outbox->stats.last_emit = now;
-    if (item->kind == OUTBOX_NOTICE)
+    if (item->kind == OUTBOX_NOTICE || item->kind == OUTBOX_LAZY_ORDER)
         return;
     if (outbox->mode == OUTBOX_OPEN && !outbox->stats.first_emit_after_open &&
         item->kind != OUTBOX_ORDER)
@@ -151,7 +155,7 @@ static bool pass_through(struct outbox *outbox, struct item *item, bool *first)
      * have met a cut that began to hold: it stays. */
     pthread_mutex_lock(&outbox->lock);
     const bool still_open = outbox->mode == OUTBOX_OPEN;
-    if (!still_open && item->kind == OUTBOX_ORDER)
+    if (!still_open && is_order(item->kind))
         queued = enqueue(outbox, item, first);
     pthread_mutex_unlock(&outbox->lock);
     if (still_open) {

@@ -38,6 +38,8 @@ enum outbox_kind {
     /* An order to carry out what the guest waits for, a write to a shared disk: never dropped,
      * whatever the cap, except by a discard. Who puts it bounds how many there are. */
     OUTBOX_ORDER,
+    /* One that nobody waits for: it asks for no checkpoint, and isn't measured. */
+    OUTBOX_LAZY_ORDER,
 };
 
 enum outbox_mode { OUTBOX_HOLDING, OUTBOX_OPEN, OUTBOX_DISCARDING };

@@ -311,10 +311,15 @@ static void a_notice_is_held_like_a_packet_and_not_measured(void)
     outbox_destroy(&outbox);
 }
 
-static void put_order(struct outbox *outbox, uint32_t value)
+static void put_order_of(struct outbox *outbox, uint32_t value, enum outbox_kind kind)
 {
     const struct iovec part = {&value, sizeof(value)};
-    outbox_put(outbox, 9, &part, 1, OUTBOX_ORDER);
+    outbox_put(outbox, 9, &part, 1, kind);
+}
+
+static void put_order(struct outbox *outbox, uint32_t value)
+{
+    put_order_of(outbox, value, OUTBOX_ORDER);
 }
 
 /* A write to a shared disk: the guest would wait for it for ever. */
@@ -339,6 +344,33 @@ static void an_order_is_kept_beyond_the_cap(void)
     outbox_discard(outbox);
     put_order(outbox, 4);
     CU_ASSERT_EQUAL(outside.count, 3);
+    outbox_destroy(&outbox);
+}
+
+/* A write to a shared disk that the guest does not wait for. */
+static void a_lazy_order_waits_for_a_checkpoint_and_asks_for_none(void)
+{
+    struct outbox *outbox = make(1);
+    put_order_of(outbox, 1, OUTBOX_LAZY_ORDER);
+    CU_ASSERT_EQUAL(outside.wakes, 0);
+    CU_ASSERT_EQUAL(outbox_waiting_since(outbox), 0);
+    CU_ASSERT_FALSE(outbox_is_empty(outbox));
+    put(outbox, 2);
+    CU_ASSERT_EQUAL(outside.wakes, 1);
+    outbox_cut(outbox, 1);
+    put_order_of(outbox, 3, OUTBOX_LAZY_ORDER);
+    CU_ASSERT_EQUAL(outside.count, 0);
+    outbox_release(outbox, 1);
+    CU_ASSERT(outside.count == 2 && outside.values[0] == 1 && outside.values[1] == 2);
+    CU_ASSERT_EQUAL(stats_of(outbox).hold.count, 1);
+    outbox_open(outbox);
+    CU_ASSERT_EQUAL(outside.count, 3);
+    put_order_of(outbox, 4, OUTBOX_LAZY_ORDER);
+    CU_ASSERT_EQUAL(outside.count, 4);
+    CU_ASSERT_EQUAL(stats_of(outbox).first_emit_after_open, 0);
+    outbox_discard(outbox);
+    put_order_of(outbox, 5, OUTBOX_LAZY_ORDER);
+    CU_ASSERT_EQUAL(outside.count, 4);
     outbox_destroy(&outbox);
 }
 
@@ -609,6 +641,8 @@ static const struct test_case cases[] = {
     {"a notice is held like a packet and not measured",
      a_notice_is_held_like_a_packet_and_not_measured},
     {"an order is kept beyond the cap", an_order_is_kept_beyond_the_cap},
+    {"a lazy order waits for a checkpoint and asks for none",
+     a_lazy_order_waits_for_a_checkpoint_and_asks_for_none},
     {"an order that meets a cut is held", an_order_that_meets_a_cut_is_held},
     {"too small a cap is refused", too_small_a_cap_is_refused},
     {"a process that would break P1 dies instead", a_process_that_would_break_p1_dies_instead},
