@@ -310,12 +310,6 @@ static int check_machine(const struct check *check)
         return FAIL(check, qemu, 0, -EINVAL, "only type qemu has use for this");
     if (config->machine == CONFIG_MACHINE_QEMU && !config->qemu.text)
         return FAIL(check, qemu, 0, -EINVAL, "this option is needed with type qemu");
-    for (unsigned i = 0; config->machine == CONFIG_MACHINE_QEMU && i < config->disk_count; i++)
-        if (config->disks[i].shared && config->listen.text)
-            return FAIL(check, disks, i, -EINVAL,
-                        "type qemu can't protect a shared disk: QEMU doesn't stop the guest before "
-                        "its writes have ended, and those of a shared disk end after the "
-                        "checkpoint; give each host an image of its own, or use type kvm");
     if (config->machine == CONFIG_MACHINE_KVM && config->qemu_dirty_log != PROCESS_LOG_AUTO)
         return FAIL(check, qemu_dirty_log, 0, -EINVAL, "only type qemu has use for this");
     if (config->qemu_dirty_log == PROCESS_LOG_SOFTDIRTY && config->huge_pages)

@@ -1,6 +1,14 @@
 #include "app/machine_disks.h"
 
+#include <errno.h>
+
 #include "disk/sync_codec.h"
+
+/* What follows is of the keeper and so of replicated disks, of which there may be none. */
+static struct disk_keeper *keeper_of(void *disks)
+{
+    return disk_store_keeper(disks);
+}
 
 static int start(void *disks, void (*wake)(void *context), void *context, struct error *err)
 {
@@ -11,7 +19,8 @@ static int start(void *disks, void (*wake)(void *context), void *context, struct
 
 static void stop(void *disks)
 {
-    disk_keeper_lost(disk_store_keeper(disks));
+    if (keeper_of(disks))
+        disk_keeper_lost(keeper_of(disks));
     disk_store_stop(disks);
 }
 
@@ -28,23 +37,28 @@ static void *take(void *disks)
 static int payload(void *disks, void *batch, struct iovec *parts, int max)
 {
     (void)disks;
-    return disk_batch_payload(batch, parts, max);
+    return disk_store_payload(batch, parts, max);
 }
 
 static void release(void *disks, void *batch, enum checkpoint_disk_end end)
 {
-    (void)end; /* what is not committed stays marked, and is compared when a link comes */
+    /* What is not committed stays marked, and is compared when a link comes, or stays pending, and
+     * is told again. */
+    (void)end;
     disk_store_release(disks, batch);
 }
 
 static void own(void *disks, term_t term)
 {
-    disk_keeper_own(disk_store_keeper(disks), term);
+    if (keeper_of(disks))
+        disk_keeper_own(keeper_of(disks), term);
 }
 
 static void outdate(void *disks, term_t term)
 {
-    disk_keeper_outdate(disk_store_keeper(disks), term);
+    if (keeper_of(disks))
+        disk_keeper_outdate(keeper_of(disks), term);
+    disk_store_outdate(disks);
 }
 
 /* The channel of checkpoint/ as the one that disk/ asks for. */
@@ -90,25 +104,28 @@ static int synchronise(void *disks, const struct checkpoint_disk_channel *channe
 {
     const struct sync_channel adapted = adapt(channel);
     disk_store_settle(disks);
-    return disk_keeper_synchronise(disk_store_keeper(disks), &adapted, err);
+    return keeper_of(disks) ? disk_keeper_synchronise(keeper_of(disks), &adapted, err) : 0;
 }
 
 static void in_step(void *disks)
 {
-    disk_keeper_in_step(disk_store_keeper(disks));
+    if (keeper_of(disks))
+        disk_keeper_in_step(keeper_of(disks));
 }
 
 static int receive(void *disks, const uint8_t *bytes, size_t size,
                    const struct checkpoint_disk_channel *channel, struct error *err)
 {
     const struct sync_channel adapted = adapt(channel);
-    return disk_keeper_receive(disk_store_keeper(disks), bytes, size, &adapted, err);
+    if (!keeper_of(disks))
+        return error_set(err, -EBADMSG, "the other host compares disks, and none is replicated");
+    return disk_keeper_receive(keeper_of(disks), bytes, size, &adapted, err);
 }
 
 static int follow(void *disks, term_t term, struct error *err)
 {
-    const int rc = disk_replica_finish(disk_store_replica(disks), err);
-    return rc < 0 ? rc : disk_keeper_follow(disk_store_keeper(disks), term, err);
+    const int rc = disk_store_settle_replica(disks, err);
+    return rc < 0 || !keeper_of(disks) ? rc : disk_keeper_follow(keeper_of(disks), term, err);
 }
 
 static void watch(void *disks, void (*failed)(void *context, const struct error *why),
@@ -119,34 +136,38 @@ static void watch(void *disks, void (*failed)(void *context, const struct error 
 
 static void restart(void *disks)
 {
-    disk_replica_restart(disk_store_replica(disks));
-    disk_keeper_restart(disk_store_keeper(disks));
+    disk_store_restart(disks);
+    if (keeper_of(disks))
+        disk_keeper_restart(keeper_of(disks));
 }
 
 static int stage(void *disks, const uint8_t *bytes, size_t size, struct error *err)
 {
-    return disk_replica_stage(disk_store_replica(disks), bytes, size, err);
+    return disk_store_stage(disks, bytes, size, err);
 }
 
 static void commit(void *disks)
 {
-    disk_replica_commit(disk_store_replica(disks));
+    disk_store_commit(disks);
 }
 
 static void drop(void *disks)
 {
-    disk_replica_drop(disk_store_replica(disks));
+    disk_store_drop(disks);
 }
 
 static int check(void *disks, struct error *err)
 {
-    return disk_replica_check(disk_store_replica(disks), err);
+    return disk_store_check(disks, err);
 }
 
 static int finish(void *disks, struct error *err)
 {
-    const int rc = disk_replica_finish(disk_store_replica(disks), err);
-    return rc < 0 ? rc : disk_keeper_may_promote(disk_store_keeper(disks), err);
+    /* A replicated image that can't be used refuses before a shared one is touched. */
+    int rc = disk_store_settle_replica(disks, err);
+    if (rc == 0 && keeper_of(disks))
+        rc = disk_keeper_may_promote(keeper_of(disks), err);
+    return rc < 0 ? rc : disk_store_finish(disks, err);
 }
 
 struct checkpoint_disks machine_disks_ops(struct disk_store *store)
@@ -172,6 +193,6 @@ struct checkpoint_disks machine_disks_ops(struct disk_store *store)
         .check = check,
         .finish = finish,
     };
-    const bool travels = store && disk_store_is_replicated(store);
+    const bool travels = store && disk_store_travels(store);
     return (struct checkpoint_disks){.ops = travels ? &ops : NULL, .context = store};
 }

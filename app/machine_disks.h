@@ -5,7 +5,7 @@
 #include "checkpoint/disk_ops.h"
 #include "disk/store.h"
 
-/* No table when nothing is replicated, or `store` is NULL. The store is borrowed. */
+/* No table when no disk travels, or `store` is NULL. The store is borrowed. */
 struct checkpoint_disks machine_disks_ops(struct disk_store *store);
 
 #endif

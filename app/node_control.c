@@ -449,14 +449,20 @@ static void fill_disks(struct node *node, struct control_status *out)
         snprintf(to->last_error, sizeof(to->last_error), "%.*s", CONTROL_NAME_MAX - 1,
                  from.last_error);
     }
-    out->disk_log = (struct control_disk_log){.active = stats.log.on,
-                                              .bytes = stats.log.used_bytes,
-                                              .cap_bytes = DISK_LOG_CAP,
-                                              .waiting = stats.waiting};
-    out->disk_replica = (struct control_disk_replica){.failed = stats.replica.failed,
-                                                      .pending_bytes = stats.replica.staged_bytes +
-                                                                       stats.replica.pending_bytes,
-                                                      .applied_bytes = stats.replica.bytes};
+    if (stats.buffered.failing)
+        control_status_warn(out,
+                            "a shared disk can't take what the guest was told is done: see the "
+                            "event disk.behind; it is tried again");
+    out->disk_log =
+        (struct control_disk_log){.active = stats.log.on || stats.buffered.on,
+                                  .bytes = stats.log.used_bytes + stats.buffered.pending_bytes,
+                                  .cap_bytes = DISK_LOG_CAP,
+                                  .waiting = stats.waiting};
+    out->disk_replica = (struct control_disk_replica){
+        .failed = stats.replica.failed,
+        .pending_bytes = stats.replica.staged_bytes + stats.replica.pending_bytes +
+                         stats.retained.staged_bytes + stats.retained.retained_bytes,
+        .applied_bytes = stats.replica.bytes};
     snprintf(out->disk_replica.why, sizeof(out->disk_replica.why), "%s", stats.replica.why);
 }
 

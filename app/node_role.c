@@ -133,9 +133,15 @@ void node_disk_event(void *context, enum disk_store_event event, const char *tex
     static const char *const kinds[] = {
         [DISK_STORE_LOCAL_ERROR] = "disk.error",
         [DISK_STORE_REPLICA_FAILED] = "disk.replica-failed",
+        [DISK_STORE_BEHIND] = "disk.behind",
+        [DISK_STORE_CAUGHT_UP] = "disk.caught-up",
     };
-    log_error("app", "%s", text);
-    node_note(context, true, kinds[event], text);
+    const bool trouble = event != DISK_STORE_CAUGHT_UP;
+    if (trouble)
+        log_error("app", "%s", text);
+    else
+        log_info("app", "%s", text);
+    node_note(context, trouble, kinds[event], text);
 }
 
 /* Of several hosts it is told which. */

@@ -60,10 +60,21 @@ void outlet_on_console(struct outlet *o, enum machine_console which, const uint8
 }
 
 /* A change of a shared disk waits for its ticket to come back by outlet_emit(). */
-static void on_disk_held(void *context, uint64_t ticket)
+static void put_ticket(struct outbox *outbox, uint64_t ticket, enum outbox_kind kind)
 {
     const struct iovec part = {&ticket, sizeof(ticket)};
-    outbox_put(context, OUTLET_PORT_DISKS, &part, 1, OUTBOX_ORDER);
+    outbox_put(outbox, OUTLET_PORT_DISKS, &part, 1, kind);
+}
+
+static void on_disk_held(void *context, uint64_t ticket)
+{
+    put_ticket(context, ticket, OUTBOX_ORDER);
+}
+
+/* The guest doesn't wait for it. */
+static void on_disk_buffered(void *context, uint64_t ticket)
+{
+    put_ticket(context, ticket, OUTBOX_LAZY_ORDER);
 }
 
 void outlet_to(struct outlet *o, struct outbox *outbox)
@@ -72,7 +83,9 @@ void outlet_to(struct outlet *o, struct outbox *outbox)
     if (!o->machine.disks)
         return;
     if (outbox)
-        disk_store_hold(o->machine.disks, on_disk_held, outbox);
+        disk_store_hold(o->machine.disks,
+                        disk_store_is_buffered(o->machine.disks) ? on_disk_buffered : on_disk_held,
+                        outbox);
     else
         disk_store_end_held(o->machine.disks);
 }

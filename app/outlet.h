@@ -1,7 +1,7 @@
 /* What a guest says outwards, the same for every machine: frames, console bytes and tickets of
- * changes of shared disks (disk/mode_shared.h) go to the outbox, and what that releases goes to the
- * tap, the console file or the disk. Ports of the outbox: network index, OUTLET_PORT_CONSOLE +
- * console, or OUTLET_PORT_DISKS.
+ * changes of shared disks (disk/mode_shared.h, disk/mode_buffered.h) go to the outbox, and what
+ * that releases goes to the tap, the console file or the disk. Ports of the outbox: network index,
+ * OUTLET_PORT_CONSOLE + console, or OUTLET_PORT_DISKS.
  *
  * The outlet_on_ functions are the machine's, on any of its threads; outlet_emit() is the outbox's.
  * All others are for the controlling thread. */

@@ -81,6 +81,11 @@ static void output_to(void *machine, struct outbox *outbox)
     outlet_to(outlet_of(machine), outbox);
 }
 
+static bool output_done(void *machine)
+{
+    return outlet_is_done(outlet_of(machine));
+}
+
 static int output_open(void *machine, struct error *err)
 {
     return outlet_open(outlet_of(machine), err);
@@ -258,6 +263,7 @@ struct checkpoint_machine qemu_adapter_ops(struct qemu_adapter *adapter)
         .output_close = output_close,
         .announce = announce,
         .emit = emit,
+        .output_done = output_done,
     };
     return (struct checkpoint_machine){
         .ops = &ops, .context = adapter, .disks = machine_disks_ops(adapter->config.disks)};
@@ -303,7 +309,7 @@ static void prepare_outlet(struct qemu_adapter *a)
 {
     const struct qemu_command *command = &a->config.command;
     struct outlet_machine machine = {
-        .net_count = command->net_count, .attach = attach, .machine = a};
+        .net_count = command->net_count, .disks = a->config.disks, .attach = attach, .machine = a};
     _Static_assert(OUTLET_NETS_MAX == QEMU_NETS_MAX, "each network of QEMU has its way out");
     memcpy(machine.macs, command->macs, sizeof(machine.macs));
     outlet_init(&a->outlet, &a->config.outlet, &machine);

@@ -21,7 +21,7 @@ struct qemu_adapter;
 
 struct qemu_adapter_config {
     struct qemu_command command; /* disk_count, disks_read_only: set here */
-    struct disk_store *disks;    /* borrowed; opened for cuts that drain. None of them is shared */
+    struct disk_store *disks;    /* borrowed; opened for cuts that drain */
     struct gmem_config memory;
     enum process_log dirty_log;
     bool standby; /* the process begins waiting for a state */

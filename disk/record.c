@@ -6,6 +6,7 @@
 #include "base/wire.h"
 
 #define FLAG_MAY_UNMAP 1u
+#define FLAG_FRESH     1u /* of a mark */
 
 void disk_record_encode(const struct disk_record *record, uint8_t out[DISK_RECORD_HEADER_SIZE])
 {
@@ -83,17 +84,56 @@ int disk_record_next(const uint8_t *payload, size_t size, size_t *used,
     return 1;
 }
 
-int disk_payload_check(const uint8_t *payload, size_t size, const struct disk_geometry *geometry,
-                       struct error *err)
+static int check_records(const uint8_t *payload, size_t size, size_t used,
+                         const struct disk_geometry *geometry, struct error *err)
 {
-    if (size == 0 || size > DISK_PAYLOAD_MAX)
-        return error_set(err, -EBADMSG, "disk payload of %zu bytes, legal are 1..%u", size,
-                         DISK_PAYLOAD_MAX);
-    size_t used = 0;
     int count = 0;
     struct disk_record record;
     int rc;
     while ((rc = disk_record_next(payload, size, &used, geometry, &record, err)) == 1)
         count++;
     return rc < 0 ? rc : count;
+}
+
+int disk_payload_check(const uint8_t *payload, size_t size, const struct disk_geometry *geometry,
+                       struct error *err)
+{
+    if (size == 0 || size > DISK_PAYLOAD_MAX)
+        return error_set(err, -EBADMSG, "disk payload of %zu bytes, legal are 1..%u", size,
+                         DISK_PAYLOAD_MAX);
+    return check_records(payload, size, 0, geometry, err);
+}
+
+void disk_mark_encode(const struct disk_mark *mark, uint8_t out[DISK_RECORD_HEADER_SIZE])
+{
+    struct wire_writer w = {.bytes = out, .size = DISK_RECORD_HEADER_SIZE};
+    assert(mark->applied < mark->first);
+    wire_put_u8(&w, DISK_MARK_OP);
+    wire_put_u8(&w, mark->fresh ? FLAG_FRESH : 0);
+    wire_put_u16(&w, 0);
+    wire_put_u32(&w, 0);
+    wire_put_u64(&w, mark->first);
+    wire_put_u64(&w, mark->applied);
+    assert(!w.bad && w.used == DISK_RECORD_HEADER_SIZE);
+}
+
+int disk_mark_check(const uint8_t *payload, size_t size, const struct disk_geometry *geometry,
+                    struct disk_mark *out, struct error *err)
+{
+    struct wire_reader r = {.bytes = payload, .size = size};
+    const uint8_t op = wire_get_u8(&r);
+    const uint8_t flags = wire_get_u8(&r);
+    const uint16_t reserved_16 = wire_get_u16(&r);
+    const uint32_t reserved_32 = wire_get_u32(&r);
+    out->fresh = flags & FLAG_FRESH;
+    out->first = wire_get_u64(&r);
+    out->applied = wire_get_u64(&r);
+    if (r.bad || size > DISK_PAYLOAD_MAX || op != DISK_MARK_OP)
+        return error_set(err, -EBADMSG, "disk payload of %zu bytes that begins with no mark", size);
+    if ((flags & ~FLAG_FRESH) || reserved_16 || reserved_32)
+        return error_set(err, -EBADMSG, "disk mark: undefined bits");
+    if (out->applied >= out->first || out->first > DISK_NUMBER_MAX)
+        return error_set(err, -EBADMSG, "disk mark: record %llu comes after %llu were applied",
+                         (unsigned long long)out->first, (unsigned long long)out->applied);
+    return check_records(payload, size, r.used, geometry, err);
 }

@@ -10,6 +10,15 @@
  *        8    8 offset   bytes; 0 of a flush
  *       16    8 length   bytes; 0 of a flush
  *
+ * Records of buffered disks (mode_buffered.h) have frames of their own. These begin with a mark, of
+ * the size of a record's header:
+ *
+ *        0    1 op       5
+ *        1    1 flags    bit 0: the first of a link; what is retained of another one is worth
+ * nothing 2    6 reserved zero 8    8 first    number of the record that follows, if any; those
+ * behind it count up 16    8 applied  all records up to this number are in the image, for good;
+ * less than first
+ *
  * Pure codec; every byte that comes in is hostile. Nothing is copied. */
 #ifndef KEMARI_DISK_RECORD_H
 #define KEMARI_DISK_RECORD_H
@@ -52,5 +61,21 @@ int disk_record_next(const uint8_t *payload, size_t size, size_t *used,
  * -EBADMSG. */
 int disk_payload_check(const uint8_t *payload, size_t size, const struct disk_geometry *geometry,
                        struct error *err);
+
+#define DISK_MARK_OP    5                   /* the first byte of a mark */
+#define DISK_NUMBER_MAX ((uint64_t)1 << 62) /* of `first`: no sum of it overflows */
+
+struct disk_mark {
+    bool fresh;
+    uint64_t first;
+    uint64_t applied;
+};
+
+void disk_mark_encode(const struct disk_mark *mark, uint8_t out[DISK_RECORD_HEADER_SIZE]);
+
+/* Proves that the payload is a mark and, behind it, nothing but legal records, perhaps none.
+ * Returns how many, or -EBADMSG. */
+int disk_mark_check(const uint8_t *payload, size_t size, const struct disk_geometry *geometry,
+                    struct disk_mark *out, struct error *err);
 
 #endif

@@ -117,7 +117,8 @@ static void on_image_done(struct disk_io *io)
 
 static bool has_mode(const struct disk_request *r)
 {
-    return r->volume->mode_ops && !r->from_peer && r->io.op != DISK_READ;
+    const struct disk_mode_ops *mode = r->volume->mode_ops;
+    return mode && !r->from_peer && (r->io.op != DISK_READ || mode->sees_reads);
 }
 
 /* Carries the request through its steps until somebody keeps it. The one who calls owns the step.

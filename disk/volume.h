@@ -6,9 +6,9 @@
  *                  done ◄── mode: settle ◄── watch: after ┘
  *
  * The *mode* decides what protection means for this disk: plain (no pair, or read-only), replicated
- * (mode_replicated.h), shared (mode_shared.h). It may keep a request and go on with it later. The
- * *watch* sees each change before it reaches the image: a bitmap of what may differ between the
- * hosts stands there.
+ * (mode_replicated.h), shared (mode_shared.h, mode_buffered.h). It may keep a request and go on
+ * with it later. The *watch* sees each change before it reaches the image: a bitmap of what may
+ * differ between the hosts stands there.
  *
  * Order: changes that overlap are carried out one after the other, in the order they were
  * submitted; so what is logged in the order of completion gives the same bytes on another host.
@@ -36,6 +36,7 @@ struct disk_request {
     /* the mode's, from admit() to the end */
     struct disk_request *mode_next;
     uint64_t mode_ticket;
+    void *mode_data;
     int mode_state;
     bool mode_flag;
 
@@ -51,6 +52,7 @@ struct disk_request {
 struct disk_mode_ops {
     const char *name;  /* "plain", "replicated", "shared": for status */
     bool orders_reads; /* a read of the guest waits for earlier changes that it overlaps */
+    bool sees_reads;   /* reads of the guest are admitted and settled, too */
 
     /* A change or flush of the guest is about to begin; overlapping ones before it have ended.
      * True: go on. False: the mode has taken it, and calls disk_volume_go() or disk_volume_end() on

@@ -1,5 +1,5 @@
-/* Any bytes as the payload of a DISK frame. What is accepted lies within the disks, and encodes to
- * the bytes it came from. */
+/* Any bytes as the payload of a DISK frame, with and without a mark. What is accepted lies within
+ * the disks, and encodes to the bytes it came from. */
 #include <assert.h>
 #include <string.h>
 
@@ -21,13 +21,9 @@ static void look_at(const struct disk_record *r, const uint8_t *at)
     assert(memcmp(header, at, sizeof(header)) == 0);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void look_at_all(const uint8_t *data, size_t size, size_t used, int count)
 {
-    struct error err = {0};
-    const int count = disk_payload_check(data, size, &geometry, &err);
-    assert(count != 0 && (count > 0 || err.code == count));
     struct disk_record record;
-    size_t used = 0;
     for (int i = 0; i < count; i++) {
         const uint8_t *at = data + used;
         const int rc = disk_record_next(data, size, &used, &geometry, &record, NULL);
@@ -36,5 +32,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         look_at(&record, at);
     }
     assert(count < 0 || used == size);
+}
+
+static void look_at_marked(const uint8_t *data, size_t size)
+{
+    struct error err = {0};
+    struct disk_mark mark;
+    uint8_t header[DISK_RECORD_HEADER_SIZE];
+    const int count = disk_mark_check(data, size, &geometry, &mark, &err);
+    assert(count >= 0 || err.code == count);
+    if (count < 0)
+        return;
+    disk_mark_encode(&mark, header);
+    assert(memcmp(header, data, sizeof(header)) == 0);
+    look_at_all(data, size, sizeof(header), count);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct error err = {0};
+    const int count = disk_payload_check(data, size, &geometry, &err);
+    assert(count != 0 && (count > 0 || err.code == count));
+    look_at_all(data, size, 0, count);
+    look_at_marked(data, size);
     return 0;
 }

@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """usage: qemu_disks.py BUILD [TEST...]
 
-Disks of a guest in stock QEMU (docs/qemu.md): a Linux that runs from an ext4 root on a replicated disk, with
-redis, whose client the oracle is, and fio, which verifies what it writes (scripts/guest-image --root).
+Disks of a guest in stock QEMU (docs/qemu.md): a Linux that runs from an ext4 root on a replicated disk, or
+a shared one, with redis, whose client the oracle is, and fio, which verifies what it writes (scripts/guest-image --root).
 """
 
 import contextlib
+import hashlib
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import shared  # noqa: E402
 import support  # noqa: E402
 from chaos import linux  # noqa: E402
 from oracle import Oracle  # noqa: E402
@@ -58,10 +62,17 @@ def image_of(host):
     return host.folder / "disk"
 
 
-def start(world):
+def start_shared(world, host, role):
+    """On one image for both hosts, which whoever is given up is kept away from."""
+    world.start_host(host, role, world.folder, disk_0=f"{world.folder / 'disk'},shared",
+                     **shared.fenced(world, host))
+    shared.note_pid(world, host)
+
+
+def start(world, start_host):
     primary, secondary = world.hosts["a"], world.hosts["b"]
-    world.start_host(primary, "primary")
-    world.start_host(secondary, "secondary")
+    start_host(primary, "primary")
+    start_host(secondary, "secondary")
     world.boot(primary)
     primary.wait_protected()
     secondary.wait_protected()
@@ -87,7 +98,7 @@ def check_resync(primary):
 
 
 def a_guest_keeps_its_files_over_failovers(world):
-    primary, secondary, oracle = start(world)
+    primary, secondary, oracle = start(world, world.start_host)
     for _ in range(2):
         acknowledged = oracle.state()["journal"]
         oracle.reset_silence()
@@ -106,11 +117,94 @@ def a_guest_keeps_its_files_over_failovers(world):
     secondary.wait_protected()
     check_guest(world, oracle)
     primary, secondary = secondary, primary
-    end(world, oracle, primary, secondary)
+    end(world, oracle, primary, secondary, image_of(primary), image_of(secondary))
+    linux.check_equal(image_of(primary), image_of(secondary))
 
 
-def end(world, oracle, primary, secondary):
-    """The guest is switched off: both images are whole, and equal."""
+def check_retained(host):
+    """What this host did to the image before its guest ran."""
+    counts = re.findall(r" (\d+) retained changes", host.log.read_text())
+    check(counts, f"{host.side} says nothing of what it retained")
+    print(f"  {counts[-1]} retained changes were carried out by {host.side}", flush=True)
+
+
+def a_guest_keeps_its_files_on_a_shared_disk(world):
+    """Over failovers in both directions, a switchover, the loss of a standby, and a frozen host."""
+    shared.make_fence(world)
+    primary, secondary, oracle = start(world, lambda *host: start_shared(world, *host))
+    disk = primary.status()["disks"][0]
+    check(disk["mode"] == "shared" and disk["state"] == "", f"status says {disk}")
+    for strike in (support.Host.kill, support.Host.kill, lambda host: host.signal(signal.SIGSTOP)):
+        oracle.reset_silence()
+        strike(primary)
+        wait_taken_over(secondary)
+        check(primary.wait_exit() == -signal.SIGKILL, f"{primary.side} was not fenced")
+        check_guest(world, oracle)
+        check_retained(secondary)
+        tell(secondary, oracle)
+        start_shared(world, primary, "secondary")
+        secondary.wait_protected()
+        primary.wait_protected()
+        primary, secondary = secondary, primary
+    primary.order("switchover")
+    secondary.wait_protected()
+    primary.wait_protected()
+    check_guest(world, oracle)
+    primary, secondary = secondary, primary
+    secondary.kill()  # the guest goes on alone, with what was pending
+    primary.wait_for_state("alone")
+    check_guest(world, oracle)
+    start_shared(world, secondary, "secondary")
+    primary.wait_protected()
+    secondary.wait_protected()
+    check_guest(world, oracle)
+    end(world, oracle, primary, secondary, world.folder / "disk")
+
+
+def held(host):
+    return host.status()["disks"][0]["held"]
+
+
+def digest(image):
+    with open(image, "rb") as file:
+        return hashlib.file_digest(file, "sha1").digest()
+
+
+def wait_still(image):
+    """Until what was let out is there."""
+    seen = []
+
+    def still():
+        seen.append(digest(image))
+        return len(seen) > 2 and len(set(seen[-3:])) == 1
+    wait_until(still, "an image that stays as it is")
+
+
+def a_shared_disk_waits_for_the_arbiter(world):
+    """The standby is lost, and the operator does not answer: the guest writes, and its image stays as
+    it is, until it is allowed to be alone."""
+    def start_host(host, role):
+        world.start_host(host, role, world.folder, disk_0=f"{image},shared", arbiter="manual")
+    image = world.folder / "disk"
+    primary, secondary, oracle = start(world, start_host)
+    oracle.pause()
+    secondary.kill()
+    primary.wait_for("asking", lambda status: status["arbiter"]["state"] == "asking")
+    wait_still(image)
+    before, writes = digest(image), held(primary)
+    wait_until(lambda: held(primary) > writes, "more writes of the guest")
+    check(digest(image) == before, "a held write reached the image")
+    primary.order("grant")
+    primary.wait_for_state("alone")
+    wait_until(lambda: held(primary) == 0, "everything is written")
+    check(digest(image) != before, "nothing was written when it was allowed")
+    oracle.resume()
+    check_guest(world, oracle)
+    oracle.close()
+
+
+def end(world, oracle, primary, secondary, *images):
+    """The guest is switched off: every image is whole."""
     oracle.verify()
     oracle.pause()
     acknowledged = oracle.state()["journal"]
@@ -119,9 +213,9 @@ def end(world, oracle, primary, secondary):
     world.guest.last_order("off")
     for host in (primary, secondary):
         check(host.wait_exit() == 0, f"{host.side}: a guest that is off is an orderly end")
-        linux.check_image(image_of(host), SEED, acknowledged)
-    linux.check_equal(image_of(primary), image_of(secondary))
-    print(f"  {acknowledged} records on both hosts", flush=True)
+    for image in images:
+        linux.check_image(image, SEED, acknowledged)
+    print(f"  {acknowledged} records on the disk", flush=True)
 
 
 def fill(folder):
@@ -153,18 +247,11 @@ def a_disk_without_space_is_the_guests_affair(world):
         support.run("umount", str(small))
 
 
-def a_shared_disk_is_refused(world):
-    host = world.hosts["a"]
-    world.start_host(host, "primary", disk_0=f"{world.root},shared",
-                     i_accept_unfenced_shared_disk="yes")
-    check(host.wait_exit() != 0, "a shared disk was taken")
-    check("type qemu can't protect a shared disk" in host.log.read_text(), "it does not say why")
-
-
 TESTS = [
     a_guest_keeps_its_files_over_failovers,
+    a_guest_keeps_its_files_on_a_shared_disk,
+    a_shared_disk_waits_for_the_arbiter,
     a_disk_without_space_is_the_guests_affair,
-    a_shared_disk_is_refused,
 ]
 
 if __name__ == "__main__":

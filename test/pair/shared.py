@@ -33,6 +33,10 @@ def image(world):
 def make_image(world):
     with open(image(world), "wb") as file:
         file.truncate(SIZE)
+    make_fence(world)
+
+
+def make_fence(world):
     fence = world.folder / "fence"
     fence.write_text(FENCE)
     fence.chmod(0o755)
@@ -42,12 +46,21 @@ def pid_file(world, side):
     return world.folder / f"{side}.pid"
 
 
-def start(world, host, role, **changes):
+def fenced(world, host):
+    """The arbiter of a host that shares a disk."""
     other = "b" if host.side == "a" else "a"
-    settings = {"disk_0": f"{image(world)},shared", "arbiter": "command",
-                "arbiter_command": f"{world.folder}/fence {pid_file(world, other)}", **changes}
-    disks.start(world, host, role, **settings)
+    return {"arbiter": "command",
+            "arbiter_command": f"{world.folder}/fence {pid_file(world, other)}"}
+
+
+def note_pid(world, host):
     pid_file(world, host.side).write_text(str(host.daemon.pid))
+
+
+def start(world, host, role, **changes):
+    settings = {"disk_0": f"{image(world)},shared", **fenced(world, host), **changes}
+    disks.start(world, host, role, **settings)
+    note_pid(world, host)
 
 
 def start_pair(world, **changes):

@@ -239,12 +239,6 @@ static const struct {
      "--qemu-dirty-log: softdirty can't be had with huge-pages, which have no soft-dirty bits"},
     {MINIMAL "--machine qemu --qemu q --qemu-dirty-log ring",
      "--qemu-dirty-log: \"ring\" is not one of: auto, pagemap, softdirty"},
-    {MINIMAL "--machine qemu --qemu q --listen tcp://10.0.0.1:7000 --peer tcp://10.0.0.2:7000 "
-             "--disk.0 disk --disk.1 other,shared",
-     "--disk.1: type qemu can't protect a shared disk: QEMU doesn't stop the guest before its "
-     "writes "
-     "have ended, and those of a shared disk end after the checkpoint; give each host an image of "
-     "its own, or use type kvm"},
     {"--name vm --role primary --memory 64M --machine qemu --qemu q --initrd initrd",
      "[machine] kernel: this option is needed with initrd or cmdline"},
     {MINIMAL "--vcpus 0", "--vcpus: 0 is out of range, 1 to 64"},

@@ -301,7 +301,7 @@ static void a_store_holds_its_shared_disks_only(void)
     struct disk_store *store = NULL;
     held = ended = 0;
     CU_ASSERT_EQUAL_FATAL(disk_store_open(&config, &store, NULL), 0);
-    CU_ASSERT_FALSE(disk_store_is_replicated(store));
+    CU_ASSERT_FALSE(disk_store_travels(store));
     disk_store_hold(store, on_hold, NULL);
     v = disk_store_volume(store, 1);
     submit(DISK_WRITE, 0, 512, 1);
