@@ -5,93 +5,27 @@
 
 #include "checkpoint/page_cache.h"
 #include "checkpoint/page_encoder.h"
+#include "test/support/page_samples.h"
 #include "test/support/runner.h"
-
-#define PAGES  512
-#define MEMORY (PAGES * PAGE_SIZE)
-#define SEED   UINT64_C(0x0123456789abcdef)
-
-static uint64_t random_state = 0x9e3779b97f4a7c15;
-
-static uint64_t draw(void)
-{
-    random_state ^= random_state >> 12;
-    random_state ^= random_state << 25;
-    random_state ^= random_state >> 27;
-    return random_state * 0x2545f4914f6cdd1d;
-}
-
-static void fill_random(uint8_t *page)
-{
-    for (size_t i = 0; i < PAGE_SIZE; i += 8) {
-        const uint64_t word = draw();
-        memcpy(page + i, &word, 8);
-    }
-}
-
-/* Words that LZ4 likes. */
-static void fill_text(uint8_t *page)
-{
-    static const char *const words[] = {"epoch ", "commit ", "guest ", "page "};
-    size_t at = 0;
-    while (at < PAGE_SIZE) {
-        const char *word = words[draw() % 4];
-        for (size_t i = 0; word[i] && at < PAGE_SIZE; i++)
-            page[at++] = (uint8_t)word[i];
-    }
-}
-
-static struct gmem *make_memory(void)
-{
-    struct gmem *memory;
-    if (gmem_create(&(struct gmem_config){.size = MEMORY}, &memory, NULL) < 0)
-        abort();
-    return memory;
-}
-
-static struct page_encoder *make_encoder(enum page_encoder_mode mode, const struct gmem *memory)
-{
-    struct page_encoder *encoder;
-    const struct page_encoder_config config = {
-        .mode = mode, .cache_size = PAGE_CACHE_SIZE_MIN, .memory = memory};
-    if (page_encoder_create(&config, &encoder, NULL) < 0)
-        abort();
-    page_encoder_begin_link(encoder, true, SEED);
-    return encoder;
-}
-
-struct bytes {
-    uint8_t bytes[PAGE_BATCH_PAYLOAD_MAX];
-    size_t size;
-};
-
-static void gather(const struct encoded_batch *batch, struct bytes *out)
-{
-    out->size = 0;
-    for (int i = 0; i < batch->part_count; i++) {
-        memcpy(out->bytes + out->size, batch->parts[i].iov_base, batch->parts[i].iov_len);
-        out->size += batch->parts[i].iov_len;
-    }
-}
 
 #define MODEL_FLIGHT 6
 
 struct model_epoch {
-    struct bytes batch;
-    bool any;              /* an epoch without pages has no batch */
-    uint8_t after[MEMORY]; /* the guest at the cut */
+    struct page_samples_batch batch;
+    bool any;                         /* an epoch without pages has no batch */
+    uint8_t after[PAGE_SAMPLES_SIZE]; /* the guest at the cut */
 };
 
 struct model {
     struct gmem *guest;
     struct gmem *standby;
     struct page_encoder *encoder;
-    bool dirty[PAGES];
+    bool dirty[PAGE_SAMPLES];
     struct model_epoch *flight; /* sent, not yet arrived; oldest first */
     size_t flight_count;
     struct model_epoch *staged; /* arrived and acknowledged, not yet applied */
     size_t staged_count;
-    uint8_t older[PAGES][PAGE_SIZE]; /* contents that pages return to */
+    uint8_t older[PAGE_SAMPLES][PAGE_SIZE]; /* contents that pages return to */
     unsigned refused;
 };
 
@@ -99,15 +33,15 @@ static void touch_page(struct model *m, gfn_t gfn)
 {
     uint8_t *page = gmem_page(m->guest, gfn);
     m->dirty[gfn] = true;
-    switch (draw() % 8) {
+    switch (page_samples_draw() % 8) {
     case 0:
-        fill_random(page);
+        page_samples_random(page);
         break;
     case 1:
         memset(page, 0, PAGE_SIZE);
         break;
     case 2:
-        fill_text(page);
+        page_samples_text(page);
         break;
     case 3:
         memcpy(m->older[gfn], page, PAGE_SIZE);
@@ -118,8 +52,8 @@ static void touch_page(struct model *m, gfn_t gfn)
     case 5: /* dirty, and the same */
         break;
     default:
-        for (uint64_t i = draw() % 40; i; i--)
-            page[draw() % PAGE_SIZE] = (uint8_t)draw();
+        for (uint64_t i = page_samples_draw() % 40; i; i--)
+            page[page_samples_draw() % PAGE_SIZE] = (uint8_t)page_samples_draw();
     }
 }
 
@@ -130,7 +64,7 @@ static void cut_and_send(struct model *m)
     static uint8_t pages[PAGE_BATCH_MAX * PAGE_SIZE];
     gfn_t gfns[PAGE_BATCH_MAX];
     size_t count = 0;
-    for (gfn_t gfn = 0; gfn < PAGES && count < PAGE_BATCH_MAX; gfn++) {
+    for (gfn_t gfn = 0; gfn < PAGE_SAMPLES && count < PAGE_BATCH_MAX; gfn++) {
         if (!m->dirty[gfn])
             continue;
         m->dirty[gfn] = false;
@@ -139,12 +73,12 @@ static void cut_and_send(struct model *m)
     }
     struct model_epoch *epoch = &m->flight[m->flight_count++];
     epoch->any = count > 0;
-    memcpy(epoch->after, gmem_page(m->guest, 0), MEMORY);
+    memcpy(epoch->after, gmem_page(m->guest, 0), PAGE_SAMPLES_SIZE);
     if (!count)
         return;
     struct encoded_batch batch;
     page_encoder_encode(m->encoder, gfns, pages, count, false, &batch);
-    gather(&batch, &epoch->batch);
+    page_samples_gather(&batch, &epoch->batch);
 }
 
 static void apply_oldest(struct model *m)
@@ -184,12 +118,12 @@ static void break_link(struct model *m)
     m->flight_count = 0;
     while (m->staged_count)
         apply_oldest(m);
-    if (draw() % 2)
-        for (gfn_t gfn = 0; gfn < PAGES; gfn++)
-            memset(gmem_page(m->standby, gfn), (int)draw(), PAGE_SIZE);
-    page_encoder_begin_link(m->encoder, true, draw());
+    if (page_samples_draw() % 2)
+        for (gfn_t gfn = 0; gfn < PAGE_SAMPLES; gfn++)
+            memset(gmem_page(m->standby, gfn), (int)page_samples_draw(), PAGE_SIZE);
+    page_encoder_begin_link(m->encoder, true, page_samples_draw());
     memset(m->dirty, true, sizeof(m->dirty));
-    for (unsigned pass = 0; pass * PAGE_BATCH_MAX < PAGES; pass++)
+    for (unsigned pass = 0; pass * PAGE_BATCH_MAX < PAGE_SAMPLES; pass++)
         cut_and_send(m);
 }
 
@@ -200,11 +134,11 @@ static void settle_and_compare(struct model *m)
         return;
     const struct model_epoch *last =
         m->flight_count ? &m->flight[m->flight_count - 1] : &m->staged[m->staged_count - 1];
-    uint8_t *expected = malloc(MEMORY);
-    memcpy(expected, last->after, MEMORY);
+    uint8_t *expected = malloc(PAGE_SAMPLES_SIZE);
+    memcpy(expected, last->after, PAGE_SAMPLES_SIZE);
     /* Pages beyond one batch are still dirty: as long as there are some, nothing is to compare. */
     bool whole = true;
-    for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+    for (gfn_t gfn = 0; gfn < PAGE_SAMPLES; gfn++)
         whole = whole && !m->dirty[gfn];
     while (m->flight_count) {
         arrive(m);
@@ -213,7 +147,7 @@ static void settle_and_compare(struct model *m)
     while (m->staged_count)
         apply_oldest(m);
     if (whole)
-        CU_ASSERT_EQUAL_FATAL(memcmp(gmem_page(m->standby, 0), expected, MEMORY), 0);
+        CU_ASSERT_EQUAL_FATAL(memcmp(gmem_page(m->standby, 0), expected, PAGE_SAMPLES_SIZE), 0);
     free(expected);
 }
 
@@ -221,16 +155,16 @@ static void run_model(enum page_encoder_mode mode)
 {
     static struct model m;
     memset(&m, 0, sizeof(m));
-    m.guest = make_memory();
-    m.standby = make_memory();
-    m.encoder = make_encoder(mode, m.guest);
+    m.guest = page_samples_memory();
+    m.standby = page_samples_memory();
+    m.encoder = page_samples_encoder(mode, m.guest);
     m.flight = calloc(MODEL_FLIGHT, sizeof(*m.flight));
     m.staged = calloc(MODEL_FLIGHT, sizeof(*m.staged));
     break_link(&m);
     for (unsigned step = 0; step < 4000; step++) {
-        switch (draw() % 16) {
+        switch (page_samples_draw() % 16) {
         case 0:
-            if (draw() % 8 == 0)
+            if (page_samples_draw() % 8 == 0)
                 break_link(&m);
             break;
         case 1:
@@ -254,7 +188,8 @@ static void run_model(enum page_encoder_mode mode)
             break;
         default:
             for (unsigned i = 0; i < 8; i++)
-                touch_page(&m, draw() % (draw() % 4 ? 100 : PAGES));
+                touch_page(&m,
+                           page_samples_draw() % (page_samples_draw() % 4 ? 100 : PAGE_SAMPLES));
         }
     }
     CU_ASSERT_EQUAL(m.refused, 0);

@@ -8,60 +8,8 @@
 #include "checkpoint/delta.h"
 #include "checkpoint/page_cache.h"
 #include "checkpoint/page_encoder.h"
+#include "test/support/page_samples.h"
 #include "test/support/runner.h"
-
-#define PAGES  512
-#define MEMORY (PAGES * PAGE_SIZE)
-#define SEED   UINT64_C(0x0123456789abcdef)
-
-static uint64_t random_state = 0x9e3779b97f4a7c15;
-
-static uint64_t draw(void)
-{
-    random_state ^= random_state >> 12;
-    random_state ^= random_state << 25;
-    random_state ^= random_state >> 27;
-    return random_state * 0x2545f4914f6cdd1d;
-}
-
-static void fill_random(uint8_t *page)
-{
-    for (size_t i = 0; i < PAGE_SIZE; i += 8) {
-        const uint64_t word = draw();
-        memcpy(page + i, &word, 8);
-    }
-}
-
-/* Words that LZ4 likes. */
-static void fill_text(uint8_t *page)
-{
-    static const char *const words[] = {"epoch ", "commit ", "guest ", "page "};
-    size_t at = 0;
-    while (at < PAGE_SIZE) {
-        const char *word = words[draw() % 4];
-        for (size_t i = 0; word[i] && at < PAGE_SIZE; i++)
-            page[at++] = (uint8_t)word[i];
-    }
-}
-
-static struct gmem *make_memory(void)
-{
-    struct gmem *memory;
-    if (gmem_create(&(struct gmem_config){.size = MEMORY}, &memory, NULL) < 0)
-        abort();
-    return memory;
-}
-
-static struct page_encoder *make_encoder(enum page_encoder_mode mode, const struct gmem *memory)
-{
-    struct page_encoder *encoder;
-    const struct page_encoder_config config = {
-        .mode = mode, .cache_size = PAGE_CACHE_SIZE_MIN, .memory = memory};
-    if (page_encoder_create(&config, &encoder, NULL) < 0)
-        abort();
-    page_encoder_begin_link(encoder, true, SEED);
-    return encoder;
-}
 
 /* ---- deltas ---- */
 
@@ -86,15 +34,15 @@ static void any_two_pages_have_a_delta(void)
 {
     uint8_t before[PAGE_SIZE + 8], after[PAGE_SIZE + 8], out[2 * PAGE_SIZE];
     for (unsigned round = 0; round < 4000; round++) {
-        const size_t size = PAGE_SIZE + 8 - draw() % 100;
-        fill_random(before);
-        fill_random(before + 8);
+        const size_t size = PAGE_SIZE + 8 - page_samples_draw() % 100;
+        page_samples_random(before);
+        page_samples_random(before + 8);
         memcpy(after, before, sizeof(after));
-        for (uint64_t runs = draw() % 60; runs; runs--) {
-            const size_t at = draw() % size;
-            const size_t length = 1 + draw() % (1 + draw() % 100);
+        for (uint64_t runs = page_samples_draw() % 60; runs; runs--) {
+            const size_t at = page_samples_draw() % size;
+            const size_t length = 1 + page_samples_draw() % (1 + page_samples_draw() % 100);
             for (size_t i = at; i < at + length && i < size; i++)
-                after[i] = (uint8_t)draw();
+                after[i] = (uint8_t)page_samples_draw();
         }
         const int found = delta_encode(before, after, size, out, sizeof(out));
         CU_ASSERT_TRUE_FATAL(found >= 0);
@@ -111,7 +59,7 @@ static void a_delta_without_room_says_so(void)
 {
     uint8_t before[PAGE_SIZE] = {0};
     uint8_t after[PAGE_SIZE], out[PAGE_SIZE];
-    fill_random(after);
+    page_samples_random(after);
     for (size_t room = 0; room < 200; room++) {
         uint8_t *exact = malloc(room ? room : 1);
         CU_ASSERT_EQUAL(delta_encode(before, after, PAGE_SIZE, exact, room), -ENOSPC);
@@ -146,25 +94,12 @@ static void malformed_deltas_are_refused(void)
 
 /* ---- encoded batches ---- */
 
-struct bytes {
-    uint8_t bytes[PAGE_BATCH_PAYLOAD_MAX];
-    size_t size;
-};
-
-static void gather(const struct encoded_batch *batch, struct bytes *out)
-{
-    out->size = 0;
-    for (int i = 0; i < batch->part_count; i++) {
-        memcpy(out->bytes + out->size, batch->parts[i].iov_base, batch->parts[i].iov_len);
-        out->size += batch->parts[i].iov_len;
-    }
-}
-
 /* A batch of one page of this encoding with this body. */
-static void build(struct bytes *out, gfn_t gfn, uint8_t encoding, const void *body, size_t size,
-                  const uint8_t content[DIGEST_128_SIZE])
+static void build(struct page_samples_batch *out, gfn_t gfn, uint8_t encoding, const void *body,
+                  size_t size, const uint8_t content[DIGEST_128_SIZE])
 {
-    out->size = page_batch_encode_header_encoded(&gfn, &encoding, 1, SEED, content, out->bytes);
+    out->size = page_batch_encode_header_encoded(&gfn, &encoding, 1, PAGE_SAMPLES_SEED, content,
+                                                 out->bytes);
     if (size) {
         out->bytes[out->size++] = (uint8_t)size;
         out->bytes[out->size++] = (uint8_t)(size >> 8);
@@ -174,7 +109,7 @@ static void build(struct bytes *out, gfn_t gfn, uint8_t encoding, const void *bo
 }
 
 /* Decode, verify, apply. */
-static int take(const struct bytes *b, struct gmem *memory)
+static int take(const struct page_samples_batch *b, struct gmem *memory)
 {
     struct page_batch batch;
     int rc = page_batch_decode(&batch, b->bytes, b->size, memory, false, 0, NULL);
@@ -203,19 +138,20 @@ static void the_encoded_header_is_these_bytes(void)
     const gfn_t gfns[] = {0x12345, 0x100000};
     const uint8_t encodings[] = {PAGE_ENCODING_SAME, PAGE_ENCODING_DELTA};
     uint8_t out[PAGE_BATCH_HEADER_MAX];
-    CU_ASSERT_EQUAL(page_batch_encode_header_encoded(gfns, encodings, 2, SEED, content, out),
-                    sizeof(golden));
+    CU_ASSERT_EQUAL(
+        page_batch_encode_header_encoded(gfns, encodings, 2, PAGE_SAMPLES_SEED, content, out),
+        sizeof(golden));
     CU_ASSERT_EQUAL(memcmp(out, golden, sizeof(golden)), 0);
 }
 
 static void the_content_digest_is_these_bytes(void)
 {
     /* XXH3-128 with the seed of XXH3-128 with the seed of a page of zeroes. */
-    struct gmem *memory = make_memory();
+    struct gmem *memory = page_samples_memory();
     uint8_t page[PAGE_SIZE] = {0}, inner[DIGEST_128_SIZE], outer[DIGEST_128_SIZE];
-    digest_of_128(page, PAGE_SIZE, SEED, inner);
-    digest_of_128(inner, sizeof(inner), SEED, outer);
-    struct bytes *b = malloc(sizeof(*b));
+    digest_of_128(page, PAGE_SIZE, PAGE_SAMPLES_SEED, inner);
+    digest_of_128(inner, sizeof(inner), PAGE_SAMPLES_SEED, outer);
+    struct page_samples_batch *b = malloc(sizeof(*b));
     build(b, 3, PAGE_ENCODING_SAME, NULL, 0, outer);
     CU_ASSERT_EQUAL(take(b, memory), 0);
     gmem_page(memory, 3)[4095] = 1; /* this host holds something else */
@@ -225,27 +161,28 @@ static void the_content_digest_is_these_bytes(void)
 }
 
 /* A batch with every encoding in it; *memory is what it refers to. */
-static void make_every_encoding(struct bytes *out, struct gmem **memory, struct gmem **expected)
+static void make_every_encoding(struct page_samples_batch *out, struct gmem **memory,
+                                struct gmem **expected)
 {
-    struct gmem *source = make_memory();
-    *memory = make_memory();
+    struct gmem *source = page_samples_memory();
+    *memory = page_samples_memory();
     *expected = source;
-    struct page_encoder *encoder = make_encoder(PAGE_ENCODER_SMALLEST, source);
+    struct page_encoder *encoder = page_samples_encoder(PAGE_ENCODER_SMALLEST, source);
     static uint8_t pages[6 * PAGE_SIZE];
     const gfn_t gfns[] = {1, 2, 3, 4, 5, 6};
     struct encoded_batch batch;
     for (size_t i = 0; i < 6; i++)
-        fill_random(pages + i * PAGE_SIZE);
+        page_samples_random(pages + i * PAGE_SIZE);
     page_encoder_encode(encoder, gfns, pages, 6, false, &batch);
-    gather(&batch, out);
+    page_samples_gather(&batch, out);
     CU_ASSERT_EQUAL(take(out, *memory), 0);
     memset(pages + PAGE_SIZE, 0, PAGE_SIZE);                /* 2: zero */
-    fill_random(pages);                                     /* 1: raw; 3: same */
-    fill_text(pages + 3 * PAGE_SIZE);                       /* 4: lz4 */
+    page_samples_random(pages);                             /* 1: raw; 3: same */
+    page_samples_text(pages + 3 * PAGE_SIZE);               /* 4: lz4 */
     pages[4 * PAGE_SIZE + 100] ^= 1;                        /* 5: delta */
     memset(pages + 5 * PAGE_SIZE, 0x55, PAGE_SIZE / 4 * 3); /* 6: delta-lz4 */
     page_encoder_encode(encoder, gfns, pages, 6, false, &batch);
-    gather(&batch, out);
+    page_samples_gather(&batch, out);
     for (size_t i = 0; i < 6; i++)
         memcpy(gmem_page(source, gfns[i]), pages + i * PAGE_SIZE, PAGE_SIZE);
     page_encoder_destroy(&encoder);
@@ -253,7 +190,7 @@ static void make_every_encoding(struct bytes *out, struct gmem **memory, struct 
 
 static void every_encoding_arrives_as_it_was_sent(void)
 {
-    struct bytes *b = malloc(sizeof(*b));
+    struct page_samples_batch *b = malloc(sizeof(*b));
     struct gmem *memory, *expected;
     make_every_encoding(b, &memory, &expected);
     struct page_batch batch;
@@ -272,7 +209,7 @@ static void every_encoding_arrives_as_it_was_sent(void)
 
 static void every_truncation_of_an_encoded_batch_is_refused(void)
 {
-    struct bytes *b = malloc(sizeof(*b));
+    struct page_samples_batch *b = malloc(sizeof(*b));
     struct gmem *memory, *expected;
     make_every_encoding(b, &memory, &expected);
     struct page_batch batch;
@@ -294,14 +231,14 @@ static void every_truncation_of_an_encoded_batch_is_refused(void)
 /* Whatever a changed byte makes of it: refused, or decoded within its pages. */
 static void no_changed_byte_reaches_beyond_its_page(void)
 {
-    struct bytes *b = malloc(sizeof(*b));
+    struct page_samples_batch *b = malloc(sizeof(*b));
     struct gmem *memory, *expected;
     make_every_encoding(b, &memory, &expected);
     uint8_t content[DIGEST_128_SIZE];
     unsigned accepted = 0;
     for (size_t at = 0; at < b->size; at++) {
         const uint8_t was = b->bytes[at];
-        b->bytes[at] ^= (uint8_t)(1u << draw() % 8);
+        b->bytes[at] ^= (uint8_t)(1u << page_samples_draw() % 8);
         struct page_batch batch;
         if (page_batch_decode(&batch, b->bytes, b->size, memory, false, 0, NULL) == 0 &&
             page_batch_content(&batch, memory, content, NULL) == 0) {
@@ -319,8 +256,8 @@ static void no_changed_byte_reaches_beyond_its_page(void)
 
 static void bodies_that_are_no_page_are_refused(void)
 {
-    struct gmem *memory = make_memory();
-    struct bytes *b = malloc(sizeof(*b));
+    struct gmem *memory = page_samples_memory();
+    struct page_samples_batch *b = malloc(sizeof(*b));
     uint8_t page[PAGE_SIZE + 1] = {0};
     uint8_t packed[256];
     for (size_t size = PAGE_SIZE - 1; size <= PAGE_SIZE + 1; size++) {
@@ -360,12 +297,13 @@ static void bodies_that_are_no_page_are_refused(void)
 static void a_cache_remembers_versions_and_digests_until_told_to_forget(void)
 {
     struct page_cache *cache;
-    CU_ASSERT_EQUAL(page_cache_create(PAGE_CACHE_SIZE_MIN - 1, PAGES, &cache, NULL), -EINVAL);
-    CU_ASSERT_EQUAL_FATAL(page_cache_create(PAGE_CACHE_SIZE_MIN, PAGES, &cache, NULL), 0);
-    page_cache_forget(cache, SEED);
+    CU_ASSERT_EQUAL(page_cache_create(PAGE_CACHE_SIZE_MIN - 1, PAGE_SAMPLES, &cache, NULL),
+                    -EINVAL);
+    CU_ASSERT_EQUAL_FATAL(page_cache_create(PAGE_CACHE_SIZE_MIN, PAGE_SAMPLES, &cache, NULL), 0);
+    page_cache_forget(cache, PAGE_SAMPLES_SEED);
     uint8_t page[PAGE_SIZE], digest[DIGEST_128_SIZE];
-    fill_random(page);
-    digest_of_128(page, PAGE_SIZE, SEED, digest);
+    page_samples_random(page);
+    digest_of_128(page, PAGE_SIZE, PAGE_SAMPLES_SEED, digest);
     CU_ASSERT_PTR_NULL(page_cache_version(cache, 7));
     CU_ASSERT_FALSE(page_cache_holds(cache, 7, digest));
     page_cache_put(cache, 7, page, digest, false);
@@ -381,7 +319,7 @@ static void a_cache_remembers_versions_and_digests_until_told_to_forget(void)
     CU_ASSERT_FALSE(page_cache_holds(cache, 7, digest));
     page_cache_put(cache, 7, page, digest, true);
     page_cache_put(cache, 9, page, digest, false);
-    page_cache_forget(cache, SEED + 1);
+    page_cache_forget(cache, PAGE_SAMPLES_SEED + 1);
     CU_ASSERT_PTR_NULL(page_cache_version(cache, 7));
     CU_ASSERT_FALSE(page_cache_holds(cache, 9, digest));
     page_cache_destroy(&cache);
@@ -392,20 +330,20 @@ static void a_version_that_leaves_the_cache_leaves_its_digest(void)
     /* Room for some 200 versions of 4000 pages that are seen once each, then again. */
     struct page_cache *cache;
     CU_ASSERT_EQUAL_FATAL(page_cache_create(PAGE_CACHE_SIZE_MIN, 4000, &cache, NULL), 0);
-    page_cache_forget(cache, SEED);
+    page_cache_forget(cache, PAGE_SAMPLES_SEED);
     uint8_t page[PAGE_SIZE], digest[DIGEST_128_SIZE];
-    fill_random(page);
+    page_samples_random(page);
     size_t versions = 0, digests = 0;
     for (unsigned round = 0; round < 2; round++) {
         for (gfn_t gfn = 0; gfn < 4000; gfn++) {
             memcpy(page, &gfn, sizeof(gfn));
-            digest_of_128(page, PAGE_SIZE, SEED, digest);
+            digest_of_128(page, PAGE_SIZE, PAGE_SAMPLES_SEED, digest);
             page_cache_put(cache, gfn, page, digest, true);
         }
     }
     for (gfn_t gfn = 0; gfn < 4000; gfn++) {
         memcpy(page, &gfn, sizeof(gfn));
-        digest_of_128(page, PAGE_SIZE, SEED, digest);
+        digest_of_128(page, PAGE_SIZE, PAGE_SAMPLES_SEED, digest);
         const uint8_t *version = page_cache_version(cache, gfn);
         CU_ASSERT(!version || memcmp(version, page, PAGE_SIZE) == 0);
         versions += version != NULL;
@@ -421,8 +359,8 @@ static void a_version_that_leaves_the_cache_leaves_its_digest(void)
 /* Bytes per page of the batches that `rounds` over 200 such pages make on a link of that cost. */
 static size_t bytes_per_page(double ns_per_byte, void (*change)(uint8_t *page), unsigned rounds)
 {
-    struct gmem *memory = make_memory();
-    struct page_encoder *encoder = make_encoder(PAGE_ENCODER_AUTO, memory);
+    struct gmem *memory = page_samples_memory();
+    struct page_encoder *encoder = page_samples_encoder(PAGE_ENCODER_AUTO, memory);
     static uint8_t pages[200 * PAGE_SIZE];
     gfn_t gfns[200];
     size_t bytes = 0;
@@ -454,11 +392,11 @@ static void auto_follows_the_link(void)
     /* A byte on the slowest takes a millisecond; on the fastest it is nearly free. No host is
      * between. */
     const double slow = 1e6, fast = 1e-6;
-    CU_ASSERT(bytes_per_page(slow, fill_text, 40) < PAGE_SIZE / 2);
-    CU_ASSERT(bytes_per_page(fast, fill_text, 40) > PAGE_SIZE / 10 * 9);
+    CU_ASSERT(bytes_per_page(slow, page_samples_text, 40) < PAGE_SIZE / 2);
+    CU_ASSERT(bytes_per_page(fast, page_samples_text, 40) > PAGE_SIZE / 10 * 9);
     CU_ASSERT(bytes_per_page(slow, change_a_word, 40) < 40);
     CU_ASSERT(bytes_per_page(fast, change_a_word, 40) > PAGE_SIZE / 10 * 9);
-    CU_ASSERT(bytes_per_page(slow, fill_random, 40) <= PAGE_SIZE + 16);
+    CU_ASSERT(bytes_per_page(slow, page_samples_random, 40) <= PAGE_SIZE + 16);
 }
 
 static void a_link_costs_what_its_dearer_view_says(void)
@@ -481,17 +419,17 @@ static void a_link_costs_what_its_dearer_view_says(void)
 
 static void a_plain_standby_gets_plain_batches(void)
 {
-    struct gmem *memory = make_memory();
-    struct page_encoder *encoder = make_encoder(PAGE_ENCODER_SMALLEST, memory);
-    page_encoder_begin_link(encoder, false, SEED);
+    struct gmem *memory = page_samples_memory();
+    struct page_encoder *encoder = page_samples_encoder(PAGE_ENCODER_SMALLEST, memory);
+    page_encoder_begin_link(encoder, false, PAGE_SAMPLES_SEED);
     static uint8_t pages[2 * PAGE_SIZE];
-    fill_text(pages);
+    page_samples_text(pages);
     const gfn_t gfns[] = {1, 2};
     struct encoded_batch batch;
-    struct bytes *b = malloc(sizeof(*b));
+    struct page_samples_batch *b = malloc(sizeof(*b));
     for (unsigned round = 0; round < 2; round++) {
         page_encoder_encode(encoder, gfns, pages, 2, false, &batch);
-        gather(&batch, b);
+        page_samples_gather(&batch, b);
         CU_ASSERT_EQUAL(b->size, 8 + 2 * 8 + PAGE_SIZE);
         CU_ASSERT_EQUAL(b->bytes[4], 0);
         CU_ASSERT_EQUAL(take(b, memory), 0);
