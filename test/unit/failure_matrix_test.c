@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -18,6 +17,7 @@
 #include "test/support/fake_machine.h"
 #include "test/support/protocol_fault.h"
 #include "test/support/runner.h"
+#include "test/support/witness.h"
 #include "transport/inproc.h"
 #include "transport/session.h"
 
@@ -53,10 +53,7 @@ static const struct fault faults[] = {
 };
 
 struct pair {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    uint64_t seen; /* highest step that became visible */
-    bool backwards;
+    struct witness witness; /* its lock protects what is counted, too */
     unsigned engine_events[8];
     unsigned standby_events[8];
 
@@ -68,69 +65,18 @@ struct pair {
 
 /* ---- what everybody sees ---- */
 
-static void note_visible(void *context, uint64_t step)
-{
-    struct pair *p = context;
-    pthread_mutex_lock(&p->lock);
-    p->backwards = p->backwards || step <= p->seen;
-    p->seen = step;
-    pthread_cond_broadcast(&p->changed);
-    pthread_mutex_unlock(&p->lock);
-}
-
-static void count(struct pair *p, unsigned *counter)
-{
-    pthread_mutex_lock(&p->lock);
-    ++*counter;
-    pthread_cond_broadcast(&p->changed);
-    pthread_mutex_unlock(&p->lock);
-}
-
 static void note_engine(void *context, enum engine_event event, const struct error *why)
 {
     (void)why;
-    count(context, &((struct pair *)context)->engine_events[event]);
+    witness_count(&((struct pair *)context)->witness,
+                  &((struct pair *)context)->engine_events[event]);
 }
 
 static void note_standby(void *context, enum standby_event event, const struct error *why)
 {
     (void)why;
-    count(context, &((struct pair *)context)->standby_events[event]);
-}
-
-static struct timespec a_minute_from_now(void)
-{
-    return clock_to_timespec(clock_now() + SEC(60));
-}
-
-static bool wait_for(struct pair *p, const unsigned *counter, unsigned value)
-{
-    const struct timespec until = a_minute_from_now();
-    int rc = 0;
-    pthread_mutex_lock(&p->lock);
-    while (*counter < value && rc == 0)
-        rc = pthread_cond_timedwait(&p->changed, &p->lock, &until);
-    pthread_mutex_unlock(&p->lock);
-    return rc == 0;
-}
-
-static uint64_t seen(struct pair *p)
-{
-    pthread_mutex_lock(&p->lock);
-    const uint64_t step = p->seen;
-    pthread_mutex_unlock(&p->lock);
-    return step;
-}
-
-static bool wait_seen(struct pair *p, uint64_t step)
-{
-    const struct timespec until = a_minute_from_now();
-    int rc = 0;
-    pthread_mutex_lock(&p->lock);
-    while (p->seen < step && rc == 0)
-        rc = pthread_cond_timedwait(&p->changed, &p->lock, &until);
-    pthread_mutex_unlock(&p->lock);
-    return rc == 0;
+    witness_count(&((struct pair *)context)->witness,
+                  &((struct pair *)context)->standby_events[event]);
 }
 
 /* ---- life ---- */
@@ -138,18 +84,13 @@ static bool wait_seen(struct pair *p, uint64_t step)
 static void pair_start(struct pair *p, struct slab *const slabs[2])
 {
     memset(p, 0, sizeof(*p));
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&p->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    witness_init(&p->witness);
     for (int i = 0; i < 2; i++) {
         const struct fake_machine_config config = {.memory = MEMORY,
                                                    .output_every = 2,
                                                    .step_usec = 1,
-                                                   .visible = note_visible,
-                                                   .context = p};
+                                                   .visible = witness_see,
+                                                   .context = &p->witness};
         p->machines[i] = fake_machine_create(&config);
         p->slabs[i] = slabs[i];
     }
@@ -190,8 +131,7 @@ static void pair_end(struct pair *p)
         CU_ASSERT_EQUAL(slab_free_count(p->slabs[i]), slab_chunk_count(p->slabs[i]));
         fake_machine_destroy(&p->machines[i]);
     }
-    pthread_cond_destroy(&p->changed);
-    pthread_mutex_destroy(&p->lock);
+    witness_fini(&p->witness);
 }
 
 /* ---- the judgement ---- */
@@ -199,7 +139,7 @@ static void pair_end(struct pair *p)
 /* The guest goes on and nothing of what it says is seen. */
 static void output_is_held(struct pair *p)
 {
-    const uint64_t before = seen(p);
+    const uint64_t before = witness_seen(&p->witness);
     struct outbox_stats stats;
     outbox_snapshot(engine_outbox(p->engine), &stats);
     const size_t held = stats.held_items;
@@ -208,7 +148,7 @@ static void output_is_held(struct pair *p)
         outbox_snapshot(engine_outbox(p->engine), &stats);
     CU_ASSERT_EQUAL(stats.mode, OUTBOX_HOLDING);
     CU_ASSERT(stats.held_items > held || stats.dropped_items > 0);
-    CU_ASSERT_EQUAL(seen(p), before);
+    CU_ASSERT_EQUAL(witness_seen(&p->witness), before);
 }
 
 static void promoted_standby_is_right(struct pair *p)
@@ -217,7 +157,7 @@ static void promoted_standby_is_right(struct pair *p)
     CU_ASSERT_EQUAL(standby_promote(p->standby, &takeover, NULL), 0);
     engine_fence(p->engine);
     const uint64_t done = fake_machine_steps(p->machines[1]);
-    CU_ASSERT(done >= seen(p));
+    CU_ASSERT(done >= witness_seen(&p->witness));
     CU_ASSERT_TRUE(fake_machine_memory_is_right(p->machines[1], done));
 }
 
@@ -225,7 +165,7 @@ static void promotion_is_refused(struct pair *p)
 {
     struct standby_takeover takeover;
     CU_ASSERT_EQUAL(standby_promote(p->standby, &takeover, NULL), -ENODATA);
-    CU_ASSERT_EQUAL(seen(p), 0);
+    CU_ASSERT_EQUAL(witness_seen(&p->witness), 0);
 }
 
 static void a_new_link_makes_it_whole(struct pair *p)
@@ -235,8 +175,9 @@ static void a_new_link_makes_it_whole(struct pair *p)
     CU_ASSERT_EQUAL_FATAL(inproc_pair("again", ends, NULL), 0);
     standby_unfollow(p->standby);
     pair_connect(p, ends);
-    CU_ASSERT_TRUE(wait_for(p, &p->engine_events[ENGINE_EVENT_PROTECTED], protections + 1));
-    CU_ASSERT_TRUE(wait_seen(p, seen(p) + 1));
+    CU_ASSERT_TRUE(witness_wait_count(&p->witness, &p->engine_events[ENGINE_EVENT_PROTECTED],
+                                      protections + 1));
+    CU_ASSERT_TRUE(witness_wait_seen(&p->witness, witness_seen(&p->witness) + 1));
     engine_drop_link(p->engine, "killed by the test");
 }
 
@@ -252,7 +193,7 @@ static void suffer(struct pair *p, struct protocol_fault *fault)
         CU_ASSERT_TRUE(fault_link_wait_stalled(fault->link, 60000));
         engine_drop_link(p->engine, "suspected by the test");
     }
-    CU_ASSERT_TRUE(wait_for(p, &p->engine_events[ENGINE_EVENT_LINK_LOST], 1));
+    CU_ASSERT_TRUE(witness_wait_count(&p->witness, &p->engine_events[ENGINE_EVENT_LINK_LOST], 1));
     standby_unfollow(p->standby);
 }
 
@@ -278,7 +219,7 @@ static void run_cell(const struct protocol_step *step, const struct fault *what,
         promoted_standby_is_right(&p);
     else
         promotion_is_refused(&p);
-    CU_ASSERT_FALSE(p.backwards);
+    CU_ASSERT_FALSE(p.witness.backwards);
     pair_end(&p);
     if (CU_get_number_of_failures() != failures)
         printf("  %s, at %s %u of epoch %u on the %s's side\n", what->name,

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -13,6 +12,7 @@
 #include "secondary/standby.h"
 #include "test/support/fake_machine.h"
 #include "test/support/runner.h"
+#include "test/support/witness.h"
 #include "transport/inproc.h"
 #include "transport/session.h"
 
@@ -21,11 +21,8 @@
 
 /* Everything that both sides and the world outside share. */
 struct pair {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    uint64_t seen;  /* highest step that became visible */
-    bool backwards; /* a visible step was not above the one before */
-    bool gated;     /* what leaves is stuck on its way out, until the gate opens */
+    struct witness witness; /* its lock protects what is counted, too */
+    bool gated;             /* what leaves is stuck on its way out, until the gate opens */
     unsigned stuck;
     unsigned events[8]; /* engine's and standby's, counted */
     unsigned standby_events[8];
@@ -40,69 +37,33 @@ struct pair {
 static void note_visible(void *context, uint64_t step)
 {
     struct pair *p = context;
-    pthread_mutex_lock(&p->lock);
-    p->backwards = p->backwards || step <= p->seen;
-    p->seen = step;
+    witness_see(&p->witness, step);
+    pthread_mutex_lock(&p->witness.lock);
     p->stuck += p->gated;
-    pthread_cond_broadcast(&p->changed);
+    pthread_cond_broadcast(&p->witness.changed);
     while (p->gated)
-        pthread_cond_wait(&p->changed, &p->lock);
-    pthread_mutex_unlock(&p->lock);
+        pthread_cond_wait(&p->witness.changed, &p->witness.lock);
+    pthread_mutex_unlock(&p->witness.lock);
 }
 
 static void note_engine(void *context, enum engine_event event, const struct error *why)
 {
     struct pair *p = context;
     (void)why;
-    pthread_mutex_lock(&p->lock);
-    p->events[event]++;
-    pthread_cond_broadcast(&p->changed);
-    pthread_mutex_unlock(&p->lock);
+    witness_count(&p->witness, &p->events[event]);
 }
 
 static void note_standby(void *context, enum standby_event event, const struct error *why)
 {
     struct pair *p = context;
     (void)why;
-    pthread_mutex_lock(&p->lock);
-    p->standby_events[event]++;
-    pthread_cond_broadcast(&p->changed);
-    pthread_mutex_unlock(&p->lock);
+    witness_count(&p->witness, &p->standby_events[event]);
 }
 
 static nsec_t trusted_since(void *context)
 {
     struct pair *p = context;
     return p->trusted_since;
-}
-
-/* Waits until *counter reaches `value`; a minute is for ever. */
-static bool wait_for(struct pair *p, const unsigned *counter, unsigned value)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 60;
-    int rc = 0;
-    pthread_mutex_lock(&p->lock);
-    while (*counter < value && rc == 0)
-        rc = pthread_cond_timedwait(&p->changed, &p->lock, &until);
-    const bool reached = *counter >= value;
-    pthread_mutex_unlock(&p->lock);
-    return reached;
-}
-
-static bool wait_visible(struct pair *p, uint64_t step)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 60;
-    int rc = 0;
-    pthread_mutex_lock(&p->lock);
-    while (p->seen < step && rc == 0)
-        rc = pthread_cond_timedwait(&p->changed, &p->lock, &until);
-    const bool reached = p->seen >= step;
-    pthread_mutex_unlock(&p->lock);
-    return reached;
 }
 
 static const struct policy default_policy = {.kind = POLICY_PIPELINED,
@@ -117,8 +78,7 @@ static unsigned burst; /* of the guests of the next pair */
 static void pair_start(struct pair *p, const struct policy *policy, unsigned step_usec)
 {
     memset(p, 0, sizeof(*p));
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->changed, NULL);
+    witness_init(&p->witness);
     for (int i = 0; i < 2; i++) {
         const struct fake_machine_config config = {.memory = 8 << 20,
                                                    .output_every = 3,
@@ -166,8 +126,7 @@ static void pair_end(struct pair *p)
         slab_destroy(&p->slabs[i]);
         fake_machine_destroy(&p->machines[i]);
     }
-    pthread_cond_destroy(&p->changed);
-    pthread_mutex_destroy(&p->lock);
+    witness_fini(&p->witness);
 }
 
 /* The primary dies now; the standby takes over and must know all that was seen. */
@@ -179,10 +138,10 @@ static void fail_over_and_judge(struct pair *p)
     CU_ASSERT_EQUAL(standby_promote(p->standby, &takeover, &err), 0);
     engine_fence(p->engine);
     const uint64_t steps = fake_machine_steps(p->machines[1]);
-    pthread_mutex_lock(&p->lock);
-    CU_ASSERT(steps >= p->seen);
-    CU_ASSERT_FALSE(p->backwards);
-    pthread_mutex_unlock(&p->lock);
+    pthread_mutex_lock(&p->witness.lock);
+    CU_ASSERT(steps >= p->witness.seen);
+    CU_ASSERT_FALSE(p->witness.backwards);
+    pthread_mutex_unlock(&p->witness.lock);
     CU_ASSERT_TRUE(fake_machine_memory_is_right(p->machines[1], steps));
 }
 
@@ -194,10 +153,10 @@ static void nothing_is_visible_before_the_first_commit(void)
     do
         outbox_snapshot(engine_outbox(p.engine), &stats);
     while (stats.held_items < 1000);
-    CU_ASSERT_EQUAL(p.seen, 0);
+    CU_ASSERT_EQUAL(witness_seen(&p.witness), 0);
     pair_connect(&p);
-    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], 1));
-    CU_ASSERT_TRUE(wait_visible(&p, 1));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_PROTECTED], 1));
+    CU_ASSERT_TRUE(witness_wait_seen(&p.witness, 1));
     fail_over_and_judge(&p);
     pair_end(&p);
 }
@@ -214,9 +173,9 @@ static void an_acknowledgement_of_old_news_releases_nothing(void)
     do
         engine_snapshot(p.engine, stats);
     while (stats->stale_acks < 10);
-    CU_ASSERT_EQUAL(p.seen, 0);
+    CU_ASSERT_EQUAL(witness_seen(&p.witness), 0);
     p.trusted_since = clock_now();
-    CU_ASSERT_TRUE(wait_visible(&p, 1));
+    CU_ASSERT_TRUE(witness_wait_seen(&p.witness, 1));
     fail_over_and_judge(&p);
     pair_end(&p);
     free(stats);
@@ -231,8 +190,9 @@ static void what_was_seen_is_never_lost_under_any_policy(void)
             struct pair p;
             pair_start(&p, &policy, run % 3);
             pair_connect(&p);
-            CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_READY], 1));
-            CU_ASSERT_TRUE(wait_visible(&p, 1 + run * 37));
+            CU_ASSERT_TRUE(
+                witness_wait_count(&p.witness, &p.standby_events[STANDBY_EVENT_READY], 1));
+            CU_ASSERT_TRUE(witness_wait_seen(&p.witness, 1 + run * 37));
             fail_over_and_judge(&p);
             pair_end(&p);
         }
@@ -245,12 +205,12 @@ static void a_standby_that_lost_its_link_synchronises_again(void)
     pair_start(&p, &default_policy, 1);
     for (unsigned round = 1; round <= 5; round++) {
         pair_connect(&p);
-        CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], round));
-        CU_ASSERT_TRUE(wait_visible(&p, p.seen + 10));
+        CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_PROTECTED], round));
+        CU_ASSERT_TRUE(witness_wait_seen(&p.witness, witness_seen(&p.witness) + 10));
         if (round == 5)
             break;
         engine_drop_link(p.engine, "cut by the test");
-        CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_LINK_LOST], round));
+        CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_LINK_LOST], round));
         standby_unfollow(p.standby);
     }
     fail_over_and_judge(&p);
@@ -263,21 +223,21 @@ static void a_state_that_a_grant_was_taken_for_is_not_overwritten(void)
     pair_start(&p, &default_policy, 1);
     CU_ASSERT_FALSE(standby_keep(p.standby));
     pair_connect(&p);
-    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], 1));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_PROTECTED], 1));
     engine_drop_link(p.engine, "cut by the test");
-    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_LINK_LOST], 1));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_LINK_LOST], 1));
     standby_unfollow(p.standby);
     CU_ASSERT_TRUE(standby_keep(p.standby));
 
     pair_connect(&p);
-    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_LINK_LOST], 2));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_LINK_LOST], 2));
     standby_unfollow(p.standby);
     CU_ASSERT_EQUAL(p.standby_events[STANDBY_EVENT_NOT_READY], 0);
     CU_ASSERT_TRUE(standby_keep(p.standby));
 
     standby_let_go(p.standby);
     pair_connect(&p);
-    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], 2));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_PROTECTED], 2));
     CU_ASSERT_EQUAL(p.standby_events[STANDBY_EVENT_NOT_READY], 1);
     fail_over_and_judge(&p);
     pair_end(&p);
@@ -288,10 +248,10 @@ static void alone_output_flows_until_the_next_standby_commits(void)
     struct pair p;
     pair_start(&p, &default_policy, 1);
     CU_ASSERT_EQUAL(engine_open(p.engine, NULL), 0);
-    CU_ASSERT_TRUE(wait_visible(&p, 30));
+    CU_ASSERT_TRUE(witness_wait_seen(&p.witness, 30));
     pair_connect(&p);
-    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], 1));
-    CU_ASSERT_TRUE(wait_visible(&p, p.seen + 100));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_PROTECTED], 1));
+    CU_ASSERT_TRUE(witness_wait_seen(&p.witness, witness_seen(&p.witness) + 100));
     fail_over_and_judge(&p);
     pair_end(&p);
 }
@@ -329,12 +289,13 @@ static void a_dirty_set_beyond_the_staging_memory_is_survived(void)
 {
     struct pair p;
     start_wild_pair(&p, 0);
-    CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_NOT_READY], 2));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.standby_events[STANDBY_EVENT_NOT_READY], 2));
     /* One that comes before the primary knows that its guest is protected is not counted. */
     static struct engine_stats stats;
     unsigned ready = 3;
     do {
-        CU_ASSERT_TRUE_FATAL(wait_for(&p, &p.standby_events[STANDBY_EVENT_READY], ready++));
+        CU_ASSERT_TRUE_FATAL(
+            witness_wait_count(&p.witness, &p.standby_events[STANDBY_EVENT_READY], ready++));
         engine_snapshot(p.engine, &stats);
     } while (stats.overflows < 2);
     CU_ASSERT_EQUAL(stats.oversize, 0);
@@ -349,9 +310,9 @@ static void an_oversize_epoch_keeps_the_guest_protected(void)
     struct pair p;
     static struct engine_stats stats;
     start_wild_pair(&p, SESSION_CAP_SPILL);
-    CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_READY], 1));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.standby_events[STANDBY_EVENT_READY], 1));
     do {
-        CU_ASSERT_TRUE_FATAL(wait_visible(&p, p.seen + 1000));
+        CU_ASSERT_TRUE_FATAL(witness_wait_seen(&p.witness, witness_seen(&p.witness) + 1000));
         engine_snapshot(p.engine, &stats);
     } while (stats.oversize < 5);
     CU_ASSERT_EQUAL(stats.overflows, 0);
@@ -366,8 +327,8 @@ static void a_state_that_would_not_load_is_never_acknowledged(void)
     pair_start(&p, &default_policy, 1);
     fake_machine_refuse_states(p.machines[1]);
     pair_connect(&p);
-    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_LINK_LOST], 1));
-    CU_ASSERT_EQUAL(p.seen, 0);
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_LINK_LOST], 1));
+    CU_ASSERT_EQUAL(witness_seen(&p.witness), 0);
     CU_ASSERT_EQUAL(p.events[ENGINE_EVENT_PROTECTED], 0);
     struct standby_takeover takeover;
     struct error err = {0};
@@ -380,11 +341,9 @@ static void a_fenced_guest_says_nothing_more(void)
     struct pair p;
     pair_start(&p, &default_policy, 1);
     CU_ASSERT_EQUAL(engine_open(p.engine, NULL), 0);
-    CU_ASSERT_TRUE(wait_visible(&p, 30));
+    CU_ASSERT_TRUE(witness_wait_seen(&p.witness, 30));
     engine_fence(p.engine);
-    pthread_mutex_lock(&p.lock);
-    const uint64_t last = p.seen;
-    pthread_mutex_unlock(&p.lock);
+    const uint64_t last = witness_seen(&p.witness);
     struct link *ends[2];
     CU_ASSERT_EQUAL_FATAL(inproc_pair("late", ends, NULL), 0);
     CU_ASSERT_EQUAL(engine_protect(p.engine, ends[0], TERM, STAGING,
@@ -394,7 +353,7 @@ static void a_fenced_guest_says_nothing_more(void)
     link_destroy(&ends[0]);
     link_destroy(&ends[1]);
     engine_destroy(&p.engine);
-    CU_ASSERT_EQUAL(p.seen, last);
+    CU_ASSERT_EQUAL(witness_seen(&p.witness), last);
     pair_end(&p);
 }
 
@@ -413,7 +372,7 @@ static void the_standby_learns_every_change_of_the_policy(void)
     struct policy policy = default_policy;
     pair_start(&p, &policy, 1);
     pair_connect(&p);
-    CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_READY], 1));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.standby_events[STANDBY_EVENT_READY], 1));
     wait_policy(&p, &policy);
     /* Long periods: only the change itself can be what the next epoch is cut for. */
     policy = (struct policy){.kind = POLICY_INTERVAL,
@@ -426,7 +385,7 @@ static void the_standby_learns_every_change_of_the_policy(void)
     wait_policy(&p, &policy);
     /* The next standby is told without a change. */
     engine_drop_link(p.engine, "cut by the test");
-    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_LINK_LOST], 1));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_LINK_LOST], 1));
     standby_unfollow(p.standby);
     standby_destroy(&p.standby);
     const struct standby_config config = {.machine = fake_machine_ops(p.machines[1]),
@@ -448,19 +407,19 @@ static void flushing_leaves_nothing_unsaid(void)
     pair_start(&p, &default_policy, 1);
     CU_ASSERT_EQUAL(engine_flush(p.engine, clock_now() + SEC(60)), -ENOTCONN);
     pair_connect(&p);
-    CU_ASSERT_TRUE(wait_for(&p, &p.events[ENGINE_EVENT_PROTECTED], 1));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_PROTECTED], 1));
     CU_ASSERT_EQUAL(engine_flush(p.engine, clock_now() + SEC(60)), 0);
     engine_say_goodbye(p.engine, "the test ends");
-    CU_ASSERT_TRUE(wait_for(&p, &p.standby_events[STANDBY_EVENT_GOODBYE], 1));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.standby_events[STANDBY_EVENT_GOODBYE], 1));
     pair_end(&p);
 }
 
 static void set_gate(struct pair *p, bool gated)
 {
-    pthread_mutex_lock(&p->lock);
+    pthread_mutex_lock(&p->witness.lock);
     p->gated = gated;
-    pthread_cond_broadcast(&p->changed);
-    pthread_mutex_unlock(&p->lock);
+    pthread_cond_broadcast(&p->witness.changed);
+    pthread_mutex_unlock(&p->witness.lock);
 }
 
 static void *open_gate(void *context)
@@ -476,9 +435,9 @@ static void a_granted_standby_waits_for_the_last_word_of_a_living_primary(void)
     struct pair p;
     pair_start(&p, &default_policy, 1);
     pair_connect(&p);
-    CU_ASSERT_TRUE(wait_visible(&p, 1));
+    CU_ASSERT_TRUE(witness_wait_seen(&p.witness, 1));
     set_gate(&p, true);
-    CU_ASSERT_TRUE(wait_for(&p, &p.stuck, 1));
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.stuck, 1));
     const nsec_t until = clock_now() + MSEC(20);
     standby_supersede(p.standby, until); /* in vain, but not for ever */
     CU_ASSERT(clock_now() >= until);
@@ -486,17 +445,17 @@ static void a_granted_standby_waits_for_the_last_word_of_a_living_primary(void)
     pthread_t opener;
     CU_ASSERT_EQUAL_FATAL(pthread_create(&opener, NULL, open_gate, &p), 0);
     standby_supersede(p.standby, clock_now() + SEC(60));
-    pthread_mutex_lock(&p.lock);
+    pthread_mutex_lock(&p.witness.lock);
     CU_ASSERT_FALSE(p.gated);
-    const uint64_t seen = p.seen;
-    pthread_mutex_unlock(&p.lock);
+    const uint64_t seen = p.witness.seen;
+    pthread_mutex_unlock(&p.witness.lock);
     pthread_join(opener, NULL);
     struct standby_takeover takeover;
     CU_ASSERT_EQUAL(standby_promote(p.standby, &takeover, NULL), 0);
     engine_fence(p.engine);
-    CU_ASSERT_EQUAL(p.seen, seen); /* that was it */
+    CU_ASSERT_EQUAL(witness_seen(&p.witness), seen); /* that was it */
     CU_ASSERT(fake_machine_steps(p.machines[1]) >= seen);
-    CU_ASSERT_FALSE(p.backwards);
+    CU_ASSERT_FALSE(p.witness.backwards);
     pair_end(&p);
 }
 

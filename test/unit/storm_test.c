@@ -17,6 +17,7 @@
 #include "test/support/fake_machine.h"
 #include "test/support/fault_link.h"
 #include "test/support/runner.h"
+#include "test/support/witness.h"
 #include "transport/inproc.h"
 #include "transport/session.h"
 
@@ -24,15 +25,11 @@
 #define STAGING        SLAB_SIZE_MIN
 #define MEMORY         ((uint64_t)16 << 20) /* more than an epoch may stage: overflows happen */
 #define LIVES          25
-#define DEEDS          25 /* of a life */
-#define NOTHING_HANGS  SEC(60)
+#define DEEDS          25         /* of a life */
 #define FAULT_BYTE_MAX (1u << 20) /* where in a link's life a fault may lie */
 
 struct pair {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    uint64_t seen;
-    bool backwards;
+    struct witness witness; /* its lock protects what is counted, too */
     unsigned protections;
     unsigned ends; /* of links, whatever the reason */
 
@@ -57,24 +54,15 @@ static unsigned dice(unsigned *random, unsigned sides)
     return (unsigned)rand_r(random) % sides;
 }
 
-static void note_visible(void *context, uint64_t step)
-{
-    struct pair *p = context;
-    pthread_mutex_lock(&p->lock);
-    p->backwards = p->backwards || step <= p->seen;
-    p->seen = step;
-    pthread_mutex_unlock(&p->lock);
-}
-
 static void note_engine(void *context, enum engine_event event, const struct error *why)
 {
     struct pair *p = context;
     (void)why;
-    pthread_mutex_lock(&p->lock);
+    pthread_mutex_lock(&p->witness.lock);
     p->protections += event == ENGINE_EVENT_PROTECTED;
     p->ends += event != ENGINE_EVENT_PROTECTED;
-    pthread_cond_broadcast(&p->changed);
-    pthread_mutex_unlock(&p->lock);
+    pthread_cond_broadcast(&p->witness.changed);
+    pthread_mutex_unlock(&p->witness.lock);
 }
 
 static void note_standby(void *context, enum standby_event event, const struct error *why)
@@ -82,18 +70,6 @@ static void note_standby(void *context, enum standby_event event, const struct e
     (void)context;
     (void)event;
     (void)why;
-}
-
-/* Waits until *counter reaches `value`. */
-static bool wait_for(struct pair *p, const unsigned *counter, unsigned value)
-{
-    const struct timespec until = clock_to_timespec(clock_now() + NOTHING_HANGS);
-    int rc = 0;
-    pthread_mutex_lock(&p->lock);
-    while (*counter < value && rc == 0)
-        rc = pthread_cond_timedwait(&p->changed, &p->lock, &until);
-    pthread_mutex_unlock(&p->lock);
-    return rc == 0;
 }
 
 /* ---- deeds ---- */
@@ -124,7 +100,7 @@ static void drop(struct pair *p)
 {
     engine_drop_link(p->engine, "dropped by the test");
     standby_unfollow(p->standby);
-    CU_ASSERT_TRUE_FATAL(wait_for(p, &p->ends, p->links));
+    CU_ASSERT_TRUE_FATAL(witness_wait_count(&p->witness, &p->ends, p->links));
 }
 
 static void connect_pair(struct pair *p, bool healthy)
@@ -149,9 +125,9 @@ static void let_go_alone(struct pair *p)
 {
     if (engine_open(p->engine, NULL) < 0)
         return;
-    pthread_mutex_lock(&p->lock);
+    pthread_mutex_lock(&p->witness.lock);
     p->protections_when_open = p->protections;
-    pthread_mutex_unlock(&p->lock);
+    pthread_mutex_unlock(&p->witness.lock);
     p->was_open = true;
 }
 
@@ -223,18 +199,13 @@ static void pair_start(struct pair *p, unsigned seed)
 {
     memset(p, 0, sizeof(*p));
     p->random = seed;
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&p->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    witness_init(&p->witness);
     const struct fake_machine_config machine = {.memory = MEMORY,
                                                 .output_every = 1 + dice(&p->random, 20),
                                                 .output_size = 8 + dice(&p->random, 4000),
                                                 .step_usec = dice(&p->random, 4) ? 1 : 0,
-                                                .visible = note_visible,
-                                                .context = p};
+                                                .visible = witness_see,
+                                                .context = &p->witness};
     for (int i = 0; i < 2; i++) {
         p->machines[i] = fake_machine_create(&machine);
         CU_ASSERT_EQUAL_FATAL(slab_create(STAGING, &p->slabs[i], NULL), 0);
@@ -260,11 +231,11 @@ static void pair_start(struct pair *p, unsigned seed)
 static void must_be_protectable(struct pair *p)
 {
     drop(p);
-    pthread_mutex_lock(&p->lock);
+    pthread_mutex_lock(&p->witness.lock);
     const unsigned before = p->protections;
-    pthread_mutex_unlock(&p->lock);
+    pthread_mutex_unlock(&p->witness.lock);
     connect_pair(p, true);
-    const bool became = wait_for(p, &p->protections, before + 1);
+    const bool became = witness_wait_count(&p->witness, &p->protections, before + 1);
     if (!became) {
         struct engine_stats stats;
         engine_snapshot(p->engine, &stats);
@@ -281,14 +252,14 @@ static void pair_judge(struct pair *p)
     drop(p);
     engine_fence(p->engine);
     standby_snapshot(p->standby, &stats);
-    CU_ASSERT_FALSE(p->backwards);
+    CU_ASSERT_FALSE(p->witness.backwards);
     const bool outdated = p->was_open && p->protections_when_open >= p->protections;
     if (!stats.promotable || outdated)
         return;
     struct standby_takeover takeover;
     CU_ASSERT_EQUAL(standby_promote(p->standby, &takeover, NULL), 0);
     const uint64_t done = fake_machine_steps(p->machines[1]);
-    CU_ASSERT(done >= p->seen);
+    CU_ASSERT(done >= p->witness.seen);
     CU_ASSERT_TRUE(fake_machine_memory_is_right(p->machines[1], done));
 }
 
@@ -304,8 +275,7 @@ static void pair_end(struct pair *p)
         slab_destroy(&p->slabs[i]);
         fake_machine_destroy(&p->machines[i]);
     }
-    pthread_cond_destroy(&p->changed);
-    pthread_mutex_destroy(&p->lock);
+    witness_fini(&p->witness);
 }
 
 static unsigned from_environment(const char *name, unsigned otherwise)
@@ -351,8 +321,7 @@ static void it_can_be_destroyed_at_any_moment(void)
             slab_destroy(&p.slabs[i]);
             fake_machine_destroy(&p.machines[i]);
         }
-        pthread_cond_destroy(&p.changed);
-        pthread_mutex_destroy(&p.lock);
+        witness_fini(&p.witness);
     }
 }
 

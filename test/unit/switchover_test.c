@@ -15,6 +15,7 @@
 #include "test/support/fake_machine.h"
 #include "test/support/fault_link.h"
 #include "test/support/runner.h"
+#include "test/support/witness.h"
 #include "transport/inproc.h"
 
 #define STAGING SLAB_SIZE_MIN
@@ -33,11 +34,8 @@ struct host {
 };
 
 struct pair {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    uint64_t seen; /* highest step that became visible */
-    bool backwards;
-    unsigned takes; /* TAKE received */
+    struct witness witness; /* its lock protects what is counted, too */
+    unsigned takes;         /* TAKE received */
     struct message_switchover take;
     term_t term;
     struct host hosts[2];
@@ -45,24 +43,11 @@ struct pair {
 
 /* ---- what is seen and told ---- */
 
-static void note_visible(void *context, uint64_t step)
-{
-    struct pair *p = context;
-    pthread_mutex_lock(&p->lock);
-    p->backwards = p->backwards || step <= p->seen;
-    p->seen = step;
-    pthread_cond_broadcast(&p->changed);
-    pthread_mutex_unlock(&p->lock);
-}
-
 static void note_engine(void *context, enum engine_event event, const struct error *why)
 {
     struct host *host = context;
     (void)why;
-    pthread_mutex_lock(&host->pair->lock);
-    host->events[event]++;
-    pthread_cond_broadcast(&host->pair->changed);
-    pthread_mutex_unlock(&host->pair->lock);
+    witness_count(&host->pair->witness, &host->events[event]);
 }
 
 static void note_standby(void *context, enum standby_event event, const struct error *why)
@@ -73,41 +58,11 @@ static void note_standby(void *context, enum standby_event event, const struct e
 static void note_step(void *context, const struct message_switchover *step)
 {
     struct pair *p = ((struct host *)context)->pair;
-    pthread_mutex_lock(&p->lock);
+    pthread_mutex_lock(&p->witness.lock);
     p->take = *step;
     p->takes++;
-    pthread_cond_broadcast(&p->changed);
-    pthread_mutex_unlock(&p->lock);
-}
-
-static bool wait_for(struct pair *p, const unsigned *counter, unsigned value)
-{
-    const struct timespec until = clock_to_timespec(clock_now() + SEC(60));
-    int rc = 0;
-    pthread_mutex_lock(&p->lock);
-    while (*counter < value && rc == 0)
-        rc = pthread_cond_timedwait(&p->changed, &p->lock, &until);
-    pthread_mutex_unlock(&p->lock);
-    return rc == 0;
-}
-
-static uint64_t seen(struct pair *p)
-{
-    pthread_mutex_lock(&p->lock);
-    const uint64_t step = p->seen;
-    pthread_mutex_unlock(&p->lock);
-    return step;
-}
-
-static bool wait_seen(struct pair *p, uint64_t step)
-{
-    const struct timespec until = clock_to_timespec(clock_now() + SEC(60));
-    int rc = 0;
-    pthread_mutex_lock(&p->lock);
-    while (p->seen < step && rc == 0)
-        rc = pthread_cond_timedwait(&p->changed, &p->lock, &until);
-    pthread_mutex_unlock(&p->lock);
-    return rc == 0;
+    pthread_cond_broadcast(&p->witness.changed);
+    pthread_mutex_unlock(&p->witness.lock);
 }
 
 /* ---- life ---- */
@@ -143,19 +98,14 @@ static void make_standby(struct host *host)
 static void pair_start(struct pair *p, struct link *ends[2])
 {
     memset(p, 0, sizeof(*p));
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&p->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    witness_init(&p->witness);
     p->term = 1;
     for (int i = 0; i < 2; i++) {
         const struct fake_machine_config config = {.memory = MEMORY,
                                                    .output_every = 2,
                                                    .step_usec = 1,
-                                                   .visible = note_visible,
-                                                   .context = p};
+                                                   .visible = witness_see,
+                                                   .context = &p->witness};
         p->hosts[i].pair = p;
         p->hosts[i].machine = fake_machine_create(&config);
         CU_ASSERT_EQUAL_FATAL(slab_create(STAGING, &p->hosts[i].slab, NULL), 0);
@@ -166,8 +116,9 @@ static void pair_start(struct pair *p, struct link *ends[2])
     CU_ASSERT_EQUAL_FATAL(standby_follow(p->hosts[1].standby, ends[1], p->term, NULL), 0);
     CU_ASSERT_EQUAL_FATAL(engine_protect(p->hosts[0].engine, ends[0], p->term, STAGING, 0, NULL),
                           0);
-    CU_ASSERT_TRUE_FATAL(wait_for(p, &p->hosts[0].events[ENGINE_EVENT_PROTECTED], 1));
-    CU_ASSERT_TRUE(wait_seen(p, 10));
+    CU_ASSERT_TRUE_FATAL(
+        witness_wait_count(&p->witness, &p->hosts[0].events[ENGINE_EVENT_PROTECTED], 1));
+    CU_ASSERT_TRUE(witness_wait_seen(&p->witness, 10));
 }
 
 static void pair_end(struct pair *p)
@@ -180,9 +131,8 @@ static void pair_end(struct pair *p)
         fake_machine_destroy(&host->machine);
         slab_destroy(&host->slab);
     }
-    CU_ASSERT_FALSE(p->backwards);
-    pthread_cond_destroy(&p->changed);
-    pthread_mutex_destroy(&p->lock);
+    CU_ASSERT_FALSE(p->witness.backwards);
+    witness_fini(&p->witness);
 }
 
 /* ---- the roles ---- */
@@ -193,7 +143,7 @@ static void take(struct pair *p, struct host *to)
     struct standby_takeover takeover;
     struct link *link = standby_take_link(to->standby);
     CU_ASSERT_EQUAL_FATAL(standby_promote(to->standby, &takeover, NULL), 0);
-    CU_ASSERT(fake_machine_steps(to->machine) >= seen(p));
+    CU_ASSERT(fake_machine_steps(to->machine) >= witness_seen(&p->witness));
     CU_ASSERT_TRUE(fake_machine_memory_is_right(to->machine, fake_machine_steps(to->machine)));
     standby_destroy(&to->standby);
     make_engine(to, takeover.epoch + 1);
@@ -218,15 +168,16 @@ static void switch_over(struct pair *p, struct host *from, struct host *to)
 {
     const unsigned takes = p->takes;
     engine_hand_over(from->engine, p->term + 1);
-    CU_ASSERT_TRUE_FATAL(wait_for(p, &p->takes, takes + 1));
+    CU_ASSERT_TRUE_FATAL(witness_wait_count(&p->witness, &p->takes, takes + 1));
     CU_ASSERT_EQUAL(p->take.term, p->term + 1);
-    const uint64_t before = seen(p);
+    const uint64_t before = witness_seen(&p->witness);
     take(p, to);
-    CU_ASSERT_TRUE_FATAL(wait_for(p, &from->events[ENGINE_EVENT_TAKEN], 1));
-    CU_ASSERT_EQUAL(seen(p), before); /* the old primary has not acknowledged anything */
+    CU_ASSERT_TRUE_FATAL(witness_wait_count(&p->witness, &from->events[ENGINE_EVENT_TAKEN], 1));
+    CU_ASSERT_EQUAL(witness_seen(&p->witness),
+                    before); /* the old primary has not acknowledged anything */
     follow(p, from);
-    CU_ASSERT_TRUE_FATAL(wait_for(p, &to->events[ENGINE_EVENT_PROTECTED], 1));
-    CU_ASSERT_TRUE(wait_seen(p, seen(p) + 10));
+    CU_ASSERT_TRUE_FATAL(witness_wait_count(&p->witness, &to->events[ENGINE_EVENT_PROTECTED], 1));
+    CU_ASSERT_TRUE(witness_wait_seen(&p->witness, witness_seen(&p->witness) + 10));
     p->term++;
 }
 
@@ -249,7 +200,7 @@ static void a_guest_goes_back_and_forth_without_a_synchronisation(void)
     struct standby_takeover takeover;
     engine_fence(p.hosts[ROUNDS % 2].engine);
     CU_ASSERT_EQUAL(standby_promote(standby->standby, &takeover, NULL), 0);
-    CU_ASSERT(fake_machine_steps(standby->machine) >= seen(&p));
+    CU_ASSERT(fake_machine_steps(standby->machine) >= witness_seen(&p.witness));
     CU_ASSERT_TRUE(
         fake_machine_memory_is_right(standby->machine, fake_machine_steps(standby->machine)));
     pair_end(&p);
@@ -262,14 +213,14 @@ static void an_old_primary_can_take_the_guest_back_at_once(void)
     CU_ASSERT_EQUAL_FATAL(inproc_pair("switchover", ends, NULL), 0);
     pair_start(&p, ends);
     engine_hand_over(p.hosts[0].engine, 2);
-    CU_ASSERT_TRUE_FATAL(wait_for(&p, &p.takes, 1));
+    CU_ASSERT_TRUE_FATAL(witness_wait_count(&p.witness, &p.takes, 1));
     take(&p, &p.hosts[1]);
-    CU_ASSERT_TRUE_FATAL(wait_for(&p, &p.hosts[0].events[ENGINE_EVENT_TAKEN], 1));
+    CU_ASSERT_TRUE_FATAL(witness_wait_count(&p.witness, &p.hosts[0].events[ENGINE_EVENT_TAKEN], 1));
     follow(&p, &p.hosts[0]);
     engine_fence(p.hosts[1].engine); /* dead, whatever it has sent */
     struct standby_takeover takeover;
     CU_ASSERT_EQUAL(standby_promote(p.hosts[0].standby, &takeover, NULL), 0);
-    CU_ASSERT(fake_machine_steps(p.hosts[0].machine) >= seen(&p));
+    CU_ASSERT(fake_machine_steps(p.hosts[0].machine) >= witness_seen(&p.witness));
     CU_ASSERT_TRUE(
         fake_machine_memory_is_right(p.hosts[0].machine, fake_machine_steps(p.hosts[0].machine)));
     pair_end(&p);
@@ -283,10 +234,11 @@ static void a_hand_over_is_called_off(void)
     pair_start(&p, ends);
     engine_hand_over(p.hosts[0].engine, 2);
     if (engine_take_back(p.hosts[0].engine)) {
-        CU_ASSERT_TRUE(wait_seen(&p, seen(&p) + 10)); /* it goes on, still protected */
+        CU_ASSERT_TRUE(witness_wait_seen(&p.witness, witness_seen(&p.witness) +
+                                                         10)); /* it goes on, still protected */
         switch_over(&p, &p.hosts[0], &p.hosts[1]);
     } else {
-        CU_ASSERT_TRUE(wait_for(&p, &p.takes, 1)); /* too late: it was offered */
+        CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.takes, 1)); /* too late: it was offered */
         struct link *link = standby_take_link(p.hosts[1].standby);
         link_destroy(&link);
     }
@@ -305,11 +257,11 @@ static void a_hand_over_waits_for_output_on_its_way(void)
     CU_ASSERT_TRUE_FATAL(fake_machine_wait_asked(p.hosts[0].machine, 3));
     CU_ASSERT_EQUAL(p.takes, 0);
     fake_machine_delay_output(p.hosts[0].machine, false);
-    CU_ASSERT_TRUE_FATAL(wait_for(&p, &p.takes, 1));
+    CU_ASSERT_TRUE_FATAL(witness_wait_count(&p.witness, &p.takes, 1));
     take(&p, &p.hosts[1]);
-    CU_ASSERT_TRUE_FATAL(wait_for(&p, &p.hosts[0].events[ENGINE_EVENT_TAKEN], 1));
+    CU_ASSERT_TRUE_FATAL(witness_wait_count(&p.witness, &p.hosts[0].events[ENGINE_EVENT_TAKEN], 1));
     follow(&p, &p.hosts[0]);
-    CU_ASSERT_TRUE(wait_seen(&p, seen(&p) + 10));
+    CU_ASSERT_TRUE(witness_wait_seen(&p.witness, witness_seen(&p.witness) + 10));
     pair_end(&p);
 }
 
@@ -323,13 +275,13 @@ static void a_hand_over_without_a_link_is_called_off(void)
     pair_start(&p, ends);
     struct host *from = &p.hosts[0];
     engine_drop_link(from->engine, "the test");
-    CU_ASSERT_TRUE_FATAL(wait_for(&p, &from->events[ENGINE_EVENT_LINK_LOST], 1));
+    CU_ASSERT_TRUE_FATAL(witness_wait_count(&p.witness, &from->events[ENGINE_EVENT_LINK_LOST], 1));
     CU_ASSERT_EQUAL(engine_open(from->engine, NULL), 0);
-    CU_ASSERT_TRUE(wait_seen(&p, seen(&p) + 10));
+    CU_ASSERT_TRUE(witness_wait_seen(&p.witness, witness_seen(&p.witness) + 10));
     engine_hand_over(from->engine, 2);
     CU_ASSERT_TRUE(fake_machine_wait_parked(from->machine));
     CU_ASSERT_TRUE(engine_take_back(from->engine));
-    CU_ASSERT_TRUE(wait_seen(&p, seen(&p) + 10));
+    CU_ASSERT_TRUE(witness_wait_seen(&p.witness, witness_seen(&p.witness) + 10));
     CU_ASSERT_EQUAL(p.takes, 0);
     pair_end(&p);
 }
@@ -375,13 +327,13 @@ static void lose_link(struct pair *p, struct host *host, bool stalled)
 {
     if (stalled)
         engine_drop_link(host->engine, "overdue");
-    CU_ASSERT_TRUE_FATAL(wait_for(p, &host->events[ENGINE_EVENT_LINK_LOST], 1));
+    CU_ASSERT_TRUE_FATAL(witness_wait_count(&p->witness, &host->events[ENGINE_EVENT_LINK_LOST], 1));
 }
 
 /* The guest goes on and nothing of what it says is seen. */
 static void output_is_held(struct pair *p, struct host *host)
 {
-    const uint64_t before = seen(p);
+    const uint64_t before = witness_seen(&p->witness);
     const nsec_t deadline = clock_now() + SEC(60);
     struct outbox_stats first, stats;
     outbox_snapshot(engine_outbox(host->engine), &first);
@@ -390,14 +342,14 @@ static void output_is_held(struct pair *p, struct host *host)
     while (stats.held_items <= first.held_items && !stats.dropped_items && clock_now() < deadline);
     CU_ASSERT(stats.held_items > first.held_items || stats.dropped_items > 0);
     CU_ASSERT_EQUAL(stats.mode, OUTBOX_HOLDING);
-    CU_ASSERT_EQUAL(seen(p), before);
+    CU_ASSERT_EQUAL(witness_seen(&p->witness), before);
 }
 
 /* It won the next term. */
 static void go_on_alone(struct pair *p, struct host *host)
 {
     CU_ASSERT_EQUAL(engine_open(host->engine, NULL), 0);
-    CU_ASSERT_TRUE(wait_seen(p, seen(p) + 10));
+    CU_ASSERT_TRUE(witness_wait_seen(&p->witness, witness_seen(&p->witness) + 10));
     engine_stop_guest(host->engine);
 }
 
@@ -416,7 +368,7 @@ static void run_fault(const struct fault *what, bool at_take, bool old_one_wins)
     const bool stalls = what->kind == FAULT_STALL;
     engine_hand_over(from->engine, 2);
     if (!at_take) {
-        CU_ASSERT_TRUE_FATAL(wait_for(&p, &p.takes, 1));
+        CU_ASSERT_TRUE_FATAL(witness_wait_count(&p.witness, &p.takes, 1));
         take(&p, to);
     }
     if (stalls) {
@@ -445,7 +397,7 @@ static void run_fault(const struct fault *what, bool at_take, bool old_one_wins)
         engine_fence(from->engine);
         go_on_alone(&p, to);
     }
-    CU_ASSERT_FALSE(p.backwards);
+    CU_ASSERT_FALSE(p.witness.backwards);
     pair_end(&p);
     if (CU_get_number_of_failures() != failures)
         printf("  %s, at %s, the %s host wins\n", what->name, at_take ? "TAKE" : "TAKEN",
