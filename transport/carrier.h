@@ -7,8 +7,9 @@
 
 struct carrier {
     const char *scheme;
-    /* `text` is the URI as written, for messages. Contracts as transport_listen() and
-     * transport_connect(). */
+    bool secured; /* by TLS */
+    /* `text` is the URI as written, for messages; `tls` is NULL exactly where the carrier is not
+     * secured. Contracts as transport_listen() and transport_connect(). */
     int (*listen)(const struct uri *uri, const char *text, const struct tls_credentials *tls,
                   struct listener **out, struct error *err);
     int (*connect)(const struct uri *uri, const char *text, const struct tls_credentials *tls,

@@ -217,8 +217,9 @@ static int connect_link(const struct attempt *a, const struct rdma_addrinfo *inf
     return rc;
 }
 
-static int connect_as(const struct uri *uri, const char *text, const struct tls_credentials *tls,
-                      unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
+static int rdma_carrier_connect(const struct uri *uri, const char *text,
+                                const struct tls_credentials *tls, unsigned timeout_ms,
+                                int cancel_fd, struct link **out, struct error *err)
 {
     struct attempt a = {
         .tls = tls, .deadline = clock_now() + MSEC(timeout_ms), .cancel_fd = cancel_fd};
@@ -367,8 +368,9 @@ static int bind_and_listen(struct rdma_listener *l, const struct rdma_addrinfo *
     return 0;
 }
 
-static int listen_as(const struct uri *uri, const char *text, const struct tls_credentials *tls,
-                     struct listener **out, struct error *err)
+static int rdma_carrier_listen(const struct uri *uri, const char *text,
+                               const struct tls_credentials *tls, struct listener **out,
+                               struct error *err)
 {
     struct rdma_listener *l = calloc(1, sizeof(*l));
     if (!l)
@@ -393,49 +395,15 @@ static int listen_as(const struct uri *uri, const char *text, const struct tls_c
     return 0;
 }
 
-/* --- the two schemes --- */
-
-static int plain_listen(const struct uri *uri, const char *text, const struct tls_credentials *tls,
-                        struct listener **out, struct error *err)
-{
-    (void)tls;
-    return listen_as(uri, text, NULL, out, err);
-}
-
-static int plain_connect(const struct uri *uri, const char *text, const struct tls_credentials *tls,
-                         unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
-{
-    (void)tls;
-    return connect_as(uri, text, NULL, timeout_ms, cancel_fd, out, err);
-}
-
 const struct carrier rdma_carrier = {
     .scheme = "rdma",
-    .listen = plain_listen,
-    .connect = plain_connect,
+    .listen = rdma_carrier_listen,
+    .connect = rdma_carrier_connect,
 };
-
-static int no_credentials(const char *text, struct error *err)
-{
-    return error_set(err, -EINVAL, "address \"%s\": rdma+tls:// needs a secret or certificates",
-                     text);
-}
-
-static int tls_listen(const struct uri *uri, const char *text, const struct tls_credentials *tls,
-                      struct listener **out, struct error *err)
-{
-    return tls ? listen_as(uri, text, tls, out, err) : no_credentials(text, err);
-}
-
-static int tls_connect(const struct uri *uri, const char *text, const struct tls_credentials *tls,
-                       unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
-{
-    return tls ? connect_as(uri, text, tls, timeout_ms, cancel_fd, out, err)
-               : no_credentials(text, err);
-}
 
 const struct carrier rdma_tls_carrier = {
     .scheme = "rdma+tls",
-    .listen = tls_listen,
-    .connect = tls_connect,
+    .secured = true,
+    .listen = rdma_carrier_listen,
+    .connect = rdma_carrier_connect,
 };

@@ -206,8 +206,9 @@ static int make_listener(int fd, const struct tls_credentials *tls, struct liste
     return 0;
 }
 
-static int listen_as(const struct uri *uri, const char *text, const struct tls_credentials *tls,
-                     struct listener **out, struct error *err)
+static int tcp_carrier_listen(const struct uri *uri, const char *text,
+                              const struct tls_credentials *tls, struct listener **out,
+                              struct error *err)
 {
     struct addrinfo *list = NULL;
     int rc = resolve(uri, text, AI_PASSIVE, &list, err);
@@ -274,8 +275,9 @@ static int connect_to(const struct addrinfo *address, nsec_t deadline, int cance
     return fd;
 }
 
-static int connect_as(const struct uri *uri, const char *text, const struct tls_credentials *tls,
-                      unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
+static int tcp_carrier_connect(const struct uri *uri, const char *text,
+                               const struct tls_credentials *tls, unsigned timeout_ms,
+                               int cancel_fd, struct link **out, struct error *err)
 {
     const nsec_t deadline = clock_now() + MSEC(timeout_ms);
     struct addrinfo *list = NULL;
@@ -296,48 +298,15 @@ static int connect_as(const struct uri *uri, const char *text, const struct tls_
     return make_link(fd, false, tls, &peer, length, out, err);
 }
 
-/* --- the two schemes --- */
-
-static int tcp_listen(const struct uri *uri, const char *text, const struct tls_credentials *tls,
-                      struct listener **out, struct error *err)
-{
-    (void)tls;
-    return listen_as(uri, text, NULL, out, err);
-}
-
-static int tcp_connect(const struct uri *uri, const char *text, const struct tls_credentials *tls,
-                       unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
-{
-    (void)tls;
-    return connect_as(uri, text, NULL, timeout_ms, cancel_fd, out, err);
-}
-
-static int no_credentials(const char *text, struct error *err)
-{
-    return error_set(err, -EINVAL, "address \"%s\": tls:// needs a secret or certificates", text);
-}
-
-static int tls_listen(const struct uri *uri, const char *text, const struct tls_credentials *tls,
-                      struct listener **out, struct error *err)
-{
-    return tls ? listen_as(uri, text, tls, out, err) : no_credentials(text, err);
-}
-
-static int tls_connect(const struct uri *uri, const char *text, const struct tls_credentials *tls,
-                       unsigned timeout_ms, int cancel_fd, struct link **out, struct error *err)
-{
-    return tls ? connect_as(uri, text, tls, timeout_ms, cancel_fd, out, err)
-               : no_credentials(text, err);
-}
-
 const struct carrier tcp_carrier = {
     .scheme = "tcp",
-    .listen = tcp_listen,
-    .connect = tcp_connect,
+    .listen = tcp_carrier_listen,
+    .connect = tcp_carrier_connect,
 };
 
 const struct carrier tls_carrier = {
     .scheme = "tls",
-    .listen = tls_listen,
-    .connect = tls_connect,
+    .secured = true,
+    .listen = tcp_carrier_listen,
+    .connect = tcp_carrier_connect,
 };

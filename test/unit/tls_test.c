@@ -507,6 +507,22 @@ static void an_address_without_a_scheme_means_tls(void)
     tls_credentials_destroy(&credentials);
 }
 
+static void an_address_that_wants_TLS_wants_credentials(void)
+{
+    static const char *const uris[] = {"tls://127.0.0.1:1", "127.0.0.1:1",
+                                       "rdma+tls://127.0.0.1:1"};
+    for (size_t i = 0; i < ARRAY_SIZE(uris); i++) {
+        struct listener *listener = NULL;
+        struct link *link = NULL;
+        struct error err = {0};
+        CU_ASSERT_EQUAL(transport_listen(uris[i], NULL, &listener, &err), -EINVAL);
+        CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "tls:// needs a secret or certificates"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(err.text, uris[i]));
+        CU_ASSERT_EQUAL(transport_connect(uris[i], NULL, SHORT_MS, -1, &link, &err), -EINVAL);
+        CU_ASSERT_PTR_NULL(link);
+    }
+}
+
 /* --- files that can't be used --- */
 
 static void expect_no_credentials(const struct tls_config *config, int code, const char *text)
@@ -615,6 +631,7 @@ static const struct test_case cases[] = {
      a_silent_peer_is_a_time_out_that_can_be_tried_again},
     {"all that holds on top of another link", all_that_holds_on_top_of_another_link},
     {"an address without a scheme means tls", an_address_without_a_scheme_means_tls},
+    {"an address that wants TLS wants credentials", an_address_that_wants_TLS_wants_credentials},
     {"several secured connections become one link", several_secured_connections_become_one_link},
     {"files that can't be used are refused with a sentence",
      files_that_can_not_be_used_are_refused_with_a_sentence},
