@@ -48,3 +48,22 @@ int config_tls_credentials(const struct config *config, struct tls_credentials *
     explicit_bzero(key, sizeof(key));
     return rc;
 }
+
+struct qemu_command config_qemu_command(const struct config *config)
+{
+    struct qemu_command command = {.words = (const char *const *)config->qemu.list,
+                                   .memory = config->memory,
+                                   .vcpus = config->vcpus,
+                                   .kernel = config->kernel,
+                                   .initrd = config->initrd,
+                                   .command_line = config->cmdline,
+                                   .net_device = config->qemu_net_device,
+                                   .net_count = config->net_count,
+                                   .disk_device = config->qemu_disk_device,
+                                   .disk_count = config->disk_count};
+    for (unsigned i = 0; i < config->net_count; i++)
+        memcpy(command.macs[i], config->nets[i].mac, sizeof(config->nets[i].mac));
+    for (unsigned i = 0; i < config->disk_count; i++)
+        command.disks_read_only[i] = config->disks[i].read_only;
+    return command;
+}

@@ -4,6 +4,7 @@
 
 #include "app/config.h"
 #include "heartbeat/arbiter.h"
+#include "qemu/command.h"
 #include "transport/tls.h"
 
 /* The arbiter as configured, without `reachable`. Points into `config`. */
@@ -13,5 +14,8 @@ struct arbiter_config config_arbiter(const struct config *config);
  * wrong with them. */
 int config_tls_credentials(const struct config *config, struct tls_credentials **out,
                            struct error *err);
+
+/* The QEMU as configured, with all of its disks; nobody's trial. Points into `config`. */
+struct qemu_command config_qemu_command(const struct config *config);
 
 #endif

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "app/config_use.h"
 #include "app/doctor_checks.h"
 #include "base/fd.h"
 #include "dirtylog/process_log.h"
@@ -15,26 +16,6 @@
 
 #define MESSAGES_MAX 2048
 #define MESSAGE_MAX  256
-
-static struct qemu_command describe(const struct config *c)
-{
-    struct qemu_command command = {.words = (const char *const *)c->qemu.list,
-                                   .memory = c->memory,
-                                   .vcpus = c->vcpus,
-                                   .kernel = c->kernel,
-                                   .initrd = c->initrd,
-                                   .command_line = c->cmdline,
-                                   .net_device = c->qemu_net_device,
-                                   .net_count = c->net_count,
-                                   .disk_device = c->qemu_disk_device,
-                                   .disk_count = c->disk_count,
-                                   .trial = true};
-    for (unsigned i = 0; i < c->net_count; i++)
-        memcpy(command.macs[i], c->nets[i].mac, sizeof(c->nets[i].mac));
-    for (unsigned i = 0; i < c->disk_count; i++)
-        command.disks_read_only[i] = c->disks[i].read_only;
-    return command;
-}
 
 static bool is_word_allowed(const struct doctor *doctor, const struct qemu_command *command)
 {
@@ -171,7 +152,8 @@ static void try_start(const struct doctor *doctor, const struct qemu_command *co
 
 void doctor_check_qemu(const struct doctor *doctor, bool accelerated)
 {
-    const struct qemu_command command = describe(doctor->config);
+    struct qemu_command command = config_qemu_command(doctor->config);
+    command.trial = true;
     enum process_log log;
     struct error err = {0};
     if (is_word_allowed(doctor, &command) && is_version_good(doctor, command.words[0])) {

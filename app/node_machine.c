@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/config_use.h"
 #include "app/node_internal.h"
 #include "vmm/tap.h"
 
@@ -120,15 +121,8 @@ static int build_qemu(struct node *node, const struct gmem_config *memory, struc
         [CONFIG_ON_PANIC_IGNORE] = QEMU_PANIC_IGNORE,
     };
     const struct config *c = node->config;
-    struct qemu_adapter_config config = {
-        .command = {.words = (const char *const *)c->qemu.list,
-                    .vcpus = c->vcpus,
-                    .kernel = c->kernel,
-                    .initrd = c->initrd,
-                    .command_line = c->cmdline,
-                    .net_device = c->qemu_net_device,
-                    .net_count = c->net_count,
-                    .disk_device = c->qemu_disk_device},
+    const struct qemu_adapter_config config = {
+        .command = config_qemu_command(c),
         .disks = node->disks,
         .memory = *memory,
         .dirty_log = c->qemu_dirty_log,
@@ -139,8 +133,6 @@ static int build_qemu(struct node *node, const struct gmem_config *memory, struc
         .event = node_machine_event,
         .context = node,
     };
-    for (unsigned i = 0; i < c->net_count; i++)
-        memcpy(config.command.macs[i], c->nets[i].mac, sizeof(c->nets[i].mac));
     const int rc = qemu_adapter_create(&config, &node->qemu, err);
     if (rc == 0)
         node->ops = qemu_adapter_ops(node->qemu);
