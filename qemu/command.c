@@ -325,6 +325,7 @@ char **qemu_command_arguments(const struct qemu_command *command, bool incoming)
     add(&list, "-action");
     add(&list, "panic=%s", command->keep_on_panic ? "none" : "pause");
     add_monitor(&list, "control", QEMU_FD_CONTROL);
+    add_monitor(&list, "saver", QEMU_FD_SAVER);
     add_monitor(&list, "events", QEMU_FD_EVENTS);
     add(&list, "-chardev");
     add(&list, "socket,id=console,fd=%d", QEMU_FD_SERIAL);

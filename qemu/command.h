@@ -17,6 +17,7 @@
 enum qemu_fd {
     QEMU_FD_MEMORY = 3, /* the guest's memory */
     QEMU_FD_CONTROL,    /* QMP: commands */
+    QEMU_FD_SAVER,      /* QMP: likewise, to save states */
     QEMU_FD_EVENTS,     /* QMP: events only */
     QEMU_FD_SAVED,      /* file that a saved state is written to */
     QEMU_FD_FIRMWARE,   /* file that the firmware is written to */

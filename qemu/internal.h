@@ -27,6 +27,7 @@ struct qemu_session {
     size_t firmware_size;
     int incoming_fd;
     struct qmp *control; /* the controlling thread's */
+    struct qmp *saver;   /* likewise; for states alone, since `control` is for what comes next */
     struct event *process_ended, *told, *typed;
     struct event *sent[QEMU_NETS_MAX];
     /* the thread inside's; `net_fds` are used by the parking thread, too, with `drain_lock` */

@@ -19,6 +19,8 @@
 #include "qemu/internal.h"
 #include "qemu/stream.h"
 
+#define SAVE             "xen-save-devices-state"
+
 #define RUN_SECTION      "qemu.run"
 #define RUN_VERSION      1
 
@@ -138,17 +140,28 @@ const char *qemu_machine_identity(const struct qemu_machine *machine)
 
 /* ---- running ---- */
 
-static int ask_state(struct qemu_machine *m, struct error *err)
+/* Not "live": a stopped guest's disks would be given up. */
+static json_t *save_arguments(void)
 {
     char path[32];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", QEMU_FD_SAVED);
+    return json_pack("{s:s, s:b}", "filename", path, "live", 0);
+}
+
+static int ask_state(struct qemu_machine *m, struct error *err)
+{
     int rc = m->firmware_writable ? session_ask_firmware(m, err) : 0;
-    /* Not "live": a stopped guest's disks would be given up. */
     if (rc == 0)
-        rc = qmp_send(m->session.control, "xen-save-devices-state",
-                      json_pack("{s:s, s:b}", "filename", path, "live", 0), err);
+        rc = qmp_send(m->session.saver, SAVE, save_arguments(), err);
     m->saving = rc == 0;
     return rc;
+}
+
+/* For the next pause. */
+static int prepare_pause(struct qemu_machine *m, struct error *err)
+{
+    const int rc = qmp_prepare(m->session.control, "stop", NULL, err);
+    return rc < 0 ? rc : qmp_prepare(m->session.saver, SAVE, save_arguments(), err);
 }
 
 /* Of a stop, which is given when the guest's disks have done what it asked them. */
@@ -169,9 +182,11 @@ void qemu_machine_park(struct qemu_machine *machine)
     assert(!machine->parked);
     int rc = qmp_send(machine->session.control, "stop", NULL, &err);
     if (rc == 0)
+        rc = wait_stopped(machine, &err);
+    if (rc == 0)
         rc = ask_state(machine, &err);
     if (rc == 0)
-        rc = wait_stopped(machine, &err);
+        rc = qmp_prepare(machine->session.control, "cont", NULL, &err);
     machine->parked = true;
     pthread_mutex_unlock(&machine->lock);
     if (rc < 0)
@@ -188,9 +203,9 @@ static int take_answer(struct qemu_machine *m, struct error *err)
         first = qmp_receive(m->session.control, NULL, QEMU_ANSWER_TIMEOUT, err);
     if (first < 0 && first != -EIO)
         return error_prefix(err, "pmemsave");
-    const int rc = qmp_receive(m->session.control, NULL, QEMU_ANSWER_TIMEOUT, err);
+    const int rc = qmp_receive(m->session.saver, NULL, QEMU_ANSWER_TIMEOUT, err);
     if (rc < 0)
-        return error_prefix(err, "xen-save-devices-state");
+        return error_prefix(err, SAVE);
     return first < 0 ? error_prefix(err, "pmemsave") : 0;
 }
 
@@ -221,6 +236,8 @@ void qemu_machine_resume(struct qemu_machine *machine)
     assert(machine->parked);
     if (rc == 0)
         rc = run_on(machine, &err);
+    if (rc == 0)
+        rc = prepare_pause(machine, &err);
     machine->parked = false;
     machine->executing = true;
     if (rc == 0)

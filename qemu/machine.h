@@ -12,9 +12,9 @@
  * The state is what `xen-save-devices-state` writes: devices and processors, no memory and no disk.
  * QEMU's own dirty log isn't used: who wrote what is asked of the kernel (dirtylog/pagemap.c).
  *
- * A stop of the guest and the saving of its state are asked for in one go, so that the state is
- * written while the caller copies pages. QEMU's migration rests on the same: saving devices changes
- * no memory.
+ * The saving of its state is asked for as soon as the guest stands, so that the state is written
+ * while the caller copies pages. QEMU's migration rests on the same: saving devices changes no
+ * memory.
  *
  * Threads: as vmm/machine.h: one controlling thread at a time, which need not be the same. A thread
  * inside carries frames and console bytes and hears of events. */

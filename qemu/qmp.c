@@ -15,7 +15,8 @@
 struct qmp {
     struct qmp_config config;
     unsigned unanswered;
-    size_t used; /* bytes in `line` */
+    char *prepared; /* what was sent without its last byte, or NULL */
+    size_t used;    /* bytes in `line` */
     char line[QMP_LINE_MAX];
 };
 
@@ -135,6 +136,7 @@ int qmp_open(const struct qmp_config *config, struct qmp **out, struct error *er
     }
     qmp->config = *config;
     qmp->unanswered = 0;
+    qmp->prepared = NULL;
     qmp->used = 0;
     struct qmp_message message = {0};
     int rc = receive(qmp, &message, clock_now() + GREETING_TIMEOUT, NULL, err);
@@ -154,6 +156,7 @@ void qmp_close(struct qmp **qmp)
     if (!*qmp)
         return;
     fd_close(&(*qmp)->config.fd);
+    free((*qmp)->prepared);
     free(*qmp);
     *qmp = NULL;
 }
@@ -180,17 +183,67 @@ static int write_all(struct qmp *qmp, const char *bytes, size_t size, struct err
     return 0;
 }
 
-int qmp_send(struct qmp *qmp, const char *command, json_t *arguments, struct error *err)
+/* Complete at its last byte; the caller's. */
+static int make_text(const char *command, json_t *arguments, char **out, struct error *err)
 {
     json_t *json = arguments ? json_pack("{s:s, s:o}", "execute", command, "arguments", arguments)
                              : json_pack("{s:s}", "execute", command);
-    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-    int rc = text ? write_all(qmp, text, strlen(text), err)
-                  : error_set(err, -ENOMEM, "QMP: out of memory");
-    if (rc == 0)
-        rc = write_all(qmp, "\n", 1, err);
-    free(text);
+    *out = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
+    return *out ? 0 : error_set(err, -ENOMEM, "QMP: out of memory");
+}
+
+/* Ends what was prepared as a command that QEMU refuses, for a member that it doesn't know. */
+static int withdraw(struct qmp *qmp, struct error *err)
+{
+    static const char end[] = ",\"withdrawn\":true}";
+    if (!qmp->prepared)
+        return 0;
+    free(qmp->prepared);
+    qmp->prepared = NULL;
+    if (qmp->unanswered)
+        return error_set(err, -EPROTO, "QMP: a prepared command can't be taken back now");
+    int rc = write_all(qmp, end, sizeof(end) - 1, err);
+    if (rc == 0) {
+        qmp->unanswered++;
+        rc = qmp_receive(qmp, NULL, GREETING_TIMEOUT, err);
+    }
+    if (rc == 0)
+        rc = error_set(err, -EPROTO, "QMP: a command that was taken back was carried out");
+    return rc == -EIO ? 0 : rc;
+}
+
+int qmp_prepare(struct qmp *qmp, const char *command, json_t *arguments, struct error *err)
+{
+    char *text;
+    int rc = make_text(command, arguments, &text, err);
+    if (rc == 0)
+        rc = withdraw(qmp, err);
+    if (rc == 0)
+        rc = write_all(qmp, text, strlen(text) - 1, err);
+    if (rc < 0) {
+        free(text);
+        return error_prefix(err, "%s", command);
+    }
+    qmp->prepared = text;
+    return 0;
+}
+
+int qmp_send(struct qmp *qmp, const char *command, json_t *arguments, struct error *err)
+{
+    char *text;
+    size_t there = 0;
+    int rc = make_text(command, arguments, &text, err);
+    if (rc == 0 && qmp->prepared && strcmp(qmp->prepared, text) == 0) {
+        there = strlen(text) - 1;
+        free(qmp->prepared);
+        qmp->prepared = NULL;
+    }
+    if (rc == 0)
+        rc = withdraw(qmp, err);
+    if (rc == 0)
+        rc = write_all(qmp, text + there, strlen(text) - there, err);
+    free(text);
     qmp->unanswered += rc == 0;
     return rc < 0 ? error_prefix(err, "%s", command) : 0;
 }

@@ -42,7 +42,13 @@ int qmp_open(const struct qmp_config *config, struct qmp **out, struct error *er
 void qmp_close(struct qmp **qmp);
 int qmp_fd(const struct qmp *qmp); /* to wait for events; borrowed */
 
-/* Sends a command; `arguments` (may be NULL) is taken over. */
+/* Sends all of a command but its last byte, when it is known before the moment in which it counts:
+ * QEMU reads a command byte by byte, each in a turn of a loop with some system calls. Has no effect
+ * until qmp_send() sends the same; one that is not the same takes it back. `arguments` (may be
+ * NULL) is taken over. */
+int qmp_prepare(struct qmp *qmp, const char *command, json_t *arguments, struct error *err);
+
+/* Sends a command, or what is missing of it; `arguments` (may be NULL) is taken over. */
 int qmp_send(struct qmp *qmp, const char *command, json_t *arguments, struct error *err);
 /* The answer to the oldest command that has none. `*result`, if asked for, is the caller's. -EIO
  * when QEMU refuses, -ECONNRESET when it is gone, -ETIMEDOUT after `timeout`. */

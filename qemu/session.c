@@ -82,6 +82,12 @@ static void on_control_event(void *context, const char *name, const json_t *data
     }
 }
 
+/* They are heard on another connection. */
+static void on_saver_event(void *context, const char *name, const json_t *data)
+{
+    (void)context, (void)name, (void)data;
+}
+
 static void tell(struct qemu_machine *m, enum qemu_event event, const char *detail)
 {
     m->config.output->event(m->config.context, event, detail);
@@ -247,8 +253,8 @@ static int make_file(const char *name, int *out)
 }
 
 struct ends {
-    int control, events;     /* ours */
-    int theirs[QEMU_FD_END]; /* owned ones only */
+    int control, saver, events; /* ours */
+    int theirs[QEMU_FD_END];    /* owned ones only */
 };
 
 static int make_disk_ends(struct qemu_machine *m, struct ends *ends, struct error *err)
@@ -267,6 +273,8 @@ static int make_ends(struct qemu_machine *m, struct ends *ends, struct error *er
 {
     struct qemu_session *s = &m->session;
     int rc = make_pair(SOCK_STREAM, &ends->control, &ends->theirs[QEMU_FD_CONTROL]);
+    if (rc == 0)
+        rc = make_pair(SOCK_STREAM, &ends->saver, &ends->theirs[QEMU_FD_SAVER]);
     if (rc == 0)
         rc = make_pair(SOCK_STREAM, &ends->events, &ends->theirs[QEMU_FD_EVENTS]);
     if (rc == 0)
@@ -303,14 +311,19 @@ static int start_process(struct qemu_machine *m, const struct ends *ends, struct
     return rc;
 }
 
-/* Takes over both descriptors. A process that doesn't get so far has said why on stderr. */
+/* Takes over the descriptors. A process that doesn't get so far has said why on stderr. */
 static int open_monitors(struct qemu_machine *m, struct ends *ends, struct error *err)
 {
     struct qemu_session *s = &m->session;
     const struct qmp_config control = {ends->control, on_control_event, s};
+    const struct qmp_config saver = {ends->saver, on_saver_event, NULL};
     const struct qmp_config events = {ends->events, on_event, m};
     ends->control = -1;
     int rc = qmp_open(&control, &s->control, err);
+    if (rc == 0) {
+        ends->saver = -1;
+        rc = qmp_open(&saver, &s->saver, err);
+    }
     if (rc == 0) {
         ends->events = -1;
         rc = qmp_open(&events, &s->events, err);
@@ -428,7 +441,7 @@ static int watch_all(struct qemu_machine *m, struct error *err)
 
 int session_open(struct qemu_machine *m, bool incoming, struct error *err)
 {
-    struct ends ends = {.control = -1, .events = -1};
+    struct ends ends = {.control = -1, .saver = -1, .events = -1};
     m->session = (struct qemu_session){.incoming = incoming,
                                        .saved_fd = -1,
                                        .firmware_fd = -1,
@@ -448,6 +461,7 @@ int session_open(struct qemu_machine *m, bool incoming, struct error *err)
     if (rc == 0)
         rc = open_monitors(m, &ends, err);
     fd_close(&ends.control);
+    fd_close(&ends.saver);
     fd_close(&ends.events);
     if (rc == 0)
         rc = check_memory(m, err);
@@ -479,6 +493,7 @@ void session_close(struct qemu_machine *m)
         unwatch(&s->sent[i]);
     process_end(&s->pid, &s->pid_fd);
     qmp_close(&s->control);
+    qmp_close(&s->saver);
     qmp_close(&s->events);
     fd_close(&s->saved_fd);
     fd_close(&s->firmware_fd);
