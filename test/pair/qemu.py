@@ -179,10 +179,13 @@ def a_guest_of_libvirts_XML_and_a_UEFI_firmware_survives(world):
             <initrd>{initrd}</initrd>
             <cmdline>console=ttyS0 panic=-1 kemari.run=redis kemari.ip={GUEST_IP}/24</cmdline>
           </os>
-          <cpu mode='maximum'/>
+          <cpu mode='maximum'><topology sockets='1' dies='1' cores='2' threads='2'/></cpu>
           <clock offset='utc'><timer name='hpet' present='no'/></clock>
           <devices>
-            <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+            <rng model='virtio'>
+              <backend model='random'>/dev/urandom</backend>
+              <address type='pci' domain='0x0000' bus='0x00' slot='0x0a' function='0x0'/>
+            </rng>
             <panic model='pvpanic'/>
             <memballoon model='none'/>
           </devices>
