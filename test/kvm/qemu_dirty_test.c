@@ -5,6 +5,7 @@
  * The guest is the firmware, whose network boot asks for an address for as long as nobody answers,
  * and takes the frames that the test sends. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #define RECEIVED_MIN       3
 #define KVM_PAGES_MIN      40
 #define PATIENCE           SEC(240) /* also of an emulated host */
+#define ASIDE              ((gfn_t)(40 << 20) >> PAGE_SHIFT)
 
 static const char *const emulated[] = {
     "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-boot", "n", NULL};
@@ -39,6 +41,7 @@ static void require(int rc, const struct error *err)
 }
 
 struct judged {
+    enum process_log log;
     struct qemu_side side;
     struct dirty_set dirty, less;
     struct memory_watch watch;
@@ -66,6 +69,34 @@ static bool is_in_memory(const struct judged *j, const char *words, size_t lengt
     return memmem(s->host, s->size, words, length) != NULL;
 }
 
+/* Memory that the guest doesn't use, with something in it. */
+static void fill_aside(const struct judged *j)
+{
+    memset(gmem_page(j->side.memory, ASIDE), 0x5a, PAGE_SIZE);
+}
+
+/* As the kernel does when it is short of memory or makes larger pages, behind everybody's back: the
+ * page is in no page table any more, and its soft-dirty bit is gone. That it has other contents
+ * stands for a write that the bit would have told. */
+static void take_aside_away(const struct judged *j)
+{
+    if (j->log == PROCESS_LOG_SOFTDIRTY)
+        CU_ASSERT_EQUAL(fallocate(gmem_fd(j->side.memory),
+                                  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, ASIDE << PAGE_SHIFT,
+                                  PAGE_SIZE),
+                        0);
+}
+
+/* Parked: what was told isn't told again. */
+static void expect_nothing_more(struct judged *j)
+{
+    struct error err = {0};
+    const struct checkpoint_machine *m = &j->side.machine;
+    require(m->ops->dirty_collect(m->context, &j->dirty, &err), &err);
+    CU_ASSERT_EQUAL(dirty_set_count(&j->dirty), 0);
+    dirty_set_clear(&j->dirty);
+}
+
 /* Runs for a while, parks, and compares. */
 static void run_epoch(struct judged *j, unsigned epoch)
 {
@@ -74,6 +105,7 @@ static void run_epoch(struct judged *j, unsigned epoch)
     const struct checkpoint_machine *m = &j->side.machine;
     m->ops->resume(m->context);
     const size_t length = send_frame(j, epoch, words);
+    take_aside_away(j);
     for (unsigned i = 0; i <= epoch % 4; i++) {
         usleep(5000);
         if (i > 0)
@@ -92,6 +124,8 @@ static void run_epoch(struct judged *j, unsigned epoch)
     }
     j->received += is_in_memory(j, words, length);
     dirty_set_clear(&j->dirty);
+    expect_nothing_more(j);
+    fill_aside(j);
     memory_watch_forget(&j->watch);
     qemu_side_count_frames(&j->side);
 }
@@ -101,7 +135,7 @@ static void judge(const char *const *command, enum process_log log, uint64_t pag
 {
     struct error err = {0};
     enum process_log chosen;
-    struct judged j = {0};
+    struct judged j = {.log = log};
     const struct qemu_side_config config = {
         .command = command, .memory = MEMORY, .nets = 1, .log = log};
     if (process_log_choose(log, &chosen, &err) < 0 || qemu_side_open(&config, &j.side, &err) < 0) {
@@ -112,6 +146,7 @@ static void judge(const char *const *command, enum process_log log, uint64_t pag
     CU_ASSERT_EQUAL_FATAL(dirty_set_init(&j.dirty, gmem_page_count(j.side.memory)), 0);
     CU_ASSERT_EQUAL_FATAL(dirty_set_init(&j.less, gmem_page_count(j.side.memory)), 0);
     require(m->ops->dirty_start(m->context, &err), &err);
+    fill_aside(&j);
     CU_ASSERT_EQUAL_FATAL(memory_watch_begin(&j.watch, j.side.memory), 0);
     const nsec_t deadline = clock_now() + PATIENCE;
     unsigned epoch = 0;
