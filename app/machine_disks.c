@@ -29,6 +29,11 @@ static bool pressing(void *disks)
     return disk_store_is_pressing(disks);
 }
 
+static bool full(void *disks)
+{
+    return disk_store_is_full(disks);
+}
+
 static void *take(void *disks)
 {
     return disk_store_take(disks);
@@ -178,6 +183,7 @@ struct checkpoint_disks machine_disks_ops(struct disk_store *store)
         .start = start,
         .stop = stop,
         .pressing = pressing,
+        .full = full,
         .take = take,
         .payload = payload,
         .release = release,

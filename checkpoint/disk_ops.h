@@ -64,6 +64,9 @@ struct checkpoint_disk_ops {
 
     /* Should a cut come soon, to make room? */
     bool (*pressing)(void *disks);
+    /* Is so much kept that the guest should stand still until there is room? Then `wake` is called
+     * when there is some. NULL: never. */
+    bool (*full)(void *disks);
 
     /* Moves out what was written since the last time, in order; NULL: nothing. At a cut it is
      * called parked, after the state was saved: what the state believes to be written is in it. */

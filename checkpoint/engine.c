@@ -230,7 +230,7 @@ static nsec_t replicate_step(struct engine *e, struct error *err)
     if (d.wake_at < wake_at)
         wake_at = d.wake_at;
     if (e->guest_started && wake_at >= 0)
-        engine_pace(e, d.throttle || outbox_is_full(e->outbox));
+        engine_pace(e, d.throttle || engine_is_full(e));
     return wake_at;
 }
 

@@ -336,7 +336,10 @@ int engine_cut_and_send(struct engine *e, enum policy_trigger trigger, struct er
     const bool commit = rc == 0 && e->current.kind == POLICY_KEMARI;
     const bool stay = commit || (rc == 0 && oversize);
     engine_pace_freeze(e, stay);
-    if (!throttled && !stay)
+    /* A machine whose requests end in a cut brings its disks what no room was left for. */
+    if (!throttled && !stay && engine_is_full(e))
+        engine_pace(e, true);
+    else if (!throttled && !stay)
         engine_resume_guest(e);
     if (rc < 0)
         return rc;

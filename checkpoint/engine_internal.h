@@ -174,6 +174,9 @@ void engine_pace_end(struct engine *e);                     /* without it */
 void engine_pace_link(struct engine *e, bool linked);
 /* Told of every park and resume. */
 void engine_pace_running(struct engine *e, bool running);
+/* Is so much of the guest's output held, or its writes kept, that it should stand still? With a
+ * link up. */
+bool engine_is_full(struct engine *e);
 /* Parks or resumes the guest outside of cuts: parks it if it is to `stop`, else as the throttle
  * wants it. */
 void engine_pace(struct engine *e, bool stop);

@@ -188,6 +188,12 @@ void engine_pace(struct engine *e, bool stop)
     pthread_cond_signal(&e->paced);
 }
 
+bool engine_is_full(struct engine *e)
+{
+    return outbox_is_full(e->outbox) ||
+           (e->disks_started && e->disks.ops->full && e->disks.ops->full(e->disks.context));
+}
+
 /* One turn of the thread. Returns when the next is due. */
 static nsec_t take_turn(struct engine *e)
 {
@@ -201,7 +207,7 @@ static nsec_t take_turn(struct engine *e)
         engine_fail_link(e, &err);
         return INT64_MAX;
     }
-    const nsec_t again = pace(e, outbox_is_full(e->outbox));
+    const nsec_t again = pace(e, engine_is_full(e));
     return p->synchronising || again < p->look_at ? again : p->look_at;
 }
 

@@ -37,7 +37,7 @@ struct disk_buffered {
     int why;                       /* of `broken` */
     nsec_t retry_at;
     bool halted, quit;
-    bool on, draining, pressing;
+    bool on, draining, pressing, full;
     bool fresh;    /* the link's first mark has not been taken */
     bool torn;     /* more is pending than the standby could take */
     uint64_t told; /* that all up to this number is in the image */
@@ -134,6 +134,19 @@ static bool begins_to_press(struct disk_buffered *m)
     return press;
 }
 
+static bool is_full(const struct disk_buffered *m)
+{
+    return m->on && m->pending.cost > m->config.cap / 2;
+}
+
+/* True once after it was. */
+static bool ends_being_full(struct disk_buffered *m)
+{
+    const bool ends = m->full && !is_full(m);
+    m->full = is_full(m);
+    return ends;
+}
+
 /* Without the lock: the change is held, or released already. Who holds what it did is told that it
  * is done; who is alone hears when it is. */
 static void tell(struct disk_buffered *m, struct pending_change *c,
@@ -166,10 +179,10 @@ static void let_in(struct disk_buffered *m)
             c = take_in(m, take_first(&m->unroomed));
             m->waiting--;
         }
-        const bool press = begins_to_press(m);
+        const bool wake = begins_to_press(m) || ends_being_full(m);
         pthread_mutex_unlock(&m->lock);
-        if (press)
-            m->config.press(m->config.context);
+        if (wake)
+            m->config.wake(m->config.context);
         if (!c)
             return;
         tell(m, c, hold, context);
@@ -480,6 +493,14 @@ bool disk_buffered_is_pressing(struct disk_buffered *mode)
     const bool pressing = mode->pressing;
     pthread_mutex_unlock(&mode->lock);
     return pressing;
+}
+
+bool disk_buffered_is_full(struct disk_buffered *mode)
+{
+    pthread_mutex_lock(&mode->lock);
+    const bool full = is_full(mode);
+    pthread_mutex_unlock(&mode->lock);
+    return full;
 }
 
 struct disk_buffered_batch *disk_buffered_take(struct disk_buffered *mode)

@@ -24,8 +24,9 @@
  * everything before it is on the medium, and of its errors.
  *
  * Memory: changes wait for room when half of the cap is pending; the other half is for those that
- * must end while the guest is being stopped (drain(), as log.h). What finds no room even then is
- * kept all the same, and the standby is given up, since it could not. Nothing is ever dropped.
+ * must end while the guest is being stopped (drain(), as log.h); when some of it is used, the guest
+ * should not run before the image has caught up (is_full()). What finds no room even then is kept
+ * all the same, and the standby is given up, since it could not. Nothing is ever dropped.
  *
  * An error of the image of a change that the guest believes done can't be told to it. It is tried
  * again every second, and nothing after it reaches the image before; reads still see it, changes
@@ -48,8 +49,9 @@ struct disk_buffered;
 
 struct disk_buffered_config {
     size_t cap; /* bytes pending; half of it is for drain() */
-    /* A cut would make room soon, once until take(). Any thread. */
-    void (*press)(void *context);
+    /* Is it pressing, or not full any more? Once until take(), or until it is full again. Any
+     * thread. */
+    void (*wake)(void *context);
     /* A change that the guest believes done can't be carried out; or, `text` NULL, it has been. Any
      * thread; must only take note. */
     void (*failed)(void *context, unsigned disk, const char *text);
@@ -90,7 +92,11 @@ unsigned disk_buffered_held(struct disk_buffered *mode, const struct disk_volume
 void disk_buffered_start(struct disk_buffered *mode);
 void disk_buffered_stop(struct disk_buffered *mode);
 void disk_buffered_drain(struct disk_buffered *mode, bool draining);
+/* A cut would make room soon. */
 bool disk_buffered_is_pressing(struct disk_buffered *mode);
+/* More is pending than there is usual room for: a drain let it in. The next one may find none at
+ * all, so the guest should stand still until the image has caught up. */
+bool disk_buffered_is_full(struct disk_buffered *mode);
 
 /* What an epoch tells the standby: changes, and which of the former ones are in the image. */
 struct disk_buffered_batch;

@@ -141,7 +141,7 @@ static int create_replication(struct disk_store *s, struct error *err)
 static int create_buffering(struct disk_store *s, struct error *err)
 {
     const struct disk_buffered_config config = {
-        .cap = DISK_LOG_CAP, .press = on_press, .failed = on_behind, .context = s};
+        .cap = DISK_LOG_CAP, .wake = on_press, .failed = on_behind, .context = s};
     struct disk_retained_config retained = {.count = s->config.count, .cap = DISK_RETAINED_CAP};
     struct disk_volume *taking[DISK_COUNT_MAX] = {NULL};
     const int rc = disk_buffered_create(&config, &s->buffered, err);
@@ -363,6 +363,11 @@ bool disk_store_is_pressing(struct disk_store *store)
 {
     return (store->log && disk_log_is_pressing(store->log)) ||
            (store->buffered && disk_buffered_is_pressing(store->buffered));
+}
+
+bool disk_store_is_full(struct disk_store *store)
+{
+    return store->buffered && disk_buffered_is_full(store->buffered);
 }
 
 void disk_store_drain(struct disk_store *store, bool draining)

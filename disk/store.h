@@ -103,6 +103,7 @@ void disk_store_outdate(struct disk_store *store);
 void disk_store_start(struct disk_store *store, void (*wake)(void *context), void *context);
 void disk_store_stop(struct disk_store *store);
 bool disk_store_is_pressing(struct disk_store *store);
+bool disk_store_is_full(struct disk_store *store); /* disk_buffered_is_full() */
 /* Around the stopping of a machine whose cut waits for its requests. Any thread. */
 void disk_store_drain(struct disk_store *store, bool draining);
 /* What was written since the last time; NULL: nothing. */

@@ -26,7 +26,7 @@ static uint64_t tickets[MANY];
 static unsigned held, let_out;
 static bool alone; /* nothing is held any more */
 static struct disk_request *order[MANY];
-static unsigned ended, presses, failures, recoveries;
+static unsigned submitted, ended, wakes, failures, recoveries;
 static char failure[256];
 
 /* A guest that runs alone: all goes through at once. */
@@ -47,10 +47,10 @@ static void on_hold(void *context, uint64_t ticket)
         on_open(context, ticket);
 }
 
-static void on_press(void *context)
+static void on_wake(void *context)
 {
     (void)context;
-    presses++;
+    wakes++;
 }
 
 static void on_failed(void *context, unsigned index, const char *text)
@@ -68,11 +68,10 @@ static void on_failed(void *context, unsigned index, const char *text)
 static void start_with(size_t cap, void (*hold)(void *, uint64_t))
 {
     alone = false;
-    held = let_out = ended = presses = failures = recoveries = 0;
+    held = let_out = submitted = ended = wakes = failures = recoveries = 0;
     memory_disk_init(&disk, SIZE);
     const struct disk_volume_config config = {.image = memory_disk_image(&disk), .index = 1};
-    const struct disk_buffered_config buffered = {
-        .cap = cap, .press = on_press, .failed = on_failed};
+    const struct disk_buffered_config buffered = {.cap = cap, .wake = on_wake, .failed = on_failed};
     CU_ASSERT_EQUAL_FATAL(disk_volume_create(&config, &v, NULL), 0);
     CU_ASSERT_EQUAL_FATAL(disk_buffered_create(&buffered, &mode, NULL), 0);
     disk_volume_set_mode(v, &disk_mode_buffered_ops, mode);
@@ -120,6 +119,7 @@ static struct disk_request *submit(enum disk_op op, unsigned sector, unsigned co
         r->io.data = malloc(count * SECTOR);
         memset(r->io.data, fill, count * SECTOR);
     }
+    submitted++;
     disk_volume_submit(v, r);
     return r;
 }
@@ -171,13 +171,19 @@ static void wait_quiet(void)
         sched_yield();
 }
 
-static uint8_t *read_now(unsigned sector, unsigned count)
+/* Those that wait for room are left out: the caller knows how many there are. */
+static uint8_t *read_among(unsigned waiting, unsigned sector, unsigned count)
 {
-    const unsigned before = count_ended();
+    wait_for(&ended, submitted - waiting);
     struct disk_request *r = submit(DISK_READ, sector, count, 0xee);
-    wait_for(&ended, before + 1);
+    wait_for(&ended, submitted - waiting);
     CU_ASSERT_EQUAL(r->io.result, 0);
     return r->io.data;
+}
+
+static uint8_t *read_now(unsigned sector, unsigned count)
+{
+    return read_among(0, sector, count);
 }
 
 /* ---- protected ---- */
@@ -245,33 +251,37 @@ static void a_read_error_is_the_guests(void)
 
 #define COST (PENDING_COST + SECTOR)
 
-static void who_finds_no_room_waits_and_presses(void)
+static void who_finds_no_room_waits_and_wakes(void)
 {
     start_with(8 * COST, on_hold); /* four, and four more in a drain */
     disk_buffered_start(mode);
     submit(DISK_WRITE, 0, 1, 1);
-    CU_ASSERT_EQUAL(presses, 0);
+    CU_ASSERT_EQUAL(wakes, 0);
     submit(DISK_WRITE, 1, 1, 1);
-    CU_ASSERT_EQUAL(presses, 1);
+    CU_ASSERT_EQUAL(wakes, 1);
     CU_ASSERT_TRUE(disk_buffered_is_pressing(mode));
     for (unsigned i = 2; i < 6; i++)
         submit(DISK_WRITE, i, 1, 1);
     CU_ASSERT_EQUAL(count_ended(), 4);
-    CU_ASSERT_EQUAL(read_now(5, 1)[0], 0); /* it has not happened */
+    CU_ASSERT_FALSE(disk_buffered_is_full(mode));
+    CU_ASSERT_EQUAL(read_among(2, 5, 1)[0], 0); /* it has not happened */
     disk_buffered_drain(mode, true);
     CU_ASSERT_EQUAL(count_ended(), 7);
     disk_buffered_drain(mode, false);
+    CU_ASSERT_TRUE(disk_buffered_is_full(mode)); /* the guest is not to run */
     struct disk_buffered_batch *batch = disk_buffered_take(mode);
     CU_ASSERT_FALSE(disk_buffered_is_pressing(mode));
-    CU_ASSERT_EQUAL(presses, 1);
+    CU_ASSERT_EQUAL(wakes, 1);
     submit(DISK_WRITE, 6, 1, 1);
     submit(DISK_WRITE, 6, 1, 2); /* behind it, since they overlap */
     CU_ASSERT_EQUAL(count_ended(), 7);
-    CU_ASSERT_EQUAL(presses, 1); /* no cut would help: it is the image that makes room */
+    CU_ASSERT_EQUAL(wakes, 1); /* no cut would help: it is the image that makes room */
     disk_buffered_drop(mode, batch);
     release_all();
     wait_for(&ended, 9);
     CU_ASSERT_EQUAL(read_now(6, 1)[0], 2);
+    CU_ASSERT_FALSE(disk_buffered_is_full(mode));
+    CU_ASSERT(wakes > 1); /* and somebody is told that it may */
     stop();
 }
 
@@ -357,7 +367,7 @@ static void what_the_guest_believes_done_is_tried_until_it_is(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(failure, "512 bytes at 0, which the guest was told are written"));
     CU_ASSERT_FALSE(disk_buffered_is_quiet(mode));
     submit(DISK_WRITE, 2, 1, 1); /* buffered as before */
-    CU_ASSERT_EQUAL(count_ended(), 4);
+    wait_for(&ended, 4);
     struct disk_buffered_stats stats;
     disk_buffered_snapshot(mode, &stats);
     CU_ASSERT_TRUE(stats.failing);
@@ -525,11 +535,13 @@ static void the_promoted_image_is_that_of_the_committed_state(void)
             for (unsigned i = dice(&random, 12); i; i--)
                 change(&random, believed, number++);
             check_reads(&random, believed);
+            wait_for(&ended, submitted); /* a cut waits for the guest's requests */
             stage_epoch(&random);
             const unsigned last = count_held();
             memcpy(cut, believed, SIZE);
             for (unsigned i = dice(&random, 5); i; i--)
                 change(&random, believed, number++);
+            wait_for(&ended, submitted);
             disk_retained_commit(retained);
             memcpy(committed, cut, SIZE);
             release(last);
@@ -622,7 +634,7 @@ static const struct test_case cases[] = {
     {"the guest goes on and the image waits", the_guest_goes_on_and_the_image_waits},
     {"a read does not wait for what is under way", a_read_does_not_wait_for_what_is_under_way},
     {"a read error is the guest's", a_read_error_is_the_guests},
-    {"who finds no room waits and presses", who_finds_no_room_waits_and_presses},
+    {"who finds no room waits and wakes", who_finds_no_room_waits_and_wakes},
     {"what the standby could not take is kept all the same",
      what_the_standby_could_not_take_is_kept_all_the_same},
     {"alone the guest waits for the medium and hears of errors",
