@@ -14,7 +14,7 @@
 #define SECTION_NAME_MAX  32              /* including the terminating zero */
 #define SECTION_COUNT_MAX 512             /* sections in a set */
 #define SECTION_SIZE_MAX  (1u << 20)      /* bytes of one section */
-#define SECTION_SET_MAX   (16u << 20)     /* bytes of all sections of a set */
+#define SECTION_SET_MAX   (32u << 20)     /* bytes of all sections of a set */
 
 struct section {
     char name[SECTION_NAME_MAX]; /* "vcpu.regs", "virtio-net"; [a-z0-9.-] */

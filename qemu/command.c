@@ -52,7 +52,7 @@ static const struct {
     const char *name, *why;
 } unprotectable[] = {
     {"pflash", "flash is memory that no checkpoint has: say -bios, with firmware that needs none"},
-    {"vga", "graphics have memory that no checkpoint has"},
+    {"vga", "say -device VGA, bochs-display or cirrus-vga"},
     {"display", "a screen would show what is not committed yet"},
     {"vnc", "a screen would show what is not committed yet"},
     {"spice", "a screen would show what is not committed yet"},
@@ -68,20 +68,19 @@ static const struct {
 #define OUTSIDE  "another process, or the kernel, has a part of its state"
 #define UNSAVED  "QEMU itself can't save its state"
 #define MEMORY   "it has, or changes, memory of which no checkpoint knows"
-#define GRAPHICS "graphics have memory that no checkpoint has"
+#define GRAPHICS                                                                                   \
+    "its pictures are where no checkpoint has them: say VGA, bochs-display or cirrus-vga"
 
 /* Devices, by how their drivers' names begin. */
 static const struct {
     const char *start, *why;
 } refused_devices[] = {
-    {"vfio", HARDWARE},       {"usb-host", HARDWARE},     {"usb-redir", HARDWARE},
-    {"vhost", OUTSIDE},       {"ivshmem", OUTSIDE},       {"virtio-iommu", UNSAVED},
-    {"pci-testdev", UNSAVED}, {"virtio-balloon", MEMORY}, {"virtio-mem", MEMORY},
-    {"virtio-pmem", MEMORY},  {"nvdimm", MEMORY},         {"pc-dimm", MEMORY},
-    {"virtio-gpu", GRAPHICS}, {"virtio-vga", GRAPHICS},   {"qxl", GRAPHICS},
-    {"VGA", GRAPHICS},        {"cirrus", GRAPHICS},       {"vmware-svga", GRAPHICS},
-    {"bochs", GRAPHICS},      {"ati-vga", GRAPHICS},      {"secondary-vga", GRAPHICS},
-    {"ramfb", GRAPHICS},
+    {"vfio", HARDWARE},        {"usb-host", HARDWARE},     {"usb-redir", HARDWARE},
+    {"vhost", OUTSIDE},        {"ivshmem", OUTSIDE},       {"virtio-iommu", UNSAVED},
+    {"pci-testdev", UNSAVED},  {"virtio-balloon", MEMORY}, {"virtio-mem", MEMORY},
+    {"virtio-pmem", MEMORY},   {"nvdimm", MEMORY},         {"pc-dimm", MEMORY},
+    {"virtio-gpu", GRAPHICS},  {"virtio-vga", GRAPHICS},   {"qxl", GRAPHICS},
+    {"vmware-svga", GRAPHICS}, {"ati-vga", GRAPHICS},      {"ramfb", GRAPHICS},
 };
 
 static bool begins_with(const char *text, const char *start)
@@ -321,7 +320,7 @@ char **qemu_command_arguments(const struct qemu_command *command, bool incoming)
         "memory-backend-file,id=" QEMU_MEMORY ",share=on,size=%llu,mem-path=/proc/self/fd/%d",
         memory, QEMU_FD_MEMORY);
     add(&list, "-machine");
-    add(&list, "memory-backend=" QEMU_MEMORY);
+    add(&list, "memory-backend=" QEMU_MEMORY ",suppress-vmdesc=on");
     add(&list, "-action");
     add(&list, "panic=%s", command->keep_on_panic ? "none" : "pause");
     add_monitor(&list, "control", QEMU_FD_CONTROL);

@@ -130,6 +130,9 @@ int identity_make(struct qemu_machine *m, struct error *err)
         add(m, "disk%u=%s %llu%s\n", i, c->disk_device, (unsigned long long)m->config.disk_sizes[i],
             c->disks_read_only[i] ? " read-only" : "");
     add(m, "on-panic=%s\n", panic[m->config.on_panic]);
+    /* Only here: a host whose kemarid doesn't know it can't take such a state. */
+    if (m->own_memory)
+        add(m, "cut=migration\n");
     add(m, "firmware=%016" PRIx64 "\n", (uint64_t)XXH3_64bits(m->firmware, m->firmware_size));
     if (c->command_line)
         add(m, "cmdline=%016" PRIx64 "\n",

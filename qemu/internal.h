@@ -1,5 +1,5 @@
 /* Inside of the machine: machine.c (its verbs), session.c (one process and the connections to it),
- * identity.c. */
+ * cut.c (how a state is had from it), identity.c. */
 #ifndef KEMARI_QEMU_INTERNAL_H
 #define KEMARI_QEMU_INTERNAL_H
 
@@ -8,6 +8,7 @@
 #include "qemu/machine.h"
 #include "qemu/process.h"
 #include "qemu/qmp.h"
+#include "qemu/ram_blocks.h"
 
 struct event;
 struct event_base;
@@ -24,10 +25,14 @@ struct qemu_session {
     bool loaded;   /* ... and has */
     int saved_fd;  /* what it saves to */
     int firmware_fd;
-    size_t firmware_size;
     int incoming_fd;
-    struct qmp *control; /* the controlling thread's */
-    struct qmp *saver;   /* likewise; for states alone, since `control` is for what comes next */
+    struct ram_blocks blocks;
+    bool firmware_due;    /* the answer to what asked for the firmware, on `control`, */
+    unsigned answers_due; /* and to what asked for a state, on `saver` */
+    bool handed;          /* QEMU has the file that the next migration writes to */
+    bool kept;            /* it has the state of a guest that hasn't run since */
+    struct qmp *control;  /* the controlling thread's */
+    struct qmp *saver;    /* likewise; for states alone, since `control` is for what comes next */
     struct event *process_ended, *told, *typed;
     struct event *sent[QEMU_NETS_MAX];
     /* the thread inside's; `net_fds` are used by the parking thread, too, with `drain_lock` */
@@ -40,10 +45,10 @@ struct qemu_session {
     pid_t pid;
     int pid_fd;
     /* heard on `control` */
-    bool off;      /* the guest has switched itself off */
-    bool panicked; /* it has panicked, runs on, and was not reset since */
-    bool load_ended;
-    bool load_failed;
+    bool off;             /* the guest has switched itself off */
+    bool panicked;        /* it has panicked, runs on, and was not reset since */
+    bool migration_ended; /* to this process or from it; begun by migrate-incoming or migrate */
+    bool migration_failed;
 };
 
 struct qemu_machine {
@@ -58,11 +63,12 @@ struct qemu_machine {
     uint8_t *firmware;
     size_t firmware_size;
     bool firmware_writable;
+    bool own_memory; /* of the first process, too: states have all memory but the guest's */
 
     /* the controlling thread's */
     struct qemu_session session;
     bool open;               /* a session is there */
-    bool saving;             /* a state was asked for and not yet taken */
+    bool saving;             /* a state was asked for, and the answer isn't taken */
     struct qemu_attachment { /* to where frames for the guest come from */
         struct qemu_machine *machine;
         unsigned index;
@@ -93,12 +99,30 @@ int session_take_firmware(struct qemu_machine *m, uint8_t *out, struct error *er
 int session_read_firmware(struct qemu_machine *m, struct error *err);
 /* Has the process not ended? */
 bool session_is_alive(const struct qemu_session *s);
+/* What the event MIGRATION says of one that this process takes part in. */
+void session_note_migration(struct qemu_session *s, const char *status);
 /* Takes all frames and console bytes that QEMU has sent. */
 void session_drain(struct qemu_machine *m);
 /* The guest has panicked: tells so, and what the policy says is due. */
 void session_panicked(struct qemu_machine *m);
 /* With `lock`: the guest goes on, and what became due meanwhile is carried out inside. */
 void session_continued(struct qemu_machine *m);
+
+/* cut.c, all by the controlling thread */
+
+/* Once for a process, before it saves or loads a state. */
+int cut_open(struct qemu_machine *m, struct error *err);
+/* What can be done before the guest stands. */
+int cut_prepare(struct qemu_machine *m, struct error *err);
+/* Asks for a state of the guest, which stands, or will when its turn comes. */
+int cut_ask(struct qemu_machine *m, struct error *err);
+/* Waits for what was asked: -EIO when QEMU refuses or fails, after which the guest can run on. */
+int cut_end(struct qemu_machine *m, struct error *err);
+/* The checked stream to `buffer`. */
+int cut_read(struct qemu_machine *m, size_t *size, struct error *err);
+/* Of a machine with memory of its own takes one to see that it can be had and has all memory:
+ * -ENOTSUP. The guest has not run. */
+int cut_try(struct qemu_machine *m, struct error *err);
 
 /* identity.c */
 int identity_make(struct qemu_machine *m, struct error *err);

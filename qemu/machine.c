@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -18,8 +17,6 @@
 #include "qemu/firmware.h"
 #include "qemu/internal.h"
 #include "qemu/stream.h"
-
-#define SAVE             "xen-save-devices-state"
 
 #define RUN_SECTION      "qemu.run"
 #define RUN_VERSION      1
@@ -56,12 +53,15 @@ static void *thread_main(void *context)
     return NULL;
 }
 
-/* One that waits for a state doesn't have its firmware. */
+/* One that waits for a state doesn't have its firmware, and can't give a state. */
 static int open_first(struct qemu_machine *m, struct error *err)
 {
     int rc = session_open(m, false, err);
     if (rc == 0)
         rc = session_read_firmware(m, err);
+    m->own_memory = m->session.blocks.own;
+    if (rc == 0)
+        rc = cut_try(m, err);
     if (rc < 0 || !m->config.standby)
         return rc;
     session_close(m);
@@ -140,28 +140,11 @@ const char *qemu_machine_identity(const struct qemu_machine *machine)
 
 /* ---- running ---- */
 
-/* Not "live": a stopped guest's disks would be given up. */
-static json_t *save_arguments(void)
-{
-    char path[32];
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", QEMU_FD_SAVED);
-    return json_pack("{s:s, s:b}", "filename", path, "live", 0);
-}
-
-static int ask_state(struct qemu_machine *m, struct error *err)
-{
-    int rc = m->firmware_writable ? session_ask_firmware(m, err) : 0;
-    if (rc == 0)
-        rc = qmp_send(m->session.saver, SAVE, save_arguments(), err);
-    m->saving = rc == 0;
-    return rc;
-}
-
 /* For the next pause. */
 static int prepare_pause(struct qemu_machine *m, struct error *err)
 {
     const int rc = qmp_prepare(m->session.control, "stop", NULL, err);
-    return rc < 0 ? rc : qmp_prepare(m->session.saver, SAVE, save_arguments(), err);
+    return rc < 0 ? rc : cut_prepare(m, err);
 }
 
 /* Of a stop, which is given when the guest's disks have done what it asked them. */
@@ -184,7 +167,7 @@ void qemu_machine_park(struct qemu_machine *machine)
     if (rc == 0)
         rc = wait_stopped(machine, &err);
     if (rc == 0)
-        rc = ask_state(machine, &err);
+        rc = cut_ask(machine, &err);
     if (rc == 0)
         rc = qmp_prepare(machine->session.control, "cont", NULL, &err);
     machine->parked = true;
@@ -195,20 +178,6 @@ void qemu_machine_park(struct qemu_machine *machine)
     session_drain(machine);
 }
 
-static int take_answer(struct qemu_machine *m, struct error *err)
-{
-    int first = 0;
-    m->saving = false;
-    if (m->firmware_writable)
-        first = qmp_receive(m->session.control, NULL, QEMU_ANSWER_TIMEOUT, err);
-    if (first < 0 && first != -EIO)
-        return error_prefix(err, "pmemsave");
-    const int rc = qmp_receive(m->session.saver, NULL, QEMU_ANSWER_TIMEOUT, err);
-    if (rc < 0)
-        return error_prefix(err, SAVE);
-    return first < 0 ? error_prefix(err, "pmemsave") : 0;
-}
-
 /* With `lock`. A guest that is off stays stopped. */
 static int run_on(struct qemu_machine *m, struct error *err)
 {
@@ -216,6 +185,7 @@ static int run_on(struct qemu_machine *m, struct error *err)
     int rc = 0;
     while (!m->session.off && !m->given_up) {
         rc = qmp_call(m->session.control, "cont", NULL, NULL, QEMU_ANSWER_TIMEOUT, err);
+        m->session.kept &= rc < 0;
         if (rc != -EIO || clock_now() >= deadline)
             break;
         usleep(CONT_RETRY_US);
@@ -228,7 +198,7 @@ void qemu_machine_resume(struct qemu_machine *machine)
     struct error err = {0};
     int rc = 0;
     if (machine->saving) {
-        rc = take_answer(machine, &err);
+        rc = cut_end(machine, &err);
         if (rc == -EIO)
             rc = 0;
     }
@@ -248,17 +218,6 @@ void qemu_machine_resume(struct qemu_machine *machine)
 }
 
 /* ---- state ---- */
-
-static int read_state(struct qemu_machine *m, size_t *size, struct error *err)
-{
-    struct stat st;
-    if (fstat(m->session.saved_fd, &st) < 0 || st.st_size > STREAM_MAX)
-        return error_set(err, -EFBIG, "state of QEMU: more than %u bytes", STREAM_MAX);
-    *size = (size_t)st.st_size;
-    if (pread(m->session.saved_fd, m->buffer, *size, 0) != st.st_size)
-        return error_set(err, -EIO, "state of QEMU: it can't be read back");
-    return stream_check(m->buffer, *size, err);
-}
 
 static int save_firmware(struct qemu_machine *m, struct section_set *set, struct error *err)
 {
@@ -283,11 +242,11 @@ static enum run_state run_state(struct qemu_machine *m)
 int qemu_machine_save(struct qemu_machine *machine, struct section_set *set, struct error *err)
 {
     size_t size = 0;
-    int rc = machine->saving ? 0 : ask_state(machine, err);
+    int rc = machine->saving ? 0 : cut_ask(machine, err);
     if (rc == 0)
-        rc = take_answer(machine, err);
+        rc = cut_end(machine, err);
     if (rc == 0)
-        rc = read_state(machine, &size, err);
+        rc = cut_read(machine, &size, err);
     if (rc < 0)
         return rc;
     uint8_t *run = section_set_add(set, RUN_SECTION, 0, RUN_VERSION, 1);
@@ -318,7 +277,7 @@ static int decode(struct qemu_machine *m, const struct section_set *set, size_t 
     if (total < 0)
         return total;
     *size = (size_t)total;
-    return stream_check(m->buffer, *size, err);
+    return stream_check(m->buffer, *size, m->own_memory, err);
 }
 
 /* A process that can take a state. */
@@ -334,10 +293,12 @@ static int wait_ready(struct qemu_machine *m, struct error *err)
     m->given_up = false;
     pthread_mutex_unlock(&m->lock);
     const int rc = session_open(m, true, err);
-    if (rc < 0 || m->session.firmware_size == m->firmware_size)
+    const struct ram_blocks *now = &m->session.blocks;
+    if (rc < 0 || (now->firmware == m->firmware_size && now->own == m->own_memory))
         return rc;
     session_close(m);
-    return error_set(err, -EBADMSG, "QEMU's firmware has changed: start kemarid again");
+    return error_set(err, -EBADMSG,
+                     "QEMU's firmware, or what memory it has, has changed: start kemarid again");
 }
 
 int qemu_machine_check(struct qemu_machine *machine, const struct section_set *set,
@@ -349,10 +310,11 @@ int qemu_machine_check(struct qemu_machine *machine, const struct section_set *s
     return rc < 0 ? rc : wait_ready(machine, err);
 }
 
-/* The state as the waiting process reads it: its firmware behind the header. */
+/* The state as the waiting process reads it: its firmware behind the header, unless it is there. */
 static int write_state(struct qemu_machine *m, size_t size, struct error *err)
 {
-    const size_t more = m->firmware_size ? firmware_part_size(m->firmware_size) : 0;
+    const bool add = m->firmware_size && !m->own_memory;
+    const size_t more = add ? firmware_part_size(m->firmware_size) : 0;
     const int fd = m->session.incoming_fd;
     const off_t rest = (off_t)(STREAM_HEADER_SIZE + more);
     uint8_t *part = malloc(more + 1);
@@ -372,17 +334,19 @@ static int load_stream(struct qemu_machine *m, size_t size, struct error *err)
     struct qemu_session *s = &m->session;
     char uri[16];
     snprintf(uri, sizeof(uri), "fd:%d", QEMU_FD_INCOMING);
-    acpi_tables_make_again(m->buffer, size);
+    /* A migration has them as they were. */
+    if (!m->own_memory)
+        acpi_tables_make_again(m->buffer, size);
     int rc = write_state(m, size, err);
     if (rc < 0)
         return rc;
     s->loaded = true;
-    s->load_ended = false;
+    s->migration_ended = false;
     rc = qmp_call(s->control, "migrate-incoming", json_pack("{s:s}", "uri", uri), NULL,
                   QEMU_ANSWER_TIMEOUT, err);
     if (rc == 0)
-        rc = qmp_wait_event(s->control, &s->load_ended, QEMU_ANSWER_TIMEOUT, err);
-    if (rc == 0 && s->load_failed)
+        rc = qmp_wait_event(s->control, &s->migration_ended, QEMU_ANSWER_TIMEOUT, err);
+    if (rc == 0 && s->migration_failed)
         rc = error_set(err, -EIO, "QEMU can't load the state: its own message is above");
     return rc;
 }

@@ -9,7 +9,8 @@
  * others fill. A machine that has run and is to load a state gets a new process over the same
  * memory, when it is checked whether it could load (qemu_machine_check()).
  *
- * The state is what `xen-save-devices-state` writes: devices and processors, no memory and no disk.
+ * The state has devices and processors, and memory that is the machine's own (qemu/cut.c): not the
+ * guest's, and no disk.
  * QEMU's own dirty log isn't used: who wrote what is asked of the kernel (dirtylog/pagemap.c).
  *
  * The saving of its state is asked for as soon as the guest stands, so that the state is written

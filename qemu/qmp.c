@@ -166,14 +166,36 @@ int qmp_fd(const struct qmp *qmp)
     return qmp->config.fd;
 }
 
-static int write_all(struct qmp *qmp, const char *bytes, size_t size, struct error *err)
+/* One send(), with a copy of a descriptor unless `fd` is negative. */
+static ssize_t send_some(const struct qmp *qmp, const char *bytes, size_t size, int fd)
+{
+    struct iovec part = {(char *)(uintptr_t)bytes, size};
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(fd))];
+    } control = {0};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (fd >= 0) {
+        message.msg_control = control.room;
+        message.msg_controllen = sizeof(control.room);
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof(fd));
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+    }
+    return sendmsg(qmp->config.fd, &message, MSG_NOSIGNAL);
+}
+
+/* A descriptor goes with the first byte. */
+static int write_all(struct qmp *qmp, const char *bytes, size_t size, int fd, struct error *err)
 {
     const nsec_t deadline = clock_now() + GREETING_TIMEOUT;
     while (size) {
-        const ssize_t count = send(qmp->config.fd, bytes, size, MSG_NOSIGNAL);
+        const ssize_t count = send_some(qmp, bytes, size, fd);
         if (count > 0) {
             bytes += count;
             size -= (size_t)count;
+            fd = -1;
         } else if (errno != EINTR && errno != EAGAIN) {
             return error_set(err, -ECONNRESET, "QMP: QEMU has closed the connection");
         } else if (wait_for(qmp, POLLOUT, deadline) < 0) {
@@ -203,7 +225,7 @@ static int withdraw(struct qmp *qmp, struct error *err)
     qmp->prepared = NULL;
     if (qmp->unanswered)
         return error_set(err, -EPROTO, "QMP: a prepared command can't be taken back now");
-    int rc = write_all(qmp, end, sizeof(end) - 1, err);
+    int rc = write_all(qmp, end, sizeof(end) - 1, -1, err);
     if (rc == 0) {
         qmp->unanswered++;
         rc = qmp_receive(qmp, NULL, GREETING_TIMEOUT, err);
@@ -220,7 +242,7 @@ int qmp_prepare(struct qmp *qmp, const char *command, json_t *arguments, struct 
     if (rc == 0)
         rc = withdraw(qmp, err);
     if (rc == 0)
-        rc = write_all(qmp, text, strlen(text) - 1, err);
+        rc = write_all(qmp, text, strlen(text) - 1, -1, err);
     if (rc < 0) {
         free(text);
         return error_prefix(err, "%s", command);
@@ -229,7 +251,7 @@ int qmp_prepare(struct qmp *qmp, const char *command, json_t *arguments, struct 
     return 0;
 }
 
-int qmp_send(struct qmp *qmp, const char *command, json_t *arguments, struct error *err)
+int qmp_send_fd(struct qmp *qmp, const char *command, json_t *arguments, int fd, struct error *err)
 {
     char *text;
     size_t there = 0;
@@ -242,10 +264,15 @@ int qmp_send(struct qmp *qmp, const char *command, json_t *arguments, struct err
     if (rc == 0)
         rc = withdraw(qmp, err);
     if (rc == 0)
-        rc = write_all(qmp, text + there, strlen(text) - there, err);
+        rc = write_all(qmp, text + there, strlen(text) - there, fd, err);
     free(text);
     qmp->unanswered += rc == 0;
     return rc < 0 ? error_prefix(err, "%s", command) : 0;
+}
+
+int qmp_send(struct qmp *qmp, const char *command, json_t *arguments, struct error *err)
+{
+    return qmp_send_fd(qmp, command, arguments, -1, err);
 }
 
 int qmp_receive(struct qmp *qmp, json_t **result, nsec_t timeout, struct error *err)

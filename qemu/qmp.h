@@ -50,6 +50,8 @@ int qmp_prepare(struct qmp *qmp, const char *command, json_t *arguments, struct 
 
 /* Sends a command, or what is missing of it; `arguments` (may be NULL) is taken over. */
 int qmp_send(struct qmp *qmp, const char *command, json_t *arguments, struct error *err);
+/* Likewise, with a descriptor that QEMU gets a copy of; borrowed. */
+int qmp_send_fd(struct qmp *qmp, const char *command, json_t *arguments, int fd, struct error *err);
 /* The answer to the oldest command that has none. `*result`, if asked for, is the caller's. -EIO
  * when QEMU refuses, -ECONNRESET when it is gone, -ETIMEDOUT after `timeout`. */
 int qmp_receive(struct qmp *qmp, json_t **result, nsec_t timeout, struct error *err);

@@ -25,27 +25,69 @@ static bool is_same_everywhere(const char *name)
            begins_with(name, "/rom@") || ends_with(name, ".rom");
 }
 
-static int judge(const char *name, uint64_t used, uint64_t memory, bool *found, struct error *err)
+/* What is summed up while the list is read. */
+struct tally {
+    bool found;       /* the guest's memory */
+    uint64_t carried; /* bytes of all others */
+    char greatest[RAM_BLOCK_NAME_MAX];
+    uint64_t greatest_size;
+};
+
+static int add_firmware(uint64_t used, struct ram_blocks *out, struct error *err)
 {
-    if (ends_with(name, QEMU_MEMORY)) {
-        *found = used == memory;
-        return *found ? 0
-                      : error_set(err, -ENOTSUP,
-                                  "QEMU uses %" PRIu64 " bytes of memory instead of %" PRIu64, used,
-                                  memory);
-    }
-    return is_same_everywhere(name)
-               ? 0
-               : error_set(err, -ENOTSUP,
-                           "the machine has memory of its own that no checkpoint would have (RAM "
-                           "block %.80s): leave out the device it belongs to",
-                           name);
+    if (used > FIRMWARE_MAX || used % PAGE_SIZE)
+        return error_set(err, -EBADMSG, "list of RAM blocks: firmware of %" PRIu64 " bytes", used);
+    out->firmware = (size_t)used;
+    return 0;
 }
 
-int ram_blocks_check(const char *list, uint64_t memory, size_t *firmware, struct error *err)
+static int add_block(const char *name, uint64_t used, uint64_t memory, struct tally *tally,
+                     struct ram_blocks *out, struct error *err)
 {
-    bool found = false, header = true;
-    *firmware = 0;
+    if (ends_with(name, QEMU_MEMORY)) {
+        tally->found = used == memory;
+        return tally->found ? 0
+                            : error_set(err, -ENOTSUP,
+                                        "QEMU uses %" PRIu64 " bytes of memory instead of %" PRIu64,
+                                        used, memory);
+    }
+    if (out->count == RAM_BLOCKS_MAX || strlen(name) >= RAM_BLOCK_NAME_MAX)
+        return error_set(
+            err, -ENOTSUP,
+            "the machine has more RAM blocks than the %u that are looked after, or one "
+            "of a longer name (%.80s)",
+            RAM_BLOCKS_MAX, name);
+    memcpy(out->names[out->count++], name, strlen(name) + 1);
+    out->own |= !is_same_everywhere(name);
+    /* Of sizes that can't be summed up one alone is too much. */
+    tally->carried += used < UINT32_MAX ? used : UINT32_MAX;
+    if (used > tally->greatest_size) {
+        tally->greatest_size = used;
+        memcpy(tally->greatest, out->names[out->count - 1], RAM_BLOCK_NAME_MAX);
+    }
+    return strcmp(name, FIRMWARE_BLOCK) == 0 ? add_firmware(used, out, err) : 0;
+}
+
+static int judge(const struct tally *tally, const struct ram_blocks *blocks, struct error *err)
+{
+    if (!tally->found)
+        return error_set(err, -ENOTSUP,
+                         "the machine does not use the memory it was given: is its type one "
+                         "with RAM?");
+    if (blocks->own && tally->carried > RAM_CARRIED_MAX)
+        return error_set(err, -ENOTSUP,
+                         "the machine has %" PRIu64 " bytes of memory of its own, of which a "
+                         "checkpoint carries up to %u: leave out the device that RAM block %s "
+                         "belongs to, or give it less (vgamem_mb=)",
+                         tally->carried, RAM_CARRIED_MAX, tally->greatest);
+    return 0;
+}
+
+int ram_blocks_read(const char *list, uint64_t memory, struct ram_blocks *out, struct error *err)
+{
+    struct tally tally = {0};
+    bool header = true;
+    *out = (struct ram_blocks){0};
     for (const char *line = list; *line;) {
         const char *end = strchr(line, '\n');
         const size_t length = end ? (size_t)(end - line) : strlen(line);
@@ -66,18 +108,9 @@ int ram_blocks_check(const char *list, uint64_t memory, size_t *firmware, struct
         if (sscanf(text, " %255s %31s %15s %" SCNx64 " %" SCNx64 " %" SCNx64, name, page, unit,
                    &offset, &used, &total) != 6)
             return error_set(err, -EBADMSG, "list of RAM blocks: can't read \"%.80s\"", text);
-        const int rc = judge(name, used, memory, &found, err);
+        const int rc = add_block(name, used, memory, &tally, out, err);
         if (rc < 0)
             return rc;
-        if (strcmp(name, FIRMWARE_BLOCK) != 0)
-            continue;
-        if (used > FIRMWARE_MAX || used % PAGE_SIZE)
-            return error_set(err, -EBADMSG, "list of RAM blocks: firmware of %" PRIu64 " bytes",
-                             used);
-        *firmware = (size_t)used;
     }
-    return found ? 0
-                 : error_set(err, -ENOTSUP,
-                             "the machine does not use the memory it was given: is its type one "
-                             "with RAM?");
+    return judge(&tally, out, err);
 }

@@ -15,7 +15,6 @@
 #include "base/log.h"
 #include "qemu/firmware.h"
 #include "qemu/internal.h"
-#include "qemu/ram_blocks.h"
 
 #define SERIAL_BYTES   4096
 #define END_TIMEOUT_MS 2000
@@ -63,6 +62,12 @@ static void on_output(evutil_socket_t fd, short what, void *context)
 
 /* ---- what QEMU tells ---- */
 
+void session_note_migration(struct qemu_session *s, const char *status)
+{
+    s->migration_failed = strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0;
+    s->migration_ended = s->migration_failed || strcmp(status, "completed") == 0;
+}
+
 static void on_control_event(void *context, const char *name, const json_t *data)
 {
     struct qemu_session *s = context;
@@ -72,14 +77,12 @@ static void on_control_event(void *context, const char *name, const json_t *data
     if (strcmp(name, "SHUTDOWN") == 0)
         s->off = reason && strcmp(reason, "guest-shutdown") == 0;
     else if (strcmp(name, "RESET") == 0)
-        s->off = s->panicked = false;
+        s->off = s->panicked = s->kept = false;
     else if (strcmp(name, "GUEST_PANICKED") == 0) {
         s->off = action && strcmp(action, "pause") == 0;
         s->panicked = !s->off;
-    } else if (strcmp(name, "MIGRATION") == 0 && status) {
-        s->load_failed = strcmp(status, "failed") == 0;
-        s->load_ended = s->load_failed || strcmp(status, "completed") == 0;
-    }
+    } else if (strcmp(name, "MIGRATION") == 0 && status)
+        session_note_migration(s, status);
 }
 
 /* They are heard on another connection. */
@@ -358,8 +361,8 @@ static int check_memory(struct qemu_machine *m, struct error *err)
     json_t *answer = NULL;
     int rc = ask_monitor(m, "info ramblock", &answer, err);
     if (rc == 0)
-        rc = ram_blocks_check(json_string_value(answer), gmem_size(m->config.memory),
-                              &m->session.firmware_size, err);
+        rc = ram_blocks_read(json_string_value(answer), gmem_size(m->config.memory),
+                             &m->session.blocks, err);
     json_decref(answer);
     return rc;
 }
@@ -401,13 +404,14 @@ static int judge_firmware(struct qemu_machine *m, struct error *err)
 
 int session_read_firmware(struct qemu_machine *m, struct error *err)
 {
-    m->firmware_size = m->session.firmware_size;
+    m->firmware_size = m->session.blocks.firmware;
     m->firmware = malloc(m->firmware_size + 1);
     if (!m->firmware)
         return error_set(err, -ENOMEM, "out of memory");
     if (!m->firmware_size)
         return 0;
-    int rc = judge_firmware(m, err);
+    /* A migration carries it. */
+    int rc = m->session.blocks.own ? 0 : judge_firmware(m, err);
     if (rc == 0)
         rc = session_ask_firmware(m, err);
     if (rc == 0)
@@ -465,6 +469,8 @@ int session_open(struct qemu_machine *m, bool incoming, struct error *err)
     fd_close(&ends.events);
     if (rc == 0)
         rc = check_memory(m, err);
+    if (rc == 0)
+        rc = cut_open(m, err);
     if (rc == 0)
         rc = watch_all(m, err);
     if (rc < 0)

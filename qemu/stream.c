@@ -3,27 +3,61 @@
 #include <errno.h>
 #include <string.h>
 
+#include "qemu/ram_part.h"
+
 #define PART_BEGIN 0x04 /* QEMU_VM_SECTION_FULL */
 #define PART_END   0x7e /* QEMU_VM_SECTION_FOOTER */
 #define STREAM_END 0x00 /* QEMU_VM_EOF */
 #define ID_SIZE    4
 
-/* Leaves room for sections of others. */
-#define PARTS_MAX (SECTION_COUNT_MAX - 16)
+/* Leaves room for what comes behind them, however much, and for sections of others. */
+#define PARTS_MAX (SECTION_COUNT_MAX - 16 - STREAM_MAX / SECTION_SIZE_MAX)
 
 static const uint8_t header[STREAM_HEADER_SIZE] = {'Q', 'E', 'V', 'M', 0, 0, 0, 3};
 
-int stream_check(const uint8_t *bytes, size_t size, struct error *err)
+static struct ram_walk begin_walk(const uint8_t *bytes, size_t size)
+{
+    return (struct ram_walk){.bytes = bytes, .size = size, .at = STREAM_HEADER_SIZE};
+}
+
+int stream_check(const uint8_t *bytes, size_t size, bool with_memory, struct error *err)
 {
     if (size <= STREAM_HEADER_SIZE || size > STREAM_MAX ||
         memcmp(bytes, header, STREAM_HEADER_SIZE) != 0)
         return error_set(err, -EBADMSG,
                          "state of QEMU: %zu bytes that don't begin as a stream of version 3",
                          size);
-    if (bytes[STREAM_HEADER_SIZE] != PART_BEGIN || bytes[size - 1] != STREAM_END)
+    struct ram_walk walk = begin_walk(bytes, size);
+    int rc = with_memory;
+    while (rc > 0)
+        rc = ram_walk_next(&walk, err);
+    if (rc < 0)
+        return rc;
+    if (walk.at == size || bytes[walk.at] != PART_BEGIN || bytes[size - 1] != STREAM_END)
         return error_set(err, -EBADMSG, "state of QEMU: the stream of %zu bytes is not whole",
                          size);
     return 0;
+}
+
+struct wanted {
+    const char *name;
+    bool found;
+};
+
+static void compare(void *context, const char *block, uint64_t size)
+{
+    struct wanted *wanted = context;
+    (void)size;
+    wanted->found |= strcmp(block, wanted->name) == 0;
+}
+
+bool stream_has_block(const uint8_t *bytes, size_t size, const char *name)
+{
+    struct wanted wanted = {.name = name};
+    struct ram_walk walk = begin_walk(bytes, size);
+    walk.listed = compare;
+    walk.context = &wanted;
+    return ram_walk_next(&walk, NULL) > 0 && wanted.found;
 }
 
 /* Where the part at `from`, which begins with PART_BEGIN and its number, seems to end. */
@@ -42,23 +76,35 @@ static size_t part_end(const uint8_t *bytes, size_t size, size_t from)
     return size;
 }
 
+/* Where what begins at `from` ends; `walk` is at work while there is memory. */
+static size_t next_cut(const uint8_t *bytes, size_t size, size_t from, struct ram_walk *walk,
+                       bool *memory)
+{
+    if (from == 0)
+        return STREAM_HEADER_SIZE < size ? STREAM_HEADER_SIZE : size;
+    *memory = *memory && ram_walk_next(walk, NULL) > 0;
+    if (*memory)
+        return walk->at;
+    return bytes[from] == PART_BEGIN && from + 1 + ID_SIZE < size ? part_end(bytes, size, from)
+                                                                  : size;
+}
+
 int stream_to_sections(const uint8_t *bytes, size_t size, struct section_set *set,
                        struct error *err)
 {
+    struct ram_walk walk = begin_walk(bytes, size);
+    bool memory = size > STREAM_HEADER_SIZE && bytes[STREAM_HEADER_SIZE] == RAM_PART_BEGIN;
     uint32_t instance = 0;
+    size_t end = 0;
     for (size_t from = 0; from < size; instance++) {
-        size_t end = size;
-        if (from == 0)
-            end = STREAM_HEADER_SIZE;
-        else if (instance < PARTS_MAX && bytes[from] == PART_BEGIN && from + 1 + ID_SIZE < size)
-            end = part_end(bytes, size, from);
-        if (end - from > SECTION_SIZE_MAX)
-            end = from + SECTION_SIZE_MAX;
-        uint8_t *data = section_set_add(set, STREAM_SECTION, instance, STREAM_VERSION, end - from);
+        if (end == from)
+            end = instance < PARTS_MAX ? next_cut(bytes, size, from, &walk, &memory) : size;
+        const size_t length = end - from < SECTION_SIZE_MAX ? end - from : SECTION_SIZE_MAX;
+        uint8_t *data = section_set_add(set, STREAM_SECTION, instance, STREAM_VERSION, length);
         if (!data)
             return error_set(err, -ENOSPC, "state of QEMU: %zu bytes are too many", size);
-        memcpy(data, bytes + from, end - from);
-        from = end;
+        memcpy(data, bytes + from, length);
+        from += length;
     }
     return 0;
 }

@@ -12,6 +12,8 @@
 
 #include "base/clock.h"
 #include "dirtylog/process_log.h"
+#include "qemu/ram_part.h"
+#include "qemu/stream.h"
 #include "test/support/qemu_side.h"
 #include "test/support/runner.h"
 #include "test/support/small_firmware.h"
@@ -32,6 +34,13 @@ static const char *const starts_over[] = {
 static const char *const accelerated[] = {
     "qemu-system-x86_64",         "-machine", "pc", "-accel", "kvm", "-cpu", "qemu64", "-boot",
     "strict=on,reboot-timeout=1", NULL};
+/* With memory of its own, which the firmware shows its messages in. */
+#define SHOWS(card)                                                                                \
+    {                                                                                              \
+        "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-device", card, "-boot",        \
+            "strict=on,reboot-timeout=1", NULL                                                     \
+    }
+static const char *const shows[][10] = {SHOWS("VGA"), SHOWS("cirrus-vga"), SHOWS("bochs-display")};
 static const char *const writes_itself[] = {
     "qemu-system-x86_64", "-machine", "microvm", "-accel", "tcg", NULL};
 
@@ -174,13 +183,13 @@ static void wait_for_resets(const struct qemu_side *side, unsigned count)
 }
 
 /* The firmware's part in memory goes over with the checkpoint. After a reset it must be had. */
-static void a_guest_that_was_taken_over_can_be_reset(void)
+static void go_over_and_reset(const char *const *command)
 {
     struct error err = {0};
     struct qemu_side first, second;
     struct section_set *state = section_set_create();
-    open_side(&first, starts_over, false);
-    open_side(&second, starts_over, true);
+    open_side(&first, command, false);
+    open_side(&second, command, true);
     const struct checkpoint_machine *m = &first.machine;
     m->ops->resume(m->context);
     wait_for_resets(&first, 1);
@@ -195,6 +204,85 @@ static void a_guest_that_was_taken_over_can_be_reset(void)
     wait_for_resets(&second, 3);
     section_set_destroy(&state);
     qemu_side_close(&second);
+}
+
+static void a_guest_that_was_taken_over_can_be_reset(void)
+{
+    go_over_and_reset(starts_over);
+    go_over_and_reset(shows[0]);
+}
+
+/* The pages in a state. Not the list in front of them, which has addresses that no longer are any,
+ * and not the marks of where QEMU began and ended to write. */
+static size_t pages_of(const struct checkpoint_machine *m, struct section_set *state, uint8_t *out)
+{
+    struct error err = {0};
+    static uint8_t bytes[STREAM_MAX];
+    section_set_reset(state);
+    require(m->ops->save(m->context, state, &err), &err);
+    const int size = stream_from_sections(state, bytes, &err);
+    CU_ASSERT_FATAL(size > 0);
+    struct ram_walk walk = {.bytes = bytes, .size = (size_t)size, .at = STREAM_HEADER_SIZE};
+    size_t used = 0;
+    int rc;
+    for (size_t from = walk.at; (rc = ram_walk_next(&walk, &err)) > 0; from = walk.at) {
+        if (from == STREAM_HEADER_SIZE || !walk.in_part)
+            continue;
+        from += bytes[from] ? 5 : 0; /* the number of a part; no page begins so */
+        memcpy(out + used, bytes + from, walk.at - from);
+        used += walk.at - from;
+    }
+    require(rc, &err);
+    return used;
+}
+
+static void go_over_with_memory(const char *const *command)
+{
+    struct error err = {0};
+    struct qemu_side first, second;
+    struct section_set *state = section_set_create(), *again = section_set_create();
+    uint8_t *new = malloc(STREAM_MAX), *now = malloc(STREAM_MAX), *there = malloc(STREAM_MAX);
+    CU_ASSERT_FATAL(new &&now &&there);
+    open_side(&first, command, false);
+    open_side(&second, command, true);
+    CU_ASSERT_STRING_EQUAL(first.machine.ops->identity(first.machine.context),
+                           second.machine.ops->identity(second.machine.context));
+    const struct checkpoint_machine *m = &first.machine;
+    const size_t size_new = pages_of(m, again, new);
+    const nsec_t deadline = clock_now() + PATIENCE;
+    size_t size;
+    /* One state after the other, until there is something to be seen, and then some. */
+    unsigned shown = 0;
+    for (unsigned epoch = 0; epoch < 100 || shown < 20; epoch++) {
+        CU_ASSERT_TRUE_FATAL(clock_now() < deadline);
+        m->ops->resume(m->context);
+        usleep(1000);
+        m->ops->park(m->context);
+        size = pages_of(m, state, now);
+        shown += size != size_new || memcmp(now, new, size) != 0;
+    }
+    for (uint64_t i = 0; i < gmem_page_count(first.memory); i++)
+        copy_page(&second, &first, i);
+    m = &second.machine;
+    require(m->ops->check(m->context, state, &err), &err);
+    require(m->ops->load(m->context, state, 0, &err), &err);
+    CU_ASSERT_EQUAL_FATAL(pages_of(m, again, there), size);
+    CU_ASSERT_EQUAL(memcmp(there, now, size), 0);
+    m->ops->resume(m->context);
+    wait_for_resets(&second, 1);
+    free(new);
+    free(now);
+    free(there);
+    section_set_destroy(&state);
+    section_set_destroy(&again);
+    qemu_side_close(&first);
+    qemu_side_close(&second);
+}
+
+static void memory_of_the_machine_goes_over_as_it_is(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(shows); i++)
+        go_over_with_memory(shows[i]);
 }
 
 /* As it is saved: what a microvm's firmware knows it writes into itself. */
@@ -383,6 +471,7 @@ static const struct test_case cases[] = {
      a_state_that_is_damaged_is_refused_and_the_next_one_loads},
     {"a guest on KVM goes on in another process", a_guest_on_KVM_goes_on_in_another_process},
     {"a guest that was taken over can be reset", a_guest_that_was_taken_over_can_be_reset},
+    {"memory of the machine goes over as it is", memory_of_the_machine_goes_over_as_it_is},
     {"a firmware that writes to itself goes over as it is",
      a_firmware_that_writes_to_itself_goes_over_as_it_is},
     {"a firmware whose host dies finds its tables", a_firmware_whose_host_dies_finds_its_tables},

@@ -29,6 +29,7 @@ Q35 = {"qemu": f"qemu-system-x86_64 -machine q35 {EMULATED}"}
 PC = {"qemu": f"qemu-system-x86_64 -machine pc {EMULATED} -device virtio-rng-pci"}
 MICROVM = {"qemu": f"qemu-system-x86_64 -machine microvm,rtc=on {EMULATED}",
            "qemu_net_device": "virtio-net-device"}
+SHOWS = {"qemu": f"{Q35['qemu']} -device VGA"}
 OVMF = {"qemu": f"{Q35['qemu']} -bios /usr/share/ovmf/OVMF.fd"}
 
 
@@ -215,9 +216,34 @@ def starts_over_after_a_failover(world, machine, vcpus):
     starts(secondary, 2)
 
 
+def digests(host):
+    """Of what the guest reads in its graphics memory, as far as it has said them."""
+    return re.findall(r"screen: ([0-9a-f]{32})", host.console())
+
+
+def memory_of_a_card_survives(world):
+    words = settings(SHOWS)
+    words["cmdline"] = words["cmdline"].replace("run=redis", "run=screen")
+    primary, secondary = world.start_pair(**words)
+    wait_until(lambda: digests(primary), "the guest reads its graphics memory", BOOT_LIMIT)
+    for _ in range(2):
+        before, heard = digests(primary), len(digests(secondary))
+        primary.kill()
+        wait_taken_over(secondary)
+        wait_until(lambda: len(digests(secondary)) > heard + 2, "the guest reads it on the other host")
+        check(len(set(before + digests(secondary))) == 1,
+              f"{set(before)} became {digests(secondary)}")
+        primary.start("secondary", **words)
+        primary.wait_protected()
+        pause = secondary.status()["replication"]["pause"]
+        print(f"  {pause['count']} pauses on {secondary.side}, p50 {pause['p50_ns'] / 1e6:.1f} ms",
+              flush=True)
+        primary, secondary = secondary, primary
+
+
 def all_guests():
     """Tests of each kind of machine and guest."""
-    machines = {"SeaBIOS": Q35, "UEFI": OVMF, "microvm": MICROVM}
+    machines = {"SeaBIOS": Q35, "VGA": SHOWS, "UEFI": OVMF, "microvm": MICROVM}
     for (name, machine), vcpus in itertools.product(machines.items(), (1, 4)):
         for proof in survives, starts_over_after_a_failover:
             def test(world, proof=proof, machine=machine, vcpus=vcpus):
@@ -247,7 +273,8 @@ def what_cannot_be_protected_is_refused(world):
     command = Q35["qemu"]
     for word, sentence in (("-netdev user,id=x", "say it by the option net.N"),
                            ("-device pci-bridge-none", "while it started"),
-                           ("-device isa-vga", "RAM block")):
+                           ("-device VGA,vgamem_mb=64", "RAM block"),
+                           ("-device qxl-vga", "say VGA")):
         said = refusal(world, "a", "primary", **settings({"qemu": f"{command} {word}"}))
         check(sentence in said, f"{word}: {said}")
         world.hosts["a"].log.unlink()
@@ -274,6 +301,7 @@ TESTS = [
     hosts_that_differ_do_not_pair,
     a_guest_of_libvirts_XML_and_a_UEFI_firmware_survives,
     a_microvm_survives,
+    memory_of_a_card_survives,
 ]
 
 if __name__ == "__main__":

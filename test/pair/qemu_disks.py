@@ -19,7 +19,7 @@ import shared  # noqa: E402
 import support  # noqa: E402
 from chaos import linux  # noqa: E402
 from oracle import Oracle  # noqa: E402
-from qemu import BOOT_LIMIT, Q35, SCRIPTS, tell, wait_taken_over  # noqa: E402
+from qemu import BOOT_LIMIT, Q35, SCRIPTS, SHOWS, tell, wait_taken_over  # noqa: E402
 from support import GUEST_IP, World, check, wait_until  # noqa: E402
 
 MIB = 1 << 20
@@ -36,6 +36,7 @@ class DiskWorld(World):
             [SCRIPTS / "guest-image", "--root"], check=True, text=True,
             capture_output=True).stdout.split()
         self.guest = None
+        self.machine = Q35
 
     def __enter__(self):
         super().__enter__()
@@ -50,7 +51,7 @@ class DiskWorld(World):
         if not image.exists():
             linux.copy_image(self.root, image)
         host.start(role, **{
-            "machine": "qemu", **Q35, "kernel": self.kernel, "initrd": self.initrd, "memory": "160M",
+            "machine": "qemu", **self.machine, "kernel": self.kernel, "initrd": self.initrd, "memory": "160M",
             "cmdline": "console=ttyS0 loglevel=5 panic=-1 kemari.run=redis "
                        f"kemari.ip={GUEST_IP}/24 root=/dev/vda", "disk_0": image, **changes})
 
@@ -203,6 +204,12 @@ def a_shared_disk_waits_for_the_arbiter(world):
     oracle.close()
 
 
+def a_guest_with_a_card_keeps_its_files_over_failovers(world):
+    """Its cuts give up the disks, and take them back."""
+    world.machine = SHOWS
+    a_guest_keeps_its_files_over_failovers(world)
+
+
 def end(world, oracle, primary, secondary, *images):
     """The guest is switched off: every image is whole."""
     oracle.verify()
@@ -251,6 +258,7 @@ TESTS = [
     a_guest_keeps_its_files_over_failovers,
     a_guest_keeps_its_files_on_a_shared_disk,
     a_shared_disk_waits_for_the_arbiter,
+    a_guest_with_a_card_keeps_its_files_over_failovers,
     a_disk_without_space_is_the_guests_affair,
 ]
 

@@ -312,7 +312,7 @@ static void what_qemu_can_not_be_is_told_apart(void)
     unlink(doctor_program);
     expect_qemu(real, "-machine q35 -device vfio-pci", "qemu-unprotectable", "hardware");
     expect_qemu(real, "-machine q35 -device vhost-vsock-pci", "qemu-unprotectable", "the kernel");
-    expect_qemu(real, "-machine q35 -device VGA", "qemu-unprotectable", "graphics");
+    expect_qemu(real, "-machine q35 -device qxl-vga", "qemu-unprotectable", "pictures");
     expect_qemu(real, "-machine q35 -pflash code.fd", "qemu-unprotectable", "say -bios");
     expect_qemu(real, "-machine q35,pflash0=x", "qemu-unprotectable", "flash");
     expect_qemu(real, "-machine q35 -drive file=x", "qemu-refused", "disk.N");
@@ -327,7 +327,8 @@ static void a_qemu_that_does_not_start_says_why(void)
     expect_qemu(real, "-machine q36 -accel tcg", "qemu-fails", "unsupported machine type");
     expect_qemu(real, "-machine q35 -accel tcg -device nobody", "qemu-fails", "nobody");
     expect_qemu(real, "-machine q35 -accel tcg -device isa-debugcon", "qemu-fails", "char device");
-    expect_qemu(real, "-machine q35 -accel tcg -device isa-vga", "qemu-unprotectable", "vga.vram");
+    expect_qemu(real, "-machine q35 -accel tcg -device VGA,vgamem_mb=64", "qemu-unprotectable",
+                "vga.vram");
     expect_qemu(real, "-machine q35 -accel tcg -device amd-iommu", "qemu-unprotectable",
                 "only-migratable");
 }

@@ -31,7 +31,7 @@ static void a_state_is_cut_at_its_devices_and_put_together_again(void)
     struct error err = {0};
     struct section_set *set = section_set_create();
     uint8_t out[sizeof(stream)];
-    CU_ASSERT_EQUAL_FATAL(stream_check(stream, sizeof(stream), &err), 0);
+    CU_ASSERT_EQUAL_FATAL(stream_check(stream, sizeof(stream), false, &err), 0);
     CU_ASSERT_EQUAL_FATAL(stream_to_sections(stream, sizeof(stream), set, &err), 0);
     CU_ASSERT_EQUAL_FATAL(section_set_count(set), ARRAY_SIZE(sizes));
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
@@ -76,7 +76,7 @@ static void a_state_that_is_cut_short_is_refused(void)
         /* A part that ends with a zero by chance is for QEMU to refuse. */
         if (size > 8 && part[size - 1] == 0)
             continue;
-        CU_ASSERT_EQUAL(stream_check(part, size, &err), -EBADMSG);
+        CU_ASSERT_EQUAL(stream_check(part, size, false, &err), -EBADMSG);
     }
 }
 
@@ -212,41 +212,72 @@ static void whether_a_guest_can_write_its_firmware_is_read(void)
     "    /rom@etc/acpi/tables    4 KiB  0x00000000100c0000 0x0000000000020000 "                    \
     "0x0000000000200000\n"
 
-static void memory_that_no_checkpoint_has_is_found(void)
+#define LIST_VGA "0000:00:01.0/vga.vram 4 KiB 0x0 0x1000000 0x1000000\n"
+
+static void what_memory_a_machine_has_is_read(void)
 {
     static const struct {
         const char *list;
         int rc;
         const char *text;
+        bool own;
+        unsigned count;
     } cases[] = {
-        {LIST_HEAD LIST_RAM LIST_ROMS, 0, NULL},
-        {LIST_RAM LIST_ROMS, 0, NULL},
-        {LIST_HEAD LIST_ROMS, -ENOTSUP, "does not use the memory"},
-        {"", -ENOTSUP, "does not use the memory"},
-        {LIST_HEAD LIST_RAM "vga.vram 4 KiB 0x0 0x1000000 0x1000000\n", -ENOTSUP, "vga.vram"},
-        {LIST_HEAD LIST_RAM "system.flash0 4 KiB 0x0 0x1000000 0x1000000\n", -ENOTSUP,
-         "system.flash0"},
-        {LIST_HEAD "kemari-ram 4 KiB 0x0 0x8000000 0x8000000\n", -ENOTSUP, "134217728 bytes"},
-        {LIST_RAM "pc.bios 4 KiB 0x0 0x1001000 0x1001000\n", -EBADMSG, "firmware of 16781312"},
-        {LIST_RAM "pc.bios 4 KiB 0x0 0x1001 0x1001\n", -EBADMSG, "firmware of 4097 bytes"},
-        {LIST_HEAD LIST_RAM "what is this\n", -EBADMSG, "can't read"},
-        {LIST_HEAD LIST_HEAD LIST_RAM, -EBADMSG, "can't read"},
+        {LIST_HEAD LIST_RAM LIST_ROMS, 0, NULL, false, 3},
+        {LIST_RAM LIST_ROMS, 0, NULL, false, 3},
+        {LIST_HEAD LIST_RAM LIST_ROMS LIST_VGA, 0, NULL, true, 4},
+        {LIST_HEAD LIST_VGA LIST_RAM LIST_ROMS, 0, NULL, true, 4},
+        {LIST_HEAD LIST_ROMS, -ENOTSUP, "does not use the memory", false, 0},
+        {"", -ENOTSUP, "does not use the memory", false, 0},
+        {LIST_HEAD LIST_RAM "vga.vram 4 KiB 0x0 0x1800001 0x1\n", -ENOTSUP, "RAM block vga.vram",
+         false, 0},
+        {LIST_RAM "a 4 KiB 0x0 0x1000 0x1\nb 4 KiB 0x0 0xffffffffffffffff 0x1\n"
+                  "c 4 KiB 0x0 0xffffffffffffffff 0x1\n",
+         -ENOTSUP, "RAM block b ", false, 0},
+        {LIST_HEAD LIST_RAM LIST_VGA LIST_VGA, -ENOTSUP, "33554432 bytes", false, 0},
+        {LIST_HEAD "kemari-ram 4 KiB 0x0 0x8000000 0x8000000\n", -ENOTSUP, "134217728 bytes", false,
+         0},
+        {LIST_RAM "pc.bios 4 KiB 0x0 0x1001000 0x1001000\n", -EBADMSG, "firmware of 16781312",
+         false, 0},
+        {LIST_RAM "pc.bios 4 KiB 0x0 0x1001 0x1001\n", -EBADMSG, "firmware of 4097 bytes", false,
+         0},
+        {LIST_HEAD LIST_RAM "what is this\n", -EBADMSG, "can't read", false, 0},
+        {LIST_HEAD LIST_HEAD LIST_RAM, -EBADMSG, "can't read", false, 0},
     };
-    size_t firmware;
+    struct ram_blocks blocks;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct error err = {0};
-        CU_ASSERT_EQUAL(ram_blocks_check(cases[i].list, MEMORY, &firmware, &err), cases[i].rc);
+        CU_ASSERT_EQUAL(ram_blocks_read(cases[i].list, MEMORY, &blocks, &err), cases[i].rc);
         if (cases[i].text) {
             CU_ASSERT_PTR_NOT_NULL(strstr(err.text, cases[i].text));
         } else {
-            CU_ASSERT_EQUAL(firmware, 256u << 10);
+            CU_ASSERT_EQUAL(blocks.firmware, 256u << 10);
+            CU_ASSERT_EQUAL(blocks.own, cases[i].own);
+            CU_ASSERT_EQUAL(blocks.count, cases[i].count);
         }
     }
-    CU_ASSERT_EQUAL(ram_blocks_check(LIST_RAM, MEMORY, &firmware, NULL), 0);
-    CU_ASSERT_EQUAL(firmware, 0);
-    static char line[4096];
+    CU_ASSERT_EQUAL(ram_blocks_read(LIST_RAM, MEMORY, &blocks, NULL), 0);
+    CU_ASSERT_EQUAL(blocks.firmware, 0);
+    CU_ASSERT_EQUAL(blocks.count, 0);
+}
+
+static void a_list_of_memory_has_bounds(void)
+{
+    static char line[4096], lines[(RAM_BLOCKS_MAX + 1) * sizeof(LIST_VGA) + sizeof(LIST_RAM)];
+    struct ram_blocks blocks;
     memset(line, 'x', sizeof(line) - 1);
-    CU_ASSERT_EQUAL(ram_blocks_check(line, MEMORY, &firmware, NULL), -EBADMSG);
+    CU_ASSERT_EQUAL(ram_blocks_read(line, MEMORY, &blocks, NULL), -EBADMSG);
+    static const char small[] = "x.rom 4 KiB 0x0 0x1000 0x1000\n";
+    strcpy(lines, LIST_RAM);
+    for (unsigned i = 0; i <= RAM_BLOCKS_MAX; i++) {
+        CU_ASSERT_EQUAL(ram_blocks_read(lines, MEMORY, &blocks, NULL), 0);
+        CU_ASSERT_EQUAL(blocks.count, i);
+        strcat(lines, small);
+    }
+    CU_ASSERT_EQUAL(ram_blocks_read(lines, MEMORY, &blocks, NULL), -ENOTSUP);
+    snprintf(lines, sizeof(lines), LIST_RAM "%0*d 4 KiB 0x0 0x1000 0x1000\n", RAM_BLOCK_NAME_MAX,
+             1);
+    CU_ASSERT_EQUAL(ram_blocks_read(lines, MEMORY, &blocks, NULL), -ENOTSUP);
 }
 
 /* ---- the program and its command ---- */
@@ -307,6 +338,10 @@ static void words_that_are_not_known_to_be_safe_are_refused(void)
         {{"qemu", "--machine", "q35", "-enable-kvm", NULL}, 0},
         {{"qemu", "-object", "rng-builtin,id=x", NULL}, 0},
         {{"qemu", "-device", "virtio-rng-pci", NULL}, 0},
+        {{"qemu", "-device", "VGA,vgamem_mb=8", NULL}, 0},
+        {{"qemu", "-device", "bochs-display", NULL}, 0},
+        {{"qemu", "-device", "virtio-gpu-pci", NULL}, -ENOTSUP},
+        {{"qemu", "-device", "qxl-vga", NULL}, -ENOTSUP},
         {{NULL}, -EINVAL},
         {{"qemu", "image.raw", NULL}, -EINVAL},
         {{"qemu", "-machine", NULL}, -EINVAL},
@@ -470,7 +505,8 @@ static const struct test_case cases[] = {
     {"a firmware is a part as QEMU writes it", a_firmware_is_a_part_as_QEMU_writes_it},
     {"whether a guest can write its firmware is read",
      whether_a_guest_can_write_its_firmware_is_read},
-    {"memory that no checkpoint has is found", memory_that_no_checkpoint_has_is_found},
+    {"what memory a machine has is read", what_memory_a_machine_has_is_read},
+    {"a list of memory has bounds", a_list_of_memory_has_bounds},
     {"a version is what QEMU says it is", a_version_is_what_QEMU_says_it_is},
     {"KVM is needed when nothing else is allowed", kvm_is_needed_when_nothing_else_is_allowed},
     {"words that are not known to be safe are refused",
