@@ -9,29 +9,14 @@
 #include "dirtylog/dirtylog.h"
 
 struct kvm_machine {
+    struct outlet outlet; /* first member: the table's functions know it */
     struct kvm_machine_config config;
     struct gmem *memory;
     struct machine *machine;
     struct dirtylog *log;
-    struct outlet outlet;
 };
 
-/* ---- output of the guest ---- */
-
-static struct outlet *outlet_of(void *machine)
-{
-    return &((struct kvm_machine *)machine)->outlet;
-}
-
-static void on_network(void *context, unsigned index, const struct iovec *parts, int count)
-{
-    outlet_on_network(outlet_of(context), index, parts, count);
-}
-
-static void on_console(void *context, enum machine_console which, const uint8_t *data, size_t size)
-{
-    outlet_on_console(outlet_of(context), which, data, size);
-}
+/* ---- what the guest does ---- */
 
 static void on_event(void *context, enum machine_event event, const char *detail)
 {
@@ -39,37 +24,7 @@ static void on_event(void *context, enum machine_event event, const char *detail
     m->config.event(m->config.context, event, detail);
 }
 
-static void output_to(void *machine, struct outbox *outbox)
-{
-    outlet_to(outlet_of(machine), outbox);
-}
-
-static int output_open(void *machine, struct error *err)
-{
-    return outlet_open(outlet_of(machine), err);
-}
-
-static void output_close(void *machine)
-{
-    outlet_close(outlet_of(machine));
-}
-
-static bool output_done(void *machine)
-{
-    return outlet_is_done(outlet_of(machine));
-}
-
-static void announce(void *machine)
-{
-    outlet_announce(outlet_of(machine));
-}
-
-static void emit(void *machine, uint32_t port, const uint8_t *data, size_t size)
-{
-    outlet_emit(outlet_of(machine), port, data, size);
-}
-
-/* ---- the rest of the table ---- */
+/* ---- the table ---- */
 
 static struct gmem *memory(void *machine)
 {
@@ -135,12 +90,12 @@ struct checkpoint_machine kvm_machine_ops(struct kvm_machine *machine)
         .save = save,
         .check = check,
         .load = load,
-        .output_to = output_to,
-        .output_open = output_open,
-        .output_close = output_close,
-        .announce = announce,
-        .emit = emit,
-        .output_done = output_done,
+        .output_to = outlet_to,
+        .output_open = outlet_open,
+        .output_close = outlet_close,
+        .announce = outlet_announce,
+        .emit = outlet_emit,
+        .output_done = outlet_is_done,
     };
     return (struct checkpoint_machine){
         .ops = &ops, .context = machine, .disks = machine_disks_ops(machine->config.disks)};
@@ -167,7 +122,7 @@ int kvm_machine_create(const struct kvm_machine_config *config, struct kvm_machi
                        struct error *err)
 {
     static const struct machine_output_ops output = {
-        .network = on_network, .console = on_console, .event = on_event};
+        .network = outlet_on_network, .console = outlet_on_console, .event = on_event};
     *out = NULL;
     struct kvm_machine *m = calloc(1, sizeof(*m));
     if (!m)

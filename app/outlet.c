@@ -30,8 +30,9 @@ void outlet_fini(struct outlet *o)
 
 /* ---- to the outbox ---- */
 
-void outlet_on_network(struct outlet *o, unsigned index, const struct iovec *parts, int count)
+void outlet_on_network(void *machine, unsigned index, const struct iovec *parts, int count)
 {
+    struct outlet *o = machine;
     struct outbox *outbox = atomic_load(&o->outbox);
     if (outbox)
         outbox_put(outbox, index, parts, count, OUTBOX_PACKET);
@@ -46,9 +47,9 @@ static void write_console(const struct outlet *o, enum machine_console which, co
         log_debug("app", "console output was lost");
 }
 
-void outlet_on_console(struct outlet *o, enum machine_console which, const uint8_t *data,
-                       size_t size)
+void outlet_on_console(void *machine, enum machine_console which, const uint8_t *data, size_t size)
 {
+    struct outlet *o = machine;
     if (o->config.console_free) {
         write_console(o, which, data, size);
         return;
@@ -77,8 +78,9 @@ static void on_disk_buffered(void *context, uint64_t ticket)
     put_ticket(context, ticket, OUTBOX_LAZY_ORDER);
 }
 
-void outlet_to(struct outlet *o, struct outbox *outbox)
+void outlet_to(void *machine, struct outbox *outbox)
 {
+    struct outlet *o = machine;
     atomic_store(&o->outbox, outbox);
     if (!o->machine.disks)
         return;
@@ -92,8 +94,9 @@ void outlet_to(struct outlet *o, struct outbox *outbox)
 
 /* Once there is an outbox it has the same way out as what the guest says: the address may be
  * elsewhere by now. */
-void outlet_announce(struct outlet *o)
+void outlet_announce(void *machine)
 {
+    struct outlet *o = machine;
     struct outbox *outbox = atomic_load(&o->outbox);
     for (unsigned i = 0; i < o->machine.net_count; i++) {
         uint8_t frame[ANNOUNCEMENT_SIZE];
@@ -109,8 +112,9 @@ void outlet_announce(struct outlet *o)
 
 /* ---- out of the outbox ---- */
 
-void outlet_emit(struct outlet *o, uint32_t port, const uint8_t *data, size_t size)
+void outlet_emit(void *machine, uint32_t port, const uint8_t *data, size_t size)
 {
+    struct outlet *o = machine;
     if (port == OUTLET_PORT_DISKS) {
         uint64_t ticket;
         assert(size == sizeof(ticket));
@@ -127,8 +131,9 @@ void outlet_emit(struct outlet *o, uint32_t port, const uint8_t *data, size_t si
         atomic_fetch_add(&o->dropped_frames, 1);
 }
 
-bool outlet_is_done(const struct outlet *o)
+bool outlet_is_done(void *machine)
 {
+    const struct outlet *o = machine;
     return !o->machine.disks || disk_store_is_quiet(o->machine.disks);
 }
 
@@ -160,8 +165,9 @@ static void drain(int fd)
         ;
 }
 
-int outlet_open(struct outlet *o, struct error *err)
+int outlet_open(void *machine, struct error *err)
 {
+    struct outlet *o = machine;
     int rc = o->is_open ? 0 : outlet_open_networks(o, err);
     for (unsigned i = 0; rc == 0 && !o->is_open && i < o->machine.net_count; i++) {
         drain(o->net_fds[i]);
@@ -172,8 +178,9 @@ int outlet_open(struct outlet *o, struct error *err)
 }
 
 /* Frames that come from now on wait in the tap; outlet_open() drops them. */
-void outlet_close(struct outlet *o)
+void outlet_close(void *machine)
 {
+    struct outlet *o = machine;
     for (unsigned i = 0; o->is_open && i < o->machine.net_count; i++)
         o->machine.attach(o->machine.machine, i, -1, NULL);
     o->is_open = false;

@@ -53,25 +53,26 @@ void outlet_init(struct outlet *outlet, const struct outlet_config *config,
 /* Closes the networks. */
 void outlet_fini(struct outlet *outlet);
 
-/* The guest says something. */
-void outlet_on_network(struct outlet *outlet, unsigned index, const struct iovec *parts, int count);
-void outlet_on_console(struct outlet *outlet, enum machine_console which, const uint8_t *data,
-                       size_t size);
-
 /* Opens the ways out, on both sides and long before a promotion: a bridge forwards to a tap only
  * some time after it was opened. Nothing is read or written until outlet_open(). */
 int outlet_open_networks(struct outlet *outlet, struct error *err);
 
-/* The functions of the table (checkpoint/machine_ops.h) that have these names there: output_to(),
- * output_open(), output_close(), output_done(), announce() and emit(). */
-void outlet_to(struct outlet *outlet, struct outbox *outbox);
-int outlet_open(struct outlet *outlet, struct error *err);
-void outlet_close(struct outlet *outlet);
-bool outlet_is_done(const struct outlet *outlet);
-void outlet_announce(struct outlet *outlet);
-void outlet_emit(struct outlet *outlet, uint32_t port, const uint8_t *data, size_t size);
-
 /* Frames that the way out refused, as a full network queue does. Any thread. */
 uint64_t outlet_dropped_frames(const struct outlet *outlet);
+
+/* In what follows `machine` begins with its outlet. */
+
+/* The guest says something. */
+void outlet_on_network(void *machine, unsigned index, const struct iovec *parts, int count);
+void outlet_on_console(void *machine, enum machine_console which, const uint8_t *data, size_t size);
+
+/* The functions of the table (checkpoint/machine_ops.h) that have these names there: output_to,
+ * output_open, output_close, output_done, announce and emit. */
+void outlet_to(void *machine, struct outbox *outbox);
+int outlet_open(void *machine, struct error *err);
+void outlet_close(void *machine);
+bool outlet_is_done(void *machine);
+void outlet_announce(void *machine);
+void outlet_emit(void *machine, uint32_t port, const uint8_t *data, size_t size);
 
 #endif

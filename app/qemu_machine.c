@@ -17,6 +17,7 @@
 #include "disk/nbd_server.h"
 
 struct qemu_adapter {
+    struct outlet outlet; /* first member: the table's functions know it */
     /* set at creation */
     struct qemu_adapter_config config;
     struct gmem *memory;
@@ -33,25 +34,13 @@ struct qemu_adapter {
     struct nbd_server *servers[QEMU_DISKS_MAX + 1]; /* of the process there is, or NULL; with the
                                                        bell at QEMU_BELL */
     _Atomic bool parking;
-
-    struct outlet outlet;
 };
 
 /* ---- output of the guest ---- */
 
-static struct outlet *outlet_of(void *machine)
-{
-    return &((struct qemu_adapter *)machine)->outlet;
-}
-
-static void on_network(void *context, unsigned index, const struct iovec *parts, int count)
-{
-    outlet_on_network(outlet_of(context), index, parts, count);
-}
-
 static void on_console(void *context, const uint8_t *data, size_t size)
 {
-    outlet_on_console(outlet_of(context), MACHINE_CONSOLE_SERIAL, data, size);
+    outlet_on_console(context, MACHINE_CONSOLE_SERIAL, data, size);
 }
 
 /* The guest is not broken, its process is: to the other host that is a host that died, and it goes
@@ -74,36 +63,6 @@ static void on_event(void *context, enum qemu_event event, const char *detail)
     if (event == QEMU_EVENT_LOST)
         die(detail);
     a->config.event(a->config.context, events[event], detail);
-}
-
-static void output_to(void *machine, struct outbox *outbox)
-{
-    outlet_to(outlet_of(machine), outbox);
-}
-
-static bool output_done(void *machine)
-{
-    return outlet_is_done(outlet_of(machine));
-}
-
-static int output_open(void *machine, struct error *err)
-{
-    return outlet_open(outlet_of(machine), err);
-}
-
-static void output_close(void *machine)
-{
-    outlet_close(outlet_of(machine));
-}
-
-static void announce(void *machine)
-{
-    outlet_announce(outlet_of(machine));
-}
-
-static void emit(void *machine, uint32_t port, const uint8_t *data, size_t size)
-{
-    outlet_emit(outlet_of(machine), port, data, size);
 }
 
 /* ---- disks ---- */
@@ -258,12 +217,12 @@ struct checkpoint_machine qemu_adapter_ops(struct qemu_adapter *adapter)
         .save = save,
         .check = check,
         .load = load,
-        .output_to = output_to,
-        .output_open = output_open,
-        .output_close = output_close,
-        .announce = announce,
-        .emit = emit,
-        .output_done = output_done,
+        .output_to = outlet_to,
+        .output_open = outlet_open,
+        .output_close = outlet_close,
+        .announce = outlet_announce,
+        .emit = outlet_emit,
+        .output_done = outlet_is_done,
     };
     return (struct checkpoint_machine){
         .ops = &ops, .context = adapter, .disks = machine_disks_ops(adapter->config.disks)};
@@ -319,7 +278,7 @@ int qemu_adapter_create(const struct qemu_adapter_config *config, struct qemu_ad
                         struct error *err)
 {
     static const struct qemu_output_ops output = {
-        .network = on_network, .console = on_console, .event = on_event};
+        .network = outlet_on_network, .console = on_console, .event = on_event};
     *out = NULL;
     struct qemu_adapter *a = calloc(1, sizeof(*a));
     if (!a)
