@@ -34,10 +34,9 @@ struct failover_pair {
     /* set at creation */
     struct failover_pair_config config;
     struct world *world;
-    int wire[2];    /* [0] ours, [1] the guest's, duplicated for each machine */
-    int console[2]; /* what machines write to [1] */
+    int wire[2]; /* [0] ours, [1] the guest's, duplicated for each machine */
     int stop[2];
-    pthread_t outside; /* moves what arrives on wire and console into the world */
+    pthread_t outside; /* moves what arrives on the wire into the world */
 
     /* the test's thread */
     struct side primary;
@@ -64,18 +63,23 @@ static void *outside_main(void *context)
     struct failover_pair *p = context;
     uint8_t bytes[VNET_HEADER + WORLD_FRAME_MAX];
     struct pollfd sources[] = {{.fd = p->wire[0], .events = POLLIN},
-                               {.fd = p->console[0], .events = POLLIN},
                                {.fd = p->stop[0], .events = POLLIN}};
     while (poll(sources, ARRAY_SIZE(sources), -1) > 0) {
-        ssize_t n = 0;
+        ssize_t n;
         if (sources[0].revents & POLLIN && (n = read(p->wire[0], bytes, sizeof(bytes))) > 0)
             world_put_frame(p->world, bytes, (size_t)n);
-        if (sources[1].revents & POLLIN && (n = read(p->console[0], bytes, sizeof(bytes))) > 0)
-            world_put_console(p->world, bytes, (size_t)n);
-        if (sources[2].revents)
+        if (sources[1].revents)
             break;
     }
     return NULL;
+}
+
+/* At once: who has waited until all that the guest said was released has it all. */
+static void on_console(void *context, enum machine_console which, const uint8_t *data, size_t size)
+{
+    const struct failover_pair *p = context;
+    (void)which;
+    world_put_console(p->world, data, size);
 }
 
 static int open_network(void *context, unsigned index, struct error *err)
@@ -169,7 +173,10 @@ static void side_create(struct failover_pair *p, struct side *side)
                     .nets = {{.mac = {0x52, 0x54, 0x00, 0x4b, 0x45, 0x01}}}},
         .memory = {.size = p->config.memory},
         .disks = side->store,
-        .outlet = {.open_network = open_network, .console_fd = p->console[1], .context = p},
+        .outlet = {.open_network = open_network,
+                   .console_fd = -1,
+                   .console = on_console,
+                   .context = p},
         .event = on_machine_event,
         .context = p,
     };
@@ -232,7 +239,7 @@ struct failover_pair *failover_pair_create(const struct failover_pair_config *co
     pthread_condattr_destroy(&attributes);
     CU_ASSERT_EQUAL_FATAL(
         socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, p->wire), 0);
-    CU_ASSERT_EQUAL_FATAL(pipe(p->console) | pipe(p->stop), 0);
+    CU_ASSERT_EQUAL_FATAL(pipe(p->stop), 0);
     pthread_create(&p->outside, NULL, outside_main, p);
     side_create(p, &p->primary);
     struct error err = {0};
@@ -257,7 +264,6 @@ void failover_pair_destroy(struct failover_pair **pair)
     pthread_join(p->outside, NULL);
     for (int i = 0; i < 2; i++) {
         fd_close(&p->wire[i]);
-        fd_close(&p->console[i]);
         fd_close(&p->stop[i]);
     }
     world_destroy(&p->world);
