@@ -252,7 +252,7 @@ int qemu_machine_save(struct qemu_machine *machine, struct section_set *set, str
     uint8_t *run = section_set_add(set, RUN_SECTION, 0, RUN_VERSION, 1);
     if (!run)
         return error_set(err, -ENOSPC, "state of QEMU: no room for its sections");
-    *run = run_state(machine);
+    *run = (uint8_t)run_state(machine);
     rc = save_firmware(machine, set, err);
     return rc == 0 ? stream_to_sections(machine->buffer, size, set, err) : rc;
 }
