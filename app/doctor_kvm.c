@@ -12,6 +12,7 @@
 #include "vmm/cpuid.h"
 #include "vmm/kvm.h"
 #include "vmm/probe.h"
+#include "vmm/vcpu_state.h"
 #include "vmm/xcr0.h"
 
 /* A stock QEMU may also run its guest by software. */
@@ -90,8 +91,9 @@ static void read_tsc(const struct kvm_host *host, struct doctor_facts *facts)
 {
     int vm = ioctl(host->fd, KVM_CREATE_VM, 0);
     int vcpu = vm < 0 ? -1 : ioctl(vm, KVM_CREATE_VCPU, 0);
-    const int khz = vcpu < 0 ? 0 : ioctl(vcpu, KVM_GET_TSC_KHZ, 0);
-    facts->tsc_khz = khz > 0 ? (uint64_t)khz : 0;
+    uint32_t khz = 0;
+    struct error err = {0};
+    facts->tsc_khz = vcpu >= 0 && vcpu_tsc_settle_khz(vcpu, &khz, &err) == 0 ? khz : 0;
     facts->tsc_scaling = host->tsc_control;
     fd_close(&vcpu);
     fd_close(&vm);

@@ -100,10 +100,6 @@ static int probe_layout(struct machine *m, struct error *err)
     m->layout.xsave_size =
         size > (int)sizeof(struct kvm_xsave) ? (size_t)size : sizeof(struct kvm_xsave);
     m->layout.xcr0_allowed = allowed_xcr0(m->cpuid);
-    const int khz = ioctl(vcpu_fd(m->vcpus[0]), KVM_GET_TSC_KHZ, 0);
-    if (khz <= 0)
-        return error_set(err, -ENOTSUP, "this host's KVM does not know its TSC frequency");
-    m->tsc_khz = (uint32_t)khz;
     return msr_list_probe(&m->host, vcpu_fd(m->vcpus[0]), &m->layout.msrs, err);
 }
 
@@ -111,6 +107,8 @@ static int create_vcpu(struct machine *m, unsigned i, const struct cpuid_table *
                        struct error *err)
 {
     int rc = vcpu_create(&m->host, m->vm_fd, i, m->run, &machine_vcpu_ops, m, &m->vcpus[i], err);
+    if (rc == 0)
+        rc = vcpu_tsc_settle_khz(vcpu_fd(m->vcpus[i]), &m->tsc_khz, err);
     if (rc == 0)
         rc = set_cpuid(m, i, cpuid, err);
     if (rc == 0 && i == 0)

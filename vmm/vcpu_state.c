@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "base/wire.h"
 #include "vmm/kvm.h"
@@ -46,6 +47,17 @@ void vcpu_state_fini(struct vcpu_state *state)
     free(state->msrs);
     state->xsave = NULL;
     state->msrs = NULL;
+}
+
+int vcpu_tsc_settle_khz(int vcpu_fd, uint32_t *khz, struct error *err)
+{
+    /* Zero stands for the kernel's own. A KVM that doesn't take it has given what it tells. */
+    (void)ioctl(vcpu_fd, KVM_SET_TSC_KHZ, 0ul);
+    const int known = ioctl(vcpu_fd, KVM_GET_TSC_KHZ, 0);
+    if (known <= 0)
+        return error_set(err, -ENOTSUP, "this host's KVM does not know its TSC's frequency");
+    *khz = (uint32_t)known;
+    return 0;
 }
 
 int vcpu_tsc_get_offset(int vcpu_fd, uint64_t *offset, struct error *err)

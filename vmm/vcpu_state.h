@@ -60,6 +60,16 @@ int vcpu_state_decode(struct vcpu_state *state, uint32_t instance, const struct 
  * clock must have been set before: timers and clock pages are armed against them. */
 int vcpu_state_apply(const struct vcpu_state *state, int vcpu_fd, struct error *err);
 
+/* Gives a new vCPU the frequency that the kernel takes for the TSC's now, and tells it in kHz.
+ *
+ * Of its own accord KVM gives what the kernel knew when KVM's module was loaded. The kernel
+ * measures the TSC again a second after its start, and where the two differ by more than KVM's
+ * tsc_tolerance_ppm and the processor can't scale, the vCPU has no frequency at all, and nobody
+ * says so: the guest reads the host's TSC, KVM takes it for 0, and timers of the TSC deadline come
+ * late by the host's uptime (set_tsc_khz() of Linux 6.1). To be called before anything that sets an
+ * offset. Fails with -ENOTSUP where KVM knows none. */
+int vcpu_tsc_settle_khz(int vcpu_fd, uint32_t *khz, struct error *err);
+
 /* The offset between the host's (scaled) and the guest's TSC: guest = host + offset. */
 int vcpu_tsc_get_offset(int vcpu_fd, uint64_t *offset, struct error *err);
 int vcpu_tsc_set_offset(int vcpu_fd, uint64_t offset, struct error *err);
