@@ -6,10 +6,6 @@
  * the memory, and nothing else, keeps it from being freed: descriptors close immediately, the peer
  * reads the end of the stream, and the memory goes when that process follows, moments later.
  *
- * A process that should not outlive this one, such as a QEMU with a guest, is ended by that one,
- * too: a death signal would free its memory in the middle of our own end, on a processor that our
- * threads need to come to theirs.
- *
  * Who has no connection to be closed is told, too: that process has datagrams ready, which it sends
  * when the other one has ended. They are made beforehand, since nothing of a dead process may run:
  * its locks may be held for ever. */
@@ -24,7 +20,6 @@
 #define QUICK_EXIT_WORDS_MAX    8
 #define QUICK_EXIT_SPEAKERS_MAX 4
 #define QUICK_EXIT_WORD_SIZE    128
-#define QUICK_EXIT_WARDS_MAX    4
 
 struct quick_exit_word {
     struct sockaddr_storage from; /* its port is not used: a successor may have it already */
@@ -50,19 +45,7 @@ int quick_exit_arm(struct error *err);
  * and has no effect then. */
 void quick_exit_say(unsigned speaker, const struct quick_exit_words *words);
 
-/* Is there somebody who outlives this process? Not in a child of it. Any thread. */
-bool quick_exit_is_armed(void);
-
-/* `pid`, a child that leads a process group, is to be killed when this process has ended without
- * quick_exit_disarm(), after its descriptors were closed; the group gets the lowest priority
- * before, since freeing its memory is urgent for nobody. At most QUICK_EXIT_WARDS_MAX; without
- * quick_exit_arm() it has no effect. Any thread. */
-void quick_exit_take_along(pid_t pid);
-
-/* No more; to be said before `pid` is reaped. Any thread, any number. */
-void quick_exit_leave_alone(pid_t pid);
-
-/* Ends it, for an orderly end: nothing is sent, and nobody is killed. Idempotent. */
+/* Ends it, for an orderly end: nothing is sent. Idempotent. */
 void quick_exit_disarm(void);
 
 #endif

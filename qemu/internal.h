@@ -42,8 +42,7 @@ struct qemu_session {
     int serial_fd;
     int net_fds[QEMU_NETS_MAX];
 
-    pid_t pid;
-    int pid_fd;
+    struct process process;
     /* heard on `control` */
     bool off;             /* the guest has switched itself off */
     bool panicked;        /* it has panicked, runs on, and was not reset since */

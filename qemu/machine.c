@@ -130,7 +130,7 @@ void qemu_machine_destroy(struct qemu_machine **machine)
 
 pid_t qemu_machine_process(const struct qemu_machine *machine)
 {
-    return machine->session.pid;
+    return machine->session.process.pid;
 }
 
 const char *qemu_machine_identity(const struct qemu_machine *machine)

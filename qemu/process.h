@@ -1,8 +1,10 @@
 /* A QEMU process: started, watched, ended.
  *
- * It ends with this process, however that ends: killed by whoever outlives it (base/quick_exit.h),
- * if somebody does, or by the death of the thread that started it: start it on one that lives as
- * long as the machine. */
+ * It ends with this process, however that ends. A death signal (PR_SET_PDEATHSIG) would come with
+ * the end of the thread that started it, before the other threads have come to theirs: QEMU would
+ * free the guest's memory on a processor that they need, and the peer sees no closed connection
+ * until the last one has ended. So QEMU has one end of a pipe which sends it SIGKILL (F_SETSIG)
+ * when the other end is closed, and we have that other end, as long as we have any descriptor. */
 #ifndef KEMARI_QEMU_PROCESS_H
 #define KEMARI_QEMU_PROCESS_H
 
@@ -18,13 +20,24 @@ struct process_config {
     int fds[QEMU_FD_END];           /* what the process has at these numbers; -1: nothing */
 };
 
-/* `*pid_fd` becomes readable when the process has ended. */
-int process_start(const struct process_config *config, pid_t *pid, int *pid_fd, struct error *err);
+struct process {
+    pid_t pid;    /* 0: there is none */
+    int pid_fd;   /* becomes readable when the process has ended */
+    int leash_fd; /* the process is killed when this is closed */
+};
 
-/* Kills it, waits, and resets both. */
-void process_end(pid_t *pid, int *pid_fd);
+#define PROCESS_NONE                                                                               \
+    {                                                                                              \
+        .pid_fd = -1, .leash_fd = -1                                                               \
+    }
+
+/* Any thread, whose nice value the process inherits. */
+int process_start(const struct process_config *config, struct process *process, struct error *err);
+
+/* Kills it, waits, and makes it PROCESS_NONE. Idempotent. */
+void process_end(struct process *process);
 
 /* What became of a process that has ended by itself: a phrase in `out`. Reaps it. */
-void process_describe_end(pid_t *pid, int *pid_fd, char *out, size_t size);
+void process_describe_end(struct process *process, char *out, size_t size);
 
 #endif

@@ -188,18 +188,19 @@ static void on_process_ended(evutil_socket_t fd, short what, void *context)
 
 static bool has_ended(const struct qemu_session *s, int timeout_ms)
 {
-    struct pollfd poll_fd = {.fd = s->pid_fd, .events = POLLIN};
+    struct pollfd poll_fd = {.fd = s->process.pid_fd, .events = POLLIN};
     return poll(&poll_fd, 1, timeout_ms) > 0;
 }
 
 bool session_is_alive(const struct qemu_session *s)
 {
-    return s->pid > 0 && !has_ended(s, 0);
+    return s->process.pid > 0 && !has_ended(s, 0);
 }
 
 /* ---- building ---- */
 
-/* The process dies with the thread that forked it: that is the one inside. */
+/* The process inherits the nice value of the thread that starts it: that is always the one inside.
+ */
 struct start_job {
     const struct process_config *config;
     struct qemu_session *session;
@@ -214,7 +215,7 @@ static void on_start(evutil_socket_t fd, short what, void *context)
     (void)fd, (void)what;
     pthread_mutex_lock(&m->lock);
     struct start_job *job = m->job;
-    job->rc = process_start(job->config, &job->session->pid, &job->session->pid_fd, &job->err);
+    job->rc = process_start(job->config, &job->session->process, &job->err);
     job->done = true;
     pthread_cond_signal(&m->started);
     pthread_mutex_unlock(&m->lock);
@@ -340,7 +341,7 @@ static int open_monitors(struct qemu_machine *m, struct ends *ends, struct error
     if (rc != -ECONNRESET || !has_ended(s, END_TIMEOUT_MS))
         return rc;
     char end[64];
-    process_describe_end(&s->pid, &s->pid_fd, end, sizeof(end));
+    process_describe_end(&s->process, end, sizeof(end));
     return error_set(err, -ECHILD, "%s while it started: its own message is above", end);
 }
 
@@ -432,7 +433,7 @@ static struct event *watch(struct qemu_machine *m, int fd, event_callback_fn cal
 static int watch_all(struct qemu_machine *m, struct error *err)
 {
     struct qemu_session *s = &m->session;
-    s->process_ended = event_new(m->base, s->pid_fd, EV_READ, on_process_ended, m);
+    s->process_ended = event_new(m->base, s->process.pid_fd, EV_READ, on_process_ended, m);
     s->told = watch(m, qmp_fd(s->events), on_told);
     s->typed = watch(m, s->serial_fd, on_output);
     bool whole = s->process_ended && event_add(s->process_ended, NULL) == 0 && s->told && s->typed;
@@ -451,7 +452,7 @@ int session_open(struct qemu_machine *m, bool incoming, struct error *err)
                                        .firmware_fd = -1,
                                        .incoming_fd = -1,
                                        .serial_fd = -1,
-                                       .pid_fd = -1};
+                                       .process = PROCESS_NONE};
     for (int i = 0; i < QEMU_FD_END; i++)
         ends.theirs[i] = -1;
     for (unsigned i = 0; i < QEMU_NETS_MAX; i++)
@@ -497,7 +498,7 @@ void session_close(struct qemu_machine *m)
     unwatch(&s->typed);
     for (unsigned i = 0; i < QEMU_NETS_MAX; i++)
         unwatch(&s->sent[i]);
-    process_end(&s->pid, &s->pid_fd);
+    process_end(&s->process);
     qmp_close(&s->control);
     qmp_close(&s->saver);
     qmp_close(&s->events);

@@ -77,7 +77,7 @@ def qemu_of(host):
 
 
 def kill_with_its_qemu(host, with_holder):
-    """`with_holder`: nobody is left who would see to it that QEMU goes, too (base/quick_exit.h)."""
+    """`with_holder`: the process that outlives it by a moment (base/quick_exit.h) does not."""
     running = qemu_of(host)
     check(len(running) == 1, f"a daemon with {len(running)} processes of QEMU")
     for holder in children_of(host, "kemarid") if with_holder else ():
