@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import support
-from support import check, inside
+from support import check, inside, wait_until
 
 
 def files_below(folder):
@@ -128,6 +128,8 @@ def a_machine_of_another_kind(world):
     primary, secondary = world.hosts["a"], world.hosts["b"]
     primary.start("primary")
     primary.wait_for_state("connecting")
+    # Written in the background; what follows looks for files that weren't there before.
+    wait_until((primary.folder / "state/pair.events").exists, "the primary's history of events")
     # These daemons run until their primary refuses them: files of a running daemon are in order.
     for name in ("state", "run"):
         (secondary.folder / name).mkdir()
