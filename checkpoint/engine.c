@@ -593,19 +593,12 @@ bool engine_is_replicating(struct engine *engine)
     return replicating;
 }
 
-struct engine_signs engine_signs(struct engine *engine)
+uint64_t engine_bytes_received(struct engine *engine)
 {
-    struct engine_signs signs = {0};
     pthread_mutex_lock(&engine->lock);
-    if (engine->link) {
-        const size_t flights = engine->flight_count;
-        const struct link_progress progress = link_progress(engine->link);
-        const bool sending = flights && !engine->flight[flights - 1].end_sent;
-        signs.heard = link_counters(engine->link).bytes_received;
-        signs.taken = sending || progress.under_way ? progress.taken : 0;
-    }
+    const uint64_t bytes = engine->link ? link_counters(engine->link).bytes_received : 0;
     pthread_mutex_unlock(&engine->lock);
-    return signs;
+    return bytes;
 }
 
 int engine_send_words(struct engine *engine, const struct message *message, struct error *err)

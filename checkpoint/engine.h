@@ -207,15 +207,9 @@ bool engine_is_replicating(struct engine *engine);
  * clock_now()): 0, -ETIMEDOUT, or -ENOTCONN when there is nothing to commit to. */
 int engine_flush(struct engine *engine, nsec_t deadline);
 
-/* What the standby of the present link was seen to do; all zero without one. As long as this
- * changes it lives. */
-struct engine_signs {
-    uint64_t heard; /* bytes that have come from it */
-    /* While an epoch is on its way, so that it can't be acknowledged yet: bytes that the standby's
-     * host has taken; otherwise 0. */
-    uint64_t taken;
-};
-struct engine_signs engine_signs(struct engine *engine);
+/* Bytes that have come from the standby over the present link, 0 without one: as long as this grows
+ * the standby lives. */
+uint64_t engine_bytes_received(struct engine *engine);
 
 /* Tells the standby that this is an orderly end and closes the link. The guest should be off. */
 void engine_say_goodbye(struct engine *engine, const char *text);

@@ -1,6 +1,5 @@
 /* Silence of the heartbeat alone is not death while data keeps coming (DESIGN §6: heartbeat paths
- * only). A checkpoint is the question, its acknowledgement within the detection time the answer; as
- * long as an epoch is on its way, that the standby's host takes more of it. */
+ * only). A checkpoint is the question, its acknowledgement within the detection time the answer. */
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -16,7 +15,7 @@ enum detector_state primary_peer_state(const struct primary *p)
 
 static void doubt(struct primary *p, const char *why)
 {
-    p->signs = engine_signs(p->engine);
+    p->heard = engine_bytes_received(p->engine);
     /* A guest that is handed over says nothing for a while, and neither does its standby. */
     const bool handing = p->status.state == PRIMARY_HANDING;
     p->recheck_at = clock_now() + p->config.detection_time * (handing ? HANDING_PATIENCE : 1);
@@ -44,8 +43,7 @@ void primary_recheck_doubt(struct primary *p)
         p->alarmed = false;
         return;
     }
-    const struct engine_signs signs = engine_signs(p->engine);
-    if (signs.heard == p->signs.heard && signs.taken == p->signs.taken) {
+    if (engine_bytes_received(p->engine) == p->heard) {
         primary_feed(p, PRIMARY_EVENT_SUSPECT, p->doubt);
         return;
     }

@@ -71,8 +71,8 @@ struct primary {
     bool peer_known; /* the door is taken */
     bool spoke;      /* this guest has been protected or alone: it may have been heard */
     nsec_t wait_until;
-    nsec_t recheck_at;         /* when a doubted suspicion is looked at again; INT64_MAX: none */
-    struct engine_signs signs; /* of the standby's life, when the doubt began */
+    nsec_t recheck_at; /* when a doubted suspicion is looked at again; INT64_MAX: none */
+    uint64_t heard;    /* bytes from the standby when the doubt began */
     char doubt[ERROR_TEXT_MAX];
     bool alarmed;  /* the operator knows of the doubt */
     nsec_t ask_at; /* ASKING, but the standby may still return; or OUTRUN, until it asks again;

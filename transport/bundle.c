@@ -246,26 +246,10 @@ static void bundle_destroy(struct link *link)
     free(b);
 }
 
-static bool bundle_progress(struct link *link, struct link_progress *out)
-{
-    struct bundle *b = (struct bundle *)link;
-    *out = (struct link_progress){0};
-    for (unsigned i = 0; i < b->count; i++) {
-        struct link *member = b->members[i];
-        struct link_progress one;
-        if (!member->ops->progress || !member->ops->progress(member, &one))
-            return false;
-        out->taken += one.taken;
-        out->under_way |= one.under_way;
-    }
-    return true;
-}
-
 static const struct link_ops bundle_ops = {
     .send = bundle_send,
     .receive = bundle_receive,
     .lend = bundle_lend,
-    .progress = bundle_progress,
     .shutdown = bundle_shutdown,
     .destroy = bundle_destroy,
 };

@@ -258,11 +258,3 @@ struct link_counters link_counters(const struct link *link)
         .bytes_received = atomic_load(&link->bytes_received),
     };
 }
-
-struct link_progress link_progress(struct link *link)
-{
-    struct link_progress progress;
-    if (link->ops->progress && link->ops->progress(link, &progress))
-        return progress;
-    return (struct link_progress){.taken = atomic_load(&link->bytes_sent)};
-}

@@ -36,13 +36,6 @@ struct link_counters {
     uint64_t bytes_received;
 };
 
-/* How far what was sent has come. */
-struct link_progress {
-    uint64_t taken; /* bytes that the peer's host has acknowledged; only grows. Where the carrier
-                       can't tell: those of the frames that were sent */
-    bool under_way; /* there are others that it has not; false where the carrier can't tell */
-};
-
 /* What protects the bytes of a link on their way. All zero: nothing does. */
 struct link_security {
     bool encrypted; /* and authenticated, by what the transport was given for that */
@@ -112,7 +105,5 @@ void link_destroy(struct link **link);
 const char *link_peer_name(const struct link *link);
 
 struct link_counters link_counters(const struct link *link);
-/* Any thread. */
-struct link_progress link_progress(struct link *link);
 
 #endif

@@ -39,10 +39,6 @@ struct link_ops {
     void (*trust)(struct link *link);
     void (*lend)(struct link *link, void *base, size_t size);
 
-    /* As link_progress(), of the carrier's bytes. False: it can't tell, as where it is NULL. Any
-     * thread. */
-    bool (*progress)(struct link *link, struct link_progress *out);
-
     /* Makes a running and every later send and receive return soon with any error, and tells the
      * peer. Called once, from any thread, without locks. Must not block. */
     void (*shutdown)(struct link *link);

@@ -2,8 +2,6 @@
 #include "transport/socket_io.h"
 
 #include <errno.h>
-#include <linux/tcp.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -108,15 +106,4 @@ ssize_t socket_io_receive(struct socket_io *io, struct iovec *parts, size_t coun
     if (n == 0)
         return error_set(err, -EPIPE, "the peer closed the connection");
     return n;
-}
-
-bool socket_io_progress(const struct socket_io *io, struct link_progress *out)
-{
-    struct tcp_info info = {0};
-    socklen_t size = sizeof(info);
-    if (getsockopt(io->fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
-        return false;
-    *out = (struct link_progress){.taken = info.tcpi_bytes_acked,
-                                  .under_way = info.tcpi_unacked || info.tcpi_notsent_bytes};
-    return true;
 }

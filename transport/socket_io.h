@@ -29,7 +29,4 @@ int socket_io_send(struct socket_io *io, struct iovec *parts, size_t count,
 ssize_t socket_io_receive(struct socket_io *io, struct iovec *parts, size_t count,
                           const struct link_wait *wait, struct error *err);
 
-/* As link_ops.progress: known of TCP. */
-bool socket_io_progress(const struct socket_io *io, struct link_progress *out);
-
 #endif

@@ -52,11 +52,6 @@ static int stream_receive(struct link *link, void *buffer, size_t size, size_t *
     return 0;
 }
 
-static bool stream_progress(struct link *link, struct link_progress *out)
-{
-    return socket_io_progress(&((struct stream *)link)->io, out);
-}
-
 static void stream_shutdown(struct link *link)
 {
     shutdown(((struct stream *)link)->io.fd, SHUT_RDWR);
@@ -72,7 +67,6 @@ static void stream_destroy(struct link *link)
 static const struct link_ops stream_ops = {
     .send = stream_send,
     .receive = stream_receive,
-    .progress = stream_progress,
     .shutdown = stream_shutdown,
     .destroy = stream_destroy,
 };

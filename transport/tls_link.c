@@ -385,15 +385,6 @@ static void tls_trust(struct link *link)
         link_trust(below);
 }
 
-static bool tls_progress(struct link *link, struct link_progress *out)
-{
-    const struct tls_wire *wire = &((struct tls_link *)link)->wire;
-    struct link *below = wire->below;
-    if (below)
-        return below->ops->progress && below->ops->progress(below, out);
-    return socket_io_progress(&wire->io, out);
-}
-
 static void tls_shutdown(struct link *link)
 {
     tls_wire_shutdown(&((struct tls_link *)link)->wire);
@@ -414,7 +405,6 @@ static const struct link_ops tls_ops = {
     .send = tls_send,
     .receive = tls_receive,
     .trust = tls_trust,
-    .progress = tls_progress,
     .shutdown = tls_shutdown,
     .destroy = tls_destroy,
 };

@@ -176,11 +176,6 @@ class Network:
         for side in sides:
             self.ip("c", "link", "set", f"{wire}-{side}", "master", wire if whole else "void")
 
-    def shape(self, side, wire, rate):
-        """What this side sends over the wire is no faster than that, as tc(8) writes it."""
-        run("tc", "-n", self.names[side], "qdisc", "replace", "dev", self.device(wire, side), "root",
-            "tbf", "rate", rate, "burst", "256k", "latency", "1s")
-
     def lose_frames(self, *matches):
         """Frames between the hosts that match (nft(8), family bridge) are lost from now on, until
         the next call; without any, all arrive."""

@@ -342,43 +342,6 @@ static void a_peer_that_stops_reading_is_a_time_out(void)
     drop(pair);
 }
 
-/* Waits until nothing of what was sent is under way. */
-static uint64_t taken_in_the_end(struct link *link)
-{
-    const nsec_t deadline = clock_now() + SEC(30);
-    struct link_progress progress;
-    do
-        progress = link_progress(link);
-    while (progress.under_way && clock_now() < deadline);
-    CU_ASSERT_FALSE(progress.under_way);
-    return progress.taken;
-}
-
-static void what_the_peers_host_has_taken_is_known_of_TCP(void)
-{
-    struct link *pair[2];
-    make_inproc(pair);
-    CU_ASSERT_EQUAL(send_text(pair[0], &control, "text"), 0);
-    CU_ASSERT_EQUAL(link_progress(pair[0]).taken, link_counters(pair[0]).bytes_sent);
-    CU_ASSERT_FALSE(link_progress(pair[0]).under_way);
-    drop(pair);
-    make_tcp(pair);
-    const uint64_t before = taken_in_the_end(pair[0]);
-    CU_ASSERT_EQUAL(send_text(pair[0], &control, "text"), 0);
-    CU_ASSERT_EQUAL(taken_in_the_end(pair[0]) - before, FRAME_HEADER_SIZE + 4);
-    /* A peer that reads nothing: its host takes what it has room for, and no more. */
-    link_set_timeouts(pair[0], SMALL_TIMEOUT_MS, 0);
-    uint8_t *bytes = calloc(1, FRAME_PAYLOAD_MAX);
-    const struct iovec part = {bytes, FRAME_PAYLOAD_MAX};
-    while (link_send(pair[0], &pages, &part, 1, NULL) == 0)
-        ;
-    const struct link_progress stuck = link_progress(pair[0]);
-    CU_ASSERT_TRUE(stuck.under_way);
-    CU_ASSERT_TRUE(stuck.taken > before);
-    free(bytes);
-    drop(pair);
-}
-
 static void a_deadline_ends_a_peer_that_drips(void)
 {
     int fd;
@@ -443,8 +406,6 @@ static void shutdown_wakes_a_blocked_sender_and_receiver(void)
 }
 
 static const struct test_case cases[] = {
-    {"what the peer's host has taken is known of TCP",
-     what_the_peers_host_has_taken_is_known_of_TCP},
     {"frames travel both ways and are counted", frames_travel_both_ways_and_are_counted},
     {"large frames of several senders never mix", large_frames_of_several_senders_never_mix},
     {"a frame outside the limits is refused and harms nothing",
