@@ -68,7 +68,7 @@ void engine_fail_link_locked(struct engine *e, const struct error *why)
 {
     if (!e->link)
         return;
-    if (!e->link_failed)
+    if (!e->link_failed && e->ending == ENGINE_EVENT_LINK_LOST)
         e->link_error = *why;
     e->link_failed = true;
     e->mute = true; /* the standby may see the end of the link before the receiver does */
@@ -620,12 +620,17 @@ int engine_send_words(struct engine *engine, const struct message *message, stru
     return rc;
 }
 
-void engine_say_goodbye(struct engine *engine, const char *text)
+void engine_say_goodbye(struct engine *engine, const char *text, nsec_t deadline)
 {
+    const struct timespec until = clock_to_timespec(deadline);
     struct message message = {.kind = MESSAGE_GOODBYE,
                               .goodbye = {.reason = MESSAGE_GOODBYE_STOP, .final = true}};
     snprintf(message.goodbye.text, sizeof(message.goodbye.text), "%s", text);
-    engine_send_words(engine, &message, NULL);
+    int rc = engine_send_words(engine, &message, NULL);
+    pthread_mutex_lock(&engine->lock);
+    while (rc == 0 && engine->link && !engine->link_failed)
+        rc = pthread_cond_timedwait(&engine->changed, &engine->lock, &until);
+    pthread_mutex_unlock(&engine->lock);
 }
 
 void engine_set_policy(struct engine *engine, const struct policy *policy)

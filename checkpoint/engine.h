@@ -211,8 +211,11 @@ int engine_flush(struct engine *engine, nsec_t deadline);
  * the standby lives. */
 uint64_t engine_bytes_received(struct engine *engine);
 
-/* Tells the standby that this is an orderly end and closes the link. The guest should be off. */
-void engine_say_goodbye(struct engine *engine, const char *text);
+/* Last words on a live link: that this side ends in an orderly way, and why. It is the standby that
+ * closes the link then: closed here, what it is still acknowledging would meet a connection that is
+ * gone, and it would take us for dead before it has read them. Waits for that until `deadline`
+ * (clock_now()) at most. Not on the engine's threads. */
+void engine_say_goodbye(struct engine *engine, const char *text, nsec_t deadline);
 
 /* Holds from the next look at the policy on, never inside of a cut, and is told to the standby with
  * the next epoch, which is asked for. The caller has checked it: policy_check(). */

@@ -126,8 +126,8 @@ struct engine {
     struct link *link;
     unsigned link_users; /* other threads that are sending on it */
     bool link_failed;
-    enum engine_event ending;                       /* which event the end of this link is */
-    struct error link_error;                        /* the first reason of link_failed */
+    enum engine_event ending; /* which event the end of this link is */
+    struct error link_error;  /* a goodbye, or the first reason of link_failed */
     struct in_flight flight[POLICY_WINDOW_MAX + 1]; /* oldest first */
     size_t flight_count;
     struct capture *idle[CAPTURES];

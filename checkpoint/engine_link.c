@@ -9,6 +9,19 @@
 #include "checkpoint/page_codec.h"
 #include "transport/session.h"
 
+/* Its own words are the reason of the end, also where a sender has met the closed connection before
+ * they were read. */
+static int heard_goodbye(struct engine *e, const struct message_goodbye *goodbye, struct error *err)
+{
+    const int rc = error_set(err, -EPIPE, "the standby said goodbye: %s", goodbye->text);
+    pthread_mutex_lock(&e->lock);
+    e->ending = goodbye->reason == MESSAGE_GOODBYE_SUPERSEDED ? ENGINE_EVENT_SUPERSEDED
+                                                              : ENGINE_EVENT_GOODBYE;
+    e->link_error = *err;
+    pthread_mutex_unlock(&e->lock);
+    return rc;
+}
+
 /* 0, negative when the link is of no use any more, 1 when it is not ours to read any more. */
 static int handle_message(struct engine *e, const struct frame *frame, const struct message *m,
                           struct error *err)
@@ -25,11 +38,7 @@ static int handle_message(struct engine *e, const struct frame *frame, const str
         return error_set(err, -EPROTO, "the standby asks for a new synchronisation: %s",
                          m->resync.text);
     case MESSAGE_GOODBYE:
-        pthread_mutex_lock(&e->lock);
-        e->ending = m->goodbye.reason == MESSAGE_GOODBYE_SUPERSEDED ? ENGINE_EVENT_SUPERSEDED
-                                                                    : ENGINE_EVENT_GOODBYE;
-        pthread_mutex_unlock(&e->lock);
-        return error_set(err, -EPIPE, "the standby said goodbye: %s", m->goodbye.text);
+        return heard_goodbye(e, &m->goodbye, err);
     case MESSAGE_SWITCHOVER:
         return engine_handle_switchover(e, &m->switchover, err);
     default:

@@ -10,8 +10,9 @@
 #include "base/log.h"
 #include "primary/primary_internal.h"
 
-/* How long an orderly end waits for the last checkpoint. */
-#define FLUSH_TIMEOUT SEC(5)
+/* How long an orderly end waits for the last checkpoint, and for the standby to read of it. */
+#define FLUSH_TIMEOUT   SEC(5)
+#define GOODBYE_TIMEOUT SEC(1)
 /* A standby's heartbeat tells how far it is; ours is refreshed this often. */
 #define BEAT_REFRESH MSEC(100)
 
@@ -269,7 +270,7 @@ static void finish(struct primary *p, enum primary_end end, const char *why)
         error_set(&err, rc, "output that was still held is lost: %s", strerror(-rc));
         primary_note(p, true, "primary.unsaid", err.text);
     }
-    engine_say_goodbye(p->engine, why);
+    engine_say_goodbye(p->engine, why, clock_now() + GOODBYE_TIMEOUT);
     p->ended = true;
     p->end = end;
 }

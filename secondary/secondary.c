@@ -21,6 +21,9 @@
 /* How long a living primary may take to stop when an operator moves the guest away from it. */
 #define ORDERED_PATIENCE SEC(1)
 
+/* How long an orderly end waits for the primary, which has nothing to do but to read of it. */
+#define GOODBYE_TIMEOUT SEC(1)
+
 /* Acknowledgements are a few bytes: a primary that doesn't take them for so long is gone. */
 #define SEND_TIMEOUT_MS 1000
 
@@ -551,7 +554,7 @@ static void handle(struct secondary *s, const struct letter *letter)
     case LETTER_STOP:
         secondary_note(s, false, "secondary.stopped", letter->text);
         peers_announce_stop(s->config.peers);
-        standby_say_goodbye(s->standby, letter->text);
+        standby_say_goodbye(s->standby, letter->text, clock_now() + GOODBYE_TIMEOUT);
         end_with(s, SECONDARY_END_STOPPED);
         break;
     }

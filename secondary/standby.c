@@ -146,6 +146,7 @@ static int start_following(struct standby *standby, struct link *link, term_t te
     standby->told = link;
     standby->stats.following = true;
     standby->released = false;
+    standby->parting = false;
     pthread_mutex_unlock(&standby->lock);
     if (pthread_create(&standby->receiver, NULL, standby_receive, standby) == 0)
         return 0;
@@ -220,30 +221,35 @@ void standby_unfollow(struct standby *standby)
         stage_drop(standby->stage);
 }
 
-static void last_words(struct standby *s, enum message_goodbye_reason reason, const char *text)
+/* Ends when the primary has closed the link, or at `until`. */
+static void last_words(struct standby *s, enum message_goodbye_reason reason, const char *text,
+                       nsec_t until)
 {
+    const struct timespec deadline = clock_to_timespec(until);
+    int rc = 0;
     if (!s->link)
         return;
     struct message message = {.kind = MESSAGE_GOODBYE,
                               .goodbye = {.reason = reason, .final = true}};
     snprintf(message.goodbye.text, sizeof(message.goodbye.text), "%s", text);
     message_send(s->link, s->term, 0, &message, NULL);
+    pthread_mutex_lock(&s->lock);
+    while (s->stats.following && rc == 0)
+        rc = pthread_cond_timedwait(&s->changed, &s->lock, &deadline);
+    pthread_mutex_unlock(&s->lock);
 }
 
-void standby_say_goodbye(struct standby *standby, const char *text)
+void standby_say_goodbye(struct standby *standby, const char *text, nsec_t until)
 {
-    last_words(standby, MESSAGE_GOODBYE_STOP, text);
+    pthread_mutex_lock(&standby->lock);
+    standby->parting = true;
+    pthread_mutex_unlock(&standby->lock);
+    last_words(standby, MESSAGE_GOODBYE_STOP, text, until);
 }
 
 void standby_supersede(struct standby *standby, nsec_t until)
 {
-    const struct timespec deadline = clock_to_timespec(until);
-    int rc = 0;
-    last_words(standby, MESSAGE_GOODBYE_SUPERSEDED, "the standby was granted the guest");
-    pthread_mutex_lock(&standby->lock);
-    while (standby->stats.following && rc == 0)
-        rc = pthread_cond_timedwait(&standby->changed, &standby->lock, &deadline);
-    pthread_mutex_unlock(&standby->lock);
+    last_words(standby, MESSAGE_GOODBYE_SUPERSEDED, "the standby was granted the guest", until);
 }
 
 bool standby_keep(struct standby *standby)

@@ -99,8 +99,10 @@ int standby_send_switchover(struct standby *standby, const struct message_switch
  * Idempotent. */
 void standby_unfollow(struct standby *standby);
 
-/* Last words on a live link: that this side ends in an orderly way. */
-void standby_say_goodbye(struct standby *standby, const char *text);
+/* Last words on a live link: that this side ends in an orderly way, and why. It is the primary that
+ * closes the link then, as its senders would meet a closed connection before it has read them;
+ * waits for that until `until` (monotonic) at most. The owner's thread. */
+void standby_say_goodbye(struct standby *standby, const char *text, nsec_t until);
 
 /* P1, before this side speaks: a primary that lives may still be letting out what was acknowledged
  * a moment ago. It is told on the link, if there is one, that the guest is ours, and closes the

@@ -43,6 +43,7 @@ struct standby {
     bool stop;
     bool kept;     /* see standby_keep() */
     bool released; /* the primary goes on without what this link brings */
+    bool parting;  /* this side has said goodbye on this link */
     struct staged_epoch queue[STANDBY_QUEUE_MAX]; /* oldest first */
     size_t queue_count;
     bool applying;

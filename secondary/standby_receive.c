@@ -9,6 +9,7 @@
 #include "secondary/standby_internal.h"
 
 #define RELEASED_TEXT "the primary goes on alone, by order of its operator"
+#define PARTING_TEXT  "this host said goodbye"
 
 static int begin(struct standby *s, epoch_t epoch, const struct message_epoch_begin *message,
                  struct error *err)
@@ -343,18 +344,18 @@ void *standby_receive(void *context)
     link_shutdown(s->link);
     pthread_mutex_lock(&s->lock);
     s->stats.following = false;
-    const bool released = s->released;
+    const char *announced = s->released ? RELEASED_TEXT : s->parting ? PARTING_TEXT : NULL;
     /* Half a synchronisation is no state at all; the next link begins with a new one. */
     s->stats.synchronising = false;
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
     /* This end is one that was announced: nobody is to be suspected. */
-    if (released && !ending.goodbye)
-        error_set(&err, -ECANCELED, RELEASED_TEXT);
+    if (announced && !ending.goodbye)
+        error_set(&err, -ECANCELED, "%s", announced);
     s->config.event(s->config.context,
-                    ending.goodbye               ? STANDBY_EVENT_GOODBYE
-                    : ending.closed && !released ? STANDBY_EVENT_CLOSED
-                                                 : STANDBY_EVENT_BROKEN,
+                    ending.goodbye                ? STANDBY_EVENT_GOODBYE
+                    : ending.closed && !announced ? STANDBY_EVENT_CLOSED
+                                                  : STANDBY_EVENT_BROKEN,
                     &err);
     return NULL;
 }

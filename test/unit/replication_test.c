@@ -11,10 +11,12 @@
 #include "checkpoint/engine.h"
 #include "secondary/standby.h"
 #include "test/support/fake_machine.h"
+#include "test/support/fault_link.h"
 #include "test/support/runner.h"
 #include "test/support/witness.h"
 #include "transport/inproc.h"
 #include "transport/session.h"
+#include "transport/transport.h"
 
 #define TERM    7
 #define STAGING (16 * SLAB_CHUNK_SIZE)
@@ -26,6 +28,8 @@ struct pair {
     unsigned stuck;
     unsigned events[8]; /* engine's and standby's, counted */
     unsigned standby_events[8];
+    struct error why; /* of the engine's last event that had a reason */
+    struct error standby_why;
     _Atomic nsec_t trusted_since;
 
     struct slab *slabs[2];
@@ -49,14 +53,20 @@ static void note_visible(void *context, uint64_t step)
 static void note_engine(void *context, enum engine_event event, const struct error *why)
 {
     struct pair *p = context;
-    (void)why;
+    pthread_mutex_lock(&p->witness.lock);
+    if (why)
+        p->why = *why;
+    pthread_mutex_unlock(&p->witness.lock);
     witness_count(&p->witness, &p->events[event]);
 }
 
 static void note_standby(void *context, enum standby_event event, const struct error *why)
 {
     struct pair *p = context;
-    (void)why;
+    pthread_mutex_lock(&p->witness.lock);
+    if (why)
+        p->standby_why = *why;
+    pthread_mutex_unlock(&p->witness.lock);
     witness_count(&p->witness, &p->standby_events[event]);
 }
 
@@ -106,14 +116,41 @@ static void pair_start(struct pair *p, const struct policy *policy, unsigned ste
     engine_start_guest(p->engine);
 }
 
-static void pair_connect(struct pair *p)
+static void pair_join(struct pair *p, struct link *ends[2])
 {
-    struct link *ends[2];
-    CU_ASSERT_EQUAL_FATAL(inproc_pair("pair", ends, NULL), 0);
     CU_ASSERT_EQUAL_FATAL(standby_follow(p->standby, ends[1], TERM, NULL), 0);
     CU_ASSERT_EQUAL_FATAL(engine_protect(p->engine, ends[0], TERM, STAGING,
                                          SESSION_CAP_ENCODED | SESSION_CAP_RELATIVE_STATE, NULL),
                           0);
+}
+
+static void pair_connect(struct pair *p)
+{
+    struct link *ends[2];
+    CU_ASSERT_EQUAL_FATAL(inproc_pair("pair", ends, NULL), 0);
+    pair_join(p, ends);
+}
+
+/* Where what is under way to a closed end resets the connection. Both ends are slow to read, so
+ * that something always is. */
+static void pair_connect_by_slow_tcp(struct pair *p)
+{
+    struct listener *listener;
+    struct link *ends[2];
+    CU_ASSERT_EQUAL_FATAL(transport_listen("tcp://127.0.0.1:0", NULL, &listener, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(
+        transport_connect(listener_uri(listener), NULL, 60000, -1, &ends[0], NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(listener_accept(listener, 60000, &ends[1], NULL), 0);
+    listener_destroy(&listener);
+    for (int i = 0; i < 2; i++) {
+        ends[i] = fault_link_wrap(&ends[i], 1);
+        fault_link_add(ends[i], (struct fault_rule){.direction = FAULT_RECEIVE,
+                                                    .kind = FAULT_DELAY,
+                                                    .at_frame = 1,
+                                                    .delay_ms = 3});
+        CU_ASSERT_EQUAL_FATAL(link_establish(ends[i], NULL), 0);
+    }
+    pair_join(p, ends);
 }
 
 static void pair_end(struct pair *p)
@@ -409,7 +446,7 @@ static void flushing_leaves_nothing_unsaid(void)
     pair_connect(&p);
     CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_PROTECTED], 1));
     CU_ASSERT_EQUAL(engine_flush(p.engine, clock_now() + SEC(60)), 0);
-    engine_say_goodbye(p.engine, "the test ends");
+    engine_say_goodbye(p.engine, "the test ends", clock_now() + SEC(60));
     CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.standby_events[STANDBY_EVENT_GOODBYE], 1));
     pair_end(&p);
 }
@@ -459,6 +496,51 @@ static void a_granted_standby_waits_for_the_last_word_of_a_living_primary(void)
     pair_end(&p);
 }
 
+/* The guest goes on while its primary ends: what is on its way then is no reason for anything else
+ * than what the goodbye says. */
+static void whoever_ends_is_heard_out(void)
+{
+    for (int i = 0; i < 10; i++) {
+        struct pair p;
+        pair_start(&p, &default_policy, 1);
+        pair_connect_by_slow_tcp(&p);
+        CU_ASSERT_TRUE(witness_wait_seen(&p.witness, 1));
+        if (i % 2) {
+            engine_say_goodbye(p.engine, "the test ends", clock_now() + SEC(60));
+            engine_destroy(&p.engine);
+            CU_ASSERT_TRUE(
+                witness_wait_count(&p.witness, &p.standby_events[STANDBY_EVENT_GOODBYE], 1));
+            CU_ASSERT_EQUAL(p.standby_events[STANDBY_EVENT_BROKEN], 0);
+        } else {
+            standby_say_goodbye(p.standby, "the test ends", clock_now() + SEC(60));
+            standby_destroy(&p.standby);
+            CU_ASSERT_EQUAL(p.standby_why.code, -ECANCELED); /* nobody's death */
+            CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_GOODBYE], 1));
+            CU_ASSERT_PTR_NOT_NULL(strstr(p.why.text, "the test ends"));
+        }
+        CU_ASSERT_EQUAL(p.standby_events[STANDBY_EVENT_CLOSED], 0);
+        pair_end(&p);
+    }
+}
+
+/* Whoever is sending may meet the closed connection before the goodbye is read. */
+static void a_goodbye_is_the_reason_even_if_sending_failed_first(void)
+{
+    struct pair p;
+    pair_start(&p, &default_policy, 1);
+    pair_connect(&p);
+    CU_ASSERT_TRUE(witness_wait_seen(&p.witness, 1));
+    set_gate(&p, true); /* the thread that reads acknowledgements lets the output out, too */
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.stuck, 1));
+    standby_say_goodbye(p.standby, "the operator stops this host", clock_now() + MSEC(20));
+    engine_drop_link(p.engine, "sending: Broken pipe");
+    set_gate(&p, false);
+    CU_ASSERT_TRUE(witness_wait_count(&p.witness, &p.events[ENGINE_EVENT_GOODBYE], 1));
+    CU_ASSERT_PTR_NOT_NULL(strstr(p.why.text, "the operator stops this host"));
+    CU_ASSERT_EQUAL(p.events[ENGINE_EVENT_LINK_LOST], 0);
+    pair_end(&p);
+}
+
 static const struct test_case cases[] = {
     {"nothing is visible before the first commit", nothing_is_visible_before_the_first_commit},
     {"an acknowledgement from before the awakening releases nothing",
@@ -481,6 +563,9 @@ static const struct test_case cases[] = {
     {"flushing leaves nothing unsaid", flushing_leaves_nothing_unsaid},
     {"a granted standby waits for the last word of a living primary",
      a_granted_standby_waits_for_the_last_word_of_a_living_primary},
+    {"whoever ends is heard out", whoever_ends_is_heard_out},
+    {"a goodbye is the reason even if sending failed first",
+     a_goodbye_is_the_reason_even_if_sending_failed_first},
 };
 
 int main(int argc, char **argv)
