@@ -157,20 +157,6 @@ class LifeRun:
               f"a panic of the guest is no failure of a host: {status}")
 
 
-def keep_stacks(file, host):
-    """Where each thread of a host's daemon is, if there is a debugger: what hangs can't tell."""
-    if shutil.which("gdb"):
-        daemon = host.daemon.pid
-        children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
-        with open(file, "w") as out:
-            for process in (daemon, *children):
-                try:
-                    subprocess.run(["gdb", "-p", str(process), "-batch", "-ex", "thread apply all bt"],
-                                   stdout=out, stderr=subprocess.DEVNULL, timeout=60, check=False)
-                except subprocess.TimeoutExpired:  # emulated processors: the rest is worth more
-                    return
-
-
 def keep(folder, stage, reason, context):
     """Everything needed to understand it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +164,6 @@ def keep(folder, stage, reason, context):
     for host in stage.hosts.values():
         if host.daemon and host.daemon.poll() is None:
             host.daemon.send_signal(signal.SIGCONT)
-            keep_stacks(folder / f"stacks-{host.side}", host)
             for name, words in (("status", ("status", "--json")), ("events", ("events", "--json"))):
                 try:
                     (folder / f"{name}-{host.side}").write_text(host.ctl(*words)[1])
@@ -196,6 +181,25 @@ def keep(folder, stage, reason, context):
         except RuntimeError as error:
             (folder / "oracle").write_text(f"{error}\n")
     (folder / "etcd-key").write_text(stage.etcd.key() + "\n")
+
+
+def keep_stacks(folder, stage):
+    """Where each thread of the daemons is, if there is a debugger: what hangs can't tell. Last of all:
+    it stops a daemon, which the other one notices."""
+    if not shutil.which("gdb"):
+        return
+    for host in stage.hosts.values():
+        if not host.daemon or host.daemon.poll() is not None:
+            continue
+        daemon = host.daemon.pid
+        children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
+        with open(folder / f"stacks-{host.side}", "w") as out:
+            for process in (daemon, *children):
+                try:
+                    subprocess.run(["gdb", "-p", str(process), "-batch", "-ex", "thread apply all bt"],
+                                   stdout=out, stderr=subprocess.DEVNULL, timeout=60, check=False)
+                except subprocess.TimeoutExpired:  # emulated processors: the rest is worth more
+                    return
 
 
 def show_ends(stage, lines=12):
@@ -224,12 +228,13 @@ def live(life, steps, options, results, quiet):
             run.finish()
         except BaseException as error:
             context = (f"seed {options.seed}, life {life.number} {life.settings}\n"
-                       f"step {step}\nreplay: scripts/chaos --seed {options.seed}")
+                       f"step {step}\nreplay: the same command with --seed {options.seed}")
             folder = options.keep / f"seed-{options.seed}-step-{step.number if step else 0}"
             if not isinstance(error, (KeyboardInterrupt, SystemExit)):
                 keep(folder, stage, str(error), context)
                 print(f"VIOLATION {error}\n{context}\nkept in {folder}", flush=True)
                 show_ends(stage)
+                keep_stacks(folder, stage)
             raise
 
 
