@@ -242,6 +242,7 @@ def a_power_failure_needs_a_means_that_works(world):
         first.wait_for("alone", lambda status: status["role"] == "solo")
         second.start("auto", **OPTIONS, drill_power_off="/nowhere/power")
         second.wait_protected()
+        first.wait_protected()
         check("/nowhere/power: No such file" in refusal(second, "power-off", "--force"), "no program")
 
 

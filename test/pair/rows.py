@@ -312,8 +312,10 @@ def the_secondary_is_frozen(stage):
 def both_are_frozen(stage):
     """Whoever wakes first finds the other one silent."""
     first, second = stage.chance.sample(stage.both(), 2)
-    first.signal(signal.SIGSTOP)
-    second.signal(signal.SIGSTOP)
+    for host in (first, second):
+        host.signal(signal.SIGSTOP)
+    for host in (first, second):
+        host.wait_frozen()
     stage.check_silence(2 * DETECTION)
     first.signal(signal.SIGCONT)
     first.wait_for("going on alone", speaks_alone)

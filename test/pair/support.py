@@ -83,6 +83,18 @@ def remove_leftovers():
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def wait_frozen(pid, what):
+    """Until every thread of a process that was sent SIGSTOP stands: a signal is only on its way when it
+    was sent, and the thread that it came to must run to stop the others."""
+    def stands():
+        try:
+            return all((task / "stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+                       for task in Path(f"/proc/{pid}/task").iterdir())
+        except (FileNotFoundError, ProcessLookupError):
+            return False  # one of them has just ended
+    wait_until(stands, f"{what} is frozen")
+
+
 def die_with_parent():
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -298,6 +310,9 @@ class Host:
 
     def signal(self, number):
         self.daemon.send_signal(number)
+
+    def wait_frozen(self):
+        wait_frozen(self.daemon.pid, self.side)
 
     def kill(self):
         self.daemon.kill()

@@ -190,8 +190,9 @@ def other_schemes_and_secrets_are_refused_and_counted(world):
         (secondary.folder / name).touch()
     expect_refusal(world, r".*the peer refused: this host does not hold the peer's secret",
                    host=secondary, role="secondary", secret_file=other)
-    peer = primary.status()["peer"]
-    check(peer["refused"] == 1, f"not counted: {peer}")
+    # It was told first, and is counted then.
+    peer = primary.wait_for("a refusal", lambda status: status["peer"]["refused"] > 0)["peer"]
+    check(peer["refused"] == 1, f"not counted once: {peer}")
     check("the peer does not hold this pair's secret" in peer["refusal"], f"{peer}")
 
 

@@ -174,6 +174,7 @@ def what_a_pair_is_ordered(world):
                   because="no primary and its secondary")
     first.orders("protect")
     second.host.wait_protected()
+    first.host.wait_protected()
     first.orders("switchover")
     second.host.wait_protected()
     first.host.wait_protected()
