@@ -466,9 +466,10 @@ static void fill_disks(struct node *node, struct control_status *out)
     snprintf(out->disk_replica.why, sizeof(out->disk_replica.why), "%s", stats.replica.why);
 }
 
+/* 0 says that the step was not reached. */
 static uint64_t since(nsec_t start, nsec_t at)
 {
-    return at > start ? (uint64_t)(at - start) : 0;
+    return !at ? 0 : at > start ? (uint64_t)(at - start) : 1;
 }
 
 static void fill_takeover(const struct snapshots *s, struct control_status *out)

@@ -130,7 +130,7 @@ struct node {
     control_token_t protection_token; /* of an order about protection; 0: none */
     bool took_over;
     struct secondary_takeover takeover;
-    nsec_t running_at; /* when the promoted guest was resumed */
+    nsec_t running_at; /* when the promoted guest was let go */
     int result;        /* of the role */
     struct error failure;
 };

@@ -307,6 +307,7 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
     const int rc = primary_create(&config, &primary, err);
     if (rc < 0)
         return rc;
+    const nsec_t running_at = clock_now(); /* before the guest can say anything */
     if (config.solo)
         engine_start_guest(primary_engine(primary));
     pthread_mutex_lock(&node->lock);
@@ -316,7 +317,7 @@ static int become_primary(struct node *node, const struct secondary_takeover *ta
     node->took_over = true;
     node->takeover = *takeover;
     node->takeover.link = NULL;
-    node->running_at = clock_now();
+    node->running_at = running_at;
     const bool stop = node->stopping;
     const bool off = node->guest_off;
     const bool failed = node->guest_failed;

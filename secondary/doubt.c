@@ -24,7 +24,8 @@ void secondary_weigh_suspicion(struct secondary *s, const struct letter *letter)
     s->suspected_at = letter->at;
     s->by_order = false;
     snprintf(s->takeover.cause, sizeof(s->takeover.cause), "%s", letter->text);
-    s->takeover.last_sign = stats.last_frame;
+    /* What was on its way is still received after the suspicion. */
+    s->takeover.last_sign = stats.last_frame < letter->at ? stats.last_frame : letter->at;
     secondary_feed(s, SECONDARY_EVENT_SUSPECT, letter->text);
 }
 
