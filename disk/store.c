@@ -62,12 +62,13 @@ static void on_local_error(void *context, unsigned index, const char *text)
 static void on_replica_failed(void *context, const struct error *why)
 {
     struct disk_store *s = context;
-    if (s->config.event)
-        s->config.event(s->config.context, DISK_STORE_REPLICA_FAILED, why->text);
     pthread_mutex_lock(&s->lock);
     if (s->failed)
         s->failed(s->failed_context, why);
     pthread_mutex_unlock(&s->lock);
+    /* P5: who reads of it finds a standby that says that it protects nothing. */
+    if (s->config.event)
+        s->config.event(s->config.context, DISK_STORE_REPLICA_FAILED, why->text);
 }
 
 static void on_room(void *context)

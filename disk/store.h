@@ -127,7 +127,8 @@ int disk_store_check(struct disk_store *store, struct error *err);
 int disk_store_settle_replica(struct disk_store *store, struct error *err);
 /* Promotion: all images have what is committed, or why they can't. */
 int disk_store_finish(struct disk_store *store, struct error *err);
-/* Who else hears of a failing replica; returns when the one before isn't being told any more. */
+/* Who else hears of a failing replica, before the event; returns when the one before isn't being
+ * told any more. */
 void disk_store_watch(struct disk_store *store,
                       void (*failed)(void *context, const struct error *why), void *context);
 

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "disk/replica.h"
+#include "disk/store.h"
 #include "test/support/memory_disk.h"
+#include "test/support/memory_map.h"
 #include "test/support/runner.h"
 
 #define SIZE (1u << 20)
@@ -217,6 +219,53 @@ static void a_lagging_disk_makes_the_receiver_wait(void)
     stop();
 }
 
+/* ---- the store ---- */
+
+static void on_store_failed(void *context, const struct error *why)
+{
+    (void)context;
+    CU_ASSERT_EQUAL(why->code, -EIO);
+    failures++;
+}
+
+static void on_store_event(void *context, enum disk_store_event event, const char *text)
+{
+    unsigned *told = context;
+    CU_ASSERT_EQUAL(event, DISK_STORE_REPLICA_FAILED);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "disk 0: applying"));
+    CU_ASSERT_EQUAL(failures, 1); /* the standby is none any more when anybody reads of it */
+    ++*told;
+}
+
+static void a_failure_is_known_to_the_standby_before_it_is_told(void)
+{
+    static struct memory_map map;
+    unsigned told = 0;
+    failures = 0;
+    memory_disk_init(&disks[0], SIZE);
+    memory_disk_fail(&disks[0], 0, 512, -EIO);
+    const struct disk_store_config config = {.count = 1,
+                                             .disks = {{.image = memory_disk_image(&disks[0]),
+                                                        .map = memory_map_io(&map),
+                                                        .protection = DISK_REPLICATED}},
+                                             .vm = "vm",
+                                             .event = on_store_event,
+                                             .context = &told};
+    struct disk_store *store = NULL;
+    CU_ASSERT_EQUAL_FATAL(disk_store_open(&config, &store, NULL), 0);
+    disk_store_watch(store, on_store_failed, NULL);
+    const struct disk_record record = {.op = DISK_WRITE, .disk = 0, .offset = 0, .length = 512};
+    uint8_t payload[DISK_RECORD_HEADER_SIZE + 512] = {0};
+    disk_record_encode(&record, payload);
+    CU_ASSERT_EQUAL(disk_store_stage(store, payload, sizeof(payload), NULL), 0);
+    disk_store_commit(store);
+    CU_ASSERT_EQUAL(disk_store_finish(store, NULL), -EIO);
+    disk_store_watch(store, NULL, NULL);
+    disk_store_close(&store);
+    CU_ASSERT_EQUAL(told, 1);
+    memory_disk_free(&disks[0]);
+}
+
 static const struct test_case cases[] = {
     {"nothing is applied before its commit", nothing_is_applied_before_its_commit},
     {"records are applied in order", records_are_applied_in_order},
@@ -226,6 +275,8 @@ static const struct test_case cases[] = {
     {"a failing flush is a failure", a_failing_flush_is_a_failure},
     {"an epoch larger than the cap is refused", an_epoch_larger_than_the_cap_is_refused},
     {"a lagging disk makes the receiver wait", a_lagging_disk_makes_the_receiver_wait},
+    {"a failure is known to the standby before it is told",
+     a_failure_is_known_to_the_standby_before_it_is_told},
 };
 
 TEST_MAIN("disk replica", cases)
