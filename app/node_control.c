@@ -442,6 +442,7 @@ static void fill_disks(struct node *node, struct control_status *out)
         warn_of_fencing(node, i, out);
         to->read_only = disk_image_is_read_only(image);
         to->held = disk_store_held(node->disks, i);
+        to->writing = disk_store_writing(node->disks, i);
         to->reads = from.reads;
         to->writes = from.writes;
         to->read_errors = from.read_errors;

@@ -325,6 +325,8 @@ static void render_disks(const struct control_status *s, FILE *out)
                     d->read_errors, d->write_errors, d->last_error);
         if (d->held)
             fprintf(out, ", %" PRIu32 " writes held", d->held);
+        if (d->writing)
+            fprintf(out, ", %" PRIu32 " on their way to the image", d->writing);
         fputc('\n', out);
         render_disk_sync(d, out);
     }

@@ -219,6 +219,7 @@ static const struct schema_field disk_fields[] = {
     PLAIN(struct control_disk, sync_eta_ns, SCHEMA_U64),
     PLAIN(struct control_disk, held, SCHEMA_U32),
     PLAIN(struct control_disk, sync_bytes_per_second, SCHEMA_DOUBLE),
+    PLAIN(struct control_disk, writing, SCHEMA_U32),
 };
 static const struct schema disk_schema = SCHEMA(disk, disk_fields);
 

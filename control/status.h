@@ -224,6 +224,7 @@ struct control_disk {
     uint64_t sync_eta_ns;         /* 0: unknown */
     double sync_bytes_per_second; /* compared */
     uint32_t held;                /* of a shared disk: writes that wait for their epoch to commit */
+    uint32_t writing;             /* of a shared disk: writes let out that the image lacks still */
 };
 
 /* What the guest wrote to its disks and the standby has not committed. */

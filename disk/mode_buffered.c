@@ -456,6 +456,14 @@ unsigned disk_buffered_held(struct disk_buffered *mode, const struct disk_volume
     return held;
 }
 
+unsigned disk_buffered_writing(struct disk_buffered *mode, const struct disk_volume *volume)
+{
+    pthread_mutex_lock(&mode->lock);
+    const unsigned writing = pending_count_moving(&mode->pending, disk_volume_index(volume));
+    pthread_mutex_unlock(&mode->lock);
+    return writing;
+}
+
 /* ---- the epochs ---- */
 
 void disk_buffered_start(struct disk_buffered *mode)

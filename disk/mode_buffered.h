@@ -85,6 +85,8 @@ void disk_buffered_halt(struct disk_buffered *mode);
 bool disk_buffered_is_quiet(struct disk_buffered *mode);
 /* Changes of one volume that are pending. */
 unsigned disk_buffered_held(struct disk_buffered *mode, const struct disk_volume *volume);
+/* Of those, the ones that were released and are not in the image yet. */
+unsigned disk_buffered_writing(struct disk_buffered *mode, const struct disk_volume *volume);
 
 /* ---- the epochs: as log.h ---- */
 

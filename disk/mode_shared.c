@@ -189,14 +189,24 @@ bool disk_shared_is_quiet(struct disk_shared *mode)
     return quiet;
 }
 
+static unsigned count(struct disk_shared *m, const struct disk_volume *volume, int state)
+{
+    unsigned found = 0;
+    pthread_mutex_lock(&m->lock);
+    for (const struct disk_request *r = m->first; r; r = r->mode_next)
+        found += r->mode_state == state && r->volume == volume;
+    pthread_mutex_unlock(&m->lock);
+    return found;
+}
+
 unsigned disk_shared_held(struct disk_shared *mode, const struct disk_volume *volume)
 {
-    unsigned held = 0;
-    pthread_mutex_lock(&mode->lock);
-    for (const struct disk_request *r = mode->first; r; r = r->mode_next)
-        held += r->mode_state == HELD && r->volume == volume;
-    pthread_mutex_unlock(&mode->lock);
-    return held;
+    return count(mode, volume, HELD);
+}
+
+unsigned disk_shared_writing(struct disk_shared *mode, const struct disk_volume *volume)
+{
+    return count(mode, volume, RELEASED);
 }
 
 /* ---- life ---- */

@@ -51,5 +51,7 @@ bool disk_shared_is_quiet(struct disk_shared *mode);
 
 /* Changes of one volume that are held. */
 unsigned disk_shared_held(struct disk_shared *mode, const struct disk_volume *volume);
+/* Changes of one volume that were released and are still being carried out. */
+unsigned disk_shared_writing(struct disk_shared *mode, const struct disk_volume *volume);
 
 #endif

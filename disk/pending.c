@@ -171,6 +171,14 @@ unsigned pending_count(const struct pending *pending, unsigned disk)
     return count;
 }
 
+unsigned pending_count_moving(const struct pending *pending, unsigned disk)
+{
+    unsigned count = 0;
+    for (const struct pending_change *c = pending->first; c; c = c->next)
+        count += c->record.disk == disk && c->released && !c->done;
+    return count;
+}
+
 /* ---- the overlay ---- */
 
 static void keep(struct pending_set *set, size_t *room, struct pending_change *c)

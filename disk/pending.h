@@ -96,6 +96,8 @@ void pending_withdraw(struct pending *pending, struct pending_change *change);
 bool pending_is_moving(const struct pending *pending);
 /* Changes of one disk in the list. */
 unsigned pending_count(const struct pending *pending, unsigned disk);
+/* Of those, the ones that are released and not done. */
+unsigned pending_count_moving(const struct pending *pending, unsigned disk);
 
 /* The changes that a read of [offset, offset + size) sees; to be dropped. */
 void pending_look(const struct pending *pending, unsigned disk, uint64_t offset, uint64_t size,

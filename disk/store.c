@@ -327,6 +327,14 @@ unsigned disk_store_held(struct disk_store *store, unsigned index)
                              : 0;
 }
 
+unsigned disk_store_writing(struct disk_store *store, unsigned index)
+{
+    struct disk_volume *volume = store->volumes[index];
+    return store->shared     ? disk_shared_writing(store->shared, volume)
+           : store->buffered ? disk_buffered_writing(store->buffered, volume)
+                             : 0;
+}
+
 void disk_store_outdate(struct disk_store *store)
 {
     if (!store->buffered)

@@ -95,6 +95,8 @@ void disk_store_emit(struct disk_store *store, uint64_t ticket);
 void disk_store_end_held(struct disk_store *store);
 bool disk_store_is_quiet(struct disk_store *store);
 unsigned disk_store_held(struct disk_store *store, unsigned index);
+/* Changes that were let out and that the image lacks still; what is held is not among them. */
+unsigned disk_store_writing(struct disk_store *store, unsigned index);
 /* Another host has the guest: what was let out and has not begun stays undone. */
 void disk_store_outdate(struct disk_store *store);
 

@@ -171,16 +171,6 @@ def digest(image):
         return hashlib.file_digest(file, "sha1").digest()
 
 
-def wait_still(image):
-    """Until what was let out is there."""
-    seen = []
-
-    def still():
-        seen.append(digest(image))
-        return len(seen) > 2 and len(set(seen[-3:])) == 1
-    wait_until(still, "an image that stays as it is")
-
-
 def a_shared_disk_waits_for_the_arbiter(world):
     """The standby is lost, and the operator does not answer: the guest writes, and its image stays as
     it is, until it is allowed to be alone."""
@@ -191,7 +181,7 @@ def a_shared_disk_waits_for_the_arbiter(world):
     oracle.pause()
     secondary.kill()
     primary.wait_for("asking", lambda status: status["arbiter"]["state"] == "asking")
-    wait_still(image)
+    shared.wait_written(primary)
     before, writes = digest(image), held(primary)
     wait_until(lambda: held(primary) > writes, "more writes of the guest")
     check(digest(image) == before, "a held write reached the image")

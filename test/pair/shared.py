@@ -77,6 +77,11 @@ def held(host):
     return host.status()["disks"][0]["held"]
 
 
+def wait_written(host):
+    """Until what was let out is in the image."""
+    wait_until(lambda: host.status()["disks"][0]["writing"] == 0, "an image that has what it may have")
+
+
 def wait_stuck(host):
     """Until nothing moves any more: each request of the guest is a held change, or waits for one. How
     many of them are changes is the guest's choice."""
@@ -167,6 +172,7 @@ def nothing_is_written_before_the_arbiter_lets_it_out(world):
     secondary.kill()
     primary.wait_for("asking", lambda status: status["arbiter"]["state"] == "asking")
     wait_until(lambda: held(primary) > 0, "writes that are held")
+    wait_written(primary)
     before = image(world).read_bytes()
     announced = records(primary)[-1]
     wait_stuck(primary)
@@ -188,6 +194,7 @@ def an_ending_daemon_gives_up_what_is_held(world):
     wait_records(primary, 4)
     secondary.kill()
     wait_stuck(primary)
+    wait_written(primary)
     before = image(world).read_bytes()
     primary.order("stop")
     check(primary.wait_exit() == 0, "a daemon with held writes does not end in an orderly way")

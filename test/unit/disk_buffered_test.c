@@ -222,14 +222,18 @@ static void a_read_does_not_wait_for_what_is_under_way(void)
     start();
     memory_disk_hold(&disk, true);
     submit(DISK_WRITE, 0, 1, 1);
+    CU_ASSERT_EQUAL(disk_buffered_writing(mode, v), 0);
     release_all();
     memory_disk_wait_busy(&disk, 1);
     submit(DISK_WRITE, 0, 1, 2);
     CU_ASSERT_EQUAL(count_ended(), 2);
     CU_ASSERT_FALSE(disk_buffered_is_quiet(mode));
+    CU_ASSERT_EQUAL(disk_buffered_writing(mode, v), 1);
+    CU_ASSERT_EQUAL(disk_buffered_held(mode, v), 2);
     memory_disk_hold(&disk, false);
     CU_ASSERT_EQUAL(read_now(0, 1)[0], 2);
     wait_quiet();
+    CU_ASSERT_EQUAL(disk_buffered_writing(mode, v), 0);
     CU_ASSERT_EQUAL(disk.bytes[0], 1);
     CU_ASSERT_EQUAL(read_now(0, 1)[0], 2);
     stop();

@@ -220,9 +220,11 @@ static void it_is_quiet_when_what_was_let_out_has_ended(void)
     CU_ASSERT_TRUE(memory_disk_wait_busy(&disk, 1));
     CU_ASSERT_FALSE(disk_shared_is_quiet(mode));
     CU_ASSERT_EQUAL(disk_shared_held(mode, v), 0);
+    CU_ASSERT_EQUAL(disk_shared_writing(mode, v), 1);
     memory_disk_hold(&disk, false);
     wait_for(&ended, 1);
     CU_ASSERT_TRUE(disk_shared_is_quiet(mode));
+    CU_ASSERT_EQUAL(disk_shared_writing(mode, v), 0);
     stop();
 }
 
