@@ -7,6 +7,9 @@
  *     ▲                      │                               callback asked the next question)
  *     └────── cancel ────────┘
  *
+ * A question to an operator whose time is up has *lapsed*: it stays open for an answer, under its
+ * number, until it is asked again, or another one is, or it is cancelled.
+ *
  * `lock` is a leaf: neither ask() nor the callback runs under it. */
 #include "heartbeat/arbiter.h"
 
@@ -55,6 +58,7 @@ struct arbiter {
     /* Protected by lock. */
     bool quit;
     bool waiting;   /* `pending` is valid and has no answer yet */
+    bool lapsed;    /* the same, and its asker was told so; never both */
     bool asking;    /* the thread is inside an attempt or a pause for `pending` */
     bool telling;   /* the thread is inside a callback */
     uint64_t count; /* requests so far: number of the newest */
@@ -195,12 +199,13 @@ static bool pursue(struct arbiter *a, struct arbiter_answer *answer)
             break;
         answer->attempts = a->pending.attempts;
         memcpy(a->pending.last, answer->text, sizeof(a->pending.last));
-        if (answer->result != ARBITER_UNKNOWN || clock_now() >= deadline)
+        if (answer->result != ARBITER_UNKNOWN || clock_now() >= a->deadline)
             break;
     }
     a->asking = false;
     const bool told = a->waiting && !a->quit;
     a->waiting = false;
+    a->lapsed = told && answer->result == ARBITER_UNKNOWN && a->kind->answer;
     return told;
 }
 
@@ -407,6 +412,14 @@ static bool copy_text(char out[ARBITER_TEXT_MAX], const char *text)
     return text && text[0] && snprintf(out, ARBITER_TEXT_MAX, "%s", text) < ARBITER_TEXT_MAX;
 }
 
+/* Lock held. */
+static bool is_lapsed(const struct arbiter *a, const struct arbiter_pending *p)
+{
+    const struct arbiter_pending *last = &a->pending;
+    return a->lapsed && p->purpose == last->purpose && p->expected == last->expected &&
+           p->next == last->next && strcmp(p->vm, last->vm) == 0 && strcmp(p->who, last->who) == 0;
+}
+
 int arbiter_request(struct arbiter *a, const struct arbiter_request *request,
                     arbiter_callback callback, void *owner, struct error *err)
 {
@@ -428,9 +441,11 @@ int arbiter_request(struct arbiter *a, const struct arbiter_request *request,
     pthread_mutex_lock(&a->lock);
     const bool busy = a->waiting || a->asking;
     if (!busy) {
-        p.number = ++a->count;
+        p.number = is_lapsed(a, &p) ? a->count : ++a->count;
+        a->lapsed = false;
         a->pending = p;
-        a->deadline = request->timeout ? p.since + request->timeout : INT64_MAX;
+        const bool answered = p.number == a->answered;
+        a->deadline = request->timeout && !answered ? p.since + request->timeout : INT64_MAX;
         a->callback = callback;
         a->callback_owner = owner;
         a->waiting = true;
@@ -448,6 +463,7 @@ bool arbiter_cancel(struct arbiter *a)
     pthread_mutex_lock(&a->lock);
     const bool had = a->waiting;
     a->waiting = false;
+    a->lapsed = false;
     if (!pthread_equal(pthread_self(), a->thread)) {
         if (a->asking)
             interrupt(a->cancel_fd);
@@ -491,7 +507,7 @@ bool arbiter_reachable(struct arbiter *a, char text[ERROR_TEXT_MAX])
 bool arbiter_pending(struct arbiter *a, struct arbiter_pending *out)
 {
     pthread_mutex_lock(&a->lock);
-    const bool pending = a->waiting;
+    const bool pending = a->waiting || a->lapsed;
     if (pending)
         *out = a->pending;
     pthread_mutex_unlock(&a->lock);
@@ -503,7 +519,8 @@ bool arbiter_pending(struct arbiter *a, struct arbiter_pending *out)
 /* Decides under the lock whether the answer may be passed on; 1: yes, 0: it was before. */
 static int accept_answer(struct arbiter *a, uint64_t *number, bool granted, struct error *err)
 {
-    if (!*number && a->waiting)
+    const bool open = a->waiting || a->lapsed;
+    if (!*number && open)
         *number = a->pending.number;
     if (*number && *number == a->answered) {
         if (granted == a->answered_granted)
@@ -511,13 +528,16 @@ static int accept_answer(struct arbiter *a, uint64_t *number, bool granted, stru
         return error_set(err, -EALREADY, "request %llu was %s before", (unsigned long long)*number,
                          a->answered_granted ? "granted" : "denied");
     }
-    if (!a->waiting)
+    if (!open)
         return error_set(err, -ENOENT, "no request is pending");
     if (*number != a->pending.number)
         return error_set(err, -ENOENT, "request %llu is not pending; request %llu is",
                          (unsigned long long)*number, (unsigned long long)a->pending.number);
     a->answered = *number;
     a->answered_granted = granted;
+    /* The operator is told that it counts, so it does, also when the attempt under way has just
+     * run out of time: the next one finds it. */
+    a->deadline = INT64_MAX;
     return 1;
 }
 

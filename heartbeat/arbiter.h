@@ -96,7 +96,9 @@ int arbiter_create(const struct arbiter_config *config, struct arbiter **out, st
 void arbiter_destroy(struct arbiter **arbiter);
 
 /* Queues the request (strings are copied). -EBUSY while another is pending, -EINVAL for next <=
- * expected or a missing or overlong string. */
+ * expected or a missing or overlong string. One to an operator (kind `manual`) that ended UNKNOWN
+ * stays open for his answer: made again, for the same `vm`, `who`, purpose and terms, it keeps its
+ * number; another one, or a cancellation, ends it. */
 int arbiter_request(struct arbiter *arbiter, const struct arbiter_request *request,
                     arbiter_callback callback, void *owner, struct error *err);
 
@@ -118,7 +120,7 @@ bool arbiter_remembers(const struct arbiter *arbiter);
 /* False when the last probe or attempt brought no answer; `text` says why. */
 bool arbiter_reachable(struct arbiter *arbiter, char text[ERROR_TEXT_MAX]);
 
-/* A request that has no answer yet, for status. */
+/* A request that has no answer yet, or that stays open, for status. */
 struct arbiter_pending {
     uint64_t number; /* of the request, from 1 */
     char vm[ARBITER_TEXT_MAX];
@@ -139,7 +141,8 @@ bool arbiter_pending(struct arbiter *arbiter, struct arbiter_pending *out);
 
 /* The operator's answer (kind `manual`). `number`: of the request meant, 0: the pending one.
  * -ENOENT: nothing pending or another number; -ENOTSUP: another kind; -EALREADY: answered
- * differently before. The same answer to the same number again succeeds. */
+ * differently before. The same answer to the same number again succeeds. After 0 the request ends
+ * with this answer, even if its time is up meanwhile: at the latest when it is made again. */
 int arbiter_answer(struct arbiter *arbiter, uint64_t number, bool granted, struct error *err);
 
 const char *arbiter_kind_name(const struct arbiter *arbiter);

@@ -184,6 +184,104 @@ static void a_request_without_an_answer_in_time_is_unknown(void)
     arbiter_destroy(&a);
 }
 
+/* An operator who answers after the attempt looked for the last time, and before it is told that
+ * nobody did. */
+struct late {
+    struct arbiter *arbiter;
+    uint64_t number; /* of the request that was answered */
+    unsigned attempts;
+};
+
+static struct late late;
+
+static void late_answer(void *state, uint64_t number, bool granted)
+{
+    (void)state;
+    CU_ASSERT_TRUE(granted);
+    late.number = number;
+}
+
+static void late_ask(void *state, const struct arbiter_attempt *attempt,
+                     struct arbiter_answer *answer)
+{
+    (void)state;
+    late.attempts++;
+    if (late.number == attempt->number) {
+        answer->result = ARBITER_GRANTED;
+        answer->term = attempt->request.next;
+        return;
+    }
+    CU_ASSERT_FALSE(arbiter_wait(attempt, -1));
+    CU_ASSERT_EQUAL(arbiter_answer(late.arbiter, attempt->number, true, NULL), 0);
+}
+
+static void an_answer_that_was_accepted_counts_when_time_is_up(void)
+{
+    static const struct arbiter_kind kind = {
+        .name = "late", .ask = late_ask, .answer = late_answer, .patient = true};
+    const struct arbiter_config config = {.retry_delay = MSEC(1)};
+    struct listener l = LISTENER_INIT;
+    struct arbiter_request r = promote;
+    late = (struct late){0};
+    r.timeout = MSEC(5);
+    CU_ASSERT_EQUAL_FATAL(arbiter_create_of_kind(&kind, &config, &late.arbiter, NULL), 0);
+    CU_ASSERT_EQUAL(arbiter_request(late.arbiter, &r, listen_to, &l, NULL), 0);
+    CU_ASSERT_EQUAL(wait_for(&l, 1), 1);
+    CU_ASSERT_EQUAL(l.last.result, ARBITER_GRANTED);
+    CU_ASSERT_EQUAL(l.last.term, 5);
+    arbiter_destroy(&late.arbiter);
+    CU_ASSERT_EQUAL(late.attempts, 2);
+    CU_ASSERT_EQUAL(l.count, 1);
+}
+
+/* What an operator is asked must not be withdrawn for a moment, again and again. */
+static void a_question_to_an_operator_stays_open_between_its_attempts(void)
+{
+    struct listener l = LISTENER_INIT;
+    struct arbiter *a = create("manual");
+    struct arbiter_request r = promote;
+    struct arbiter_pending p;
+    r.timeout = MSEC(5);
+    for (unsigned i = 1; i <= 2; i++) {
+        CU_ASSERT_EQUAL(arbiter_request(a, &r, listen_to, &l, NULL), 0);
+        CU_ASSERT_EQUAL(wait_for(&l, i), i);
+        CU_ASSERT_EQUAL(l.last.result, ARBITER_UNKNOWN);
+        CU_ASSERT_TRUE_FATAL(arbiter_pending(a, &p));
+        CU_ASSERT_EQUAL(p.number, 1);
+    }
+    CU_ASSERT_EQUAL(arbiter_answer(a, 1, true, NULL), 0);
+    CU_ASSERT_EQUAL(arbiter_request(a, &r, listen_to, &l, NULL), 0);
+    CU_ASSERT_EQUAL(wait_for(&l, 3), 3);
+    CU_ASSERT_EQUAL(l.last.result, ARBITER_GRANTED);
+    CU_ASSERT_FALSE(arbiter_pending(a, &p));
+    arbiter_destroy(&a);
+}
+
+static void an_answer_to_a_question_that_is_over_is_not_one_to_the_next(void)
+{
+    struct listener l = LISTENER_INIT;
+    struct arbiter *a = create("manual");
+    struct arbiter_request r = promote;
+    struct arbiter_pending p;
+    r.timeout = MSEC(5);
+    CU_ASSERT_EQUAL(arbiter_request(a, &r, listen_to, &l, NULL), 0);
+    CU_ASSERT_EQUAL(wait_for(&l, 1), 1);
+    CU_ASSERT_EQUAL(arbiter_answer(a, 1, true, NULL), 0);
+    r.next = 6;
+    CU_ASSERT_EQUAL(arbiter_request(a, &r, listen_to, &l, NULL), 0);
+    CU_ASSERT_EQUAL(wait_for(&l, 2), 2);
+    CU_ASSERT_EQUAL(l.last.result, ARBITER_UNKNOWN);
+    CU_ASSERT_TRUE(arbiter_pending(a, &p));
+    CU_ASSERT_EQUAL(p.number, 2);
+    CU_ASSERT_EQUAL(arbiter_answer(a, 2, true, NULL), 0);
+    CU_ASSERT_FALSE(arbiter_cancel(a));
+    CU_ASSERT_FALSE(arbiter_pending(a, &p));
+    CU_ASSERT_EQUAL(arbiter_request(a, &r, listen_to, &l, NULL), 0);
+    CU_ASSERT_EQUAL(wait_for(&l, 3), 3);
+    CU_ASSERT_EQUAL(l.last.result, ARBITER_UNKNOWN);
+    arbiter_destroy(&a);
+}
+
 static void destroying_an_arbiter_that_waits_ends_at_once_and_tells_nobody(void)
 {
     struct listener l = LISTENER_INIT;
@@ -483,6 +581,12 @@ static const struct test_case cases[] = {
     {"a request taken back is never answered", a_request_taken_back_is_never_answered},
     {"a request without an answer in time is unknown",
      a_request_without_an_answer_in_time_is_unknown},
+    {"an answer that was accepted counts when time is up",
+     an_answer_that_was_accepted_counts_when_time_is_up},
+    {"a question to an operator stays open between its attempts",
+     a_question_to_an_operator_stays_open_between_its_attempts},
+    {"an answer to a question that is over is not one to the next",
+     an_answer_to_a_question_that_is_over_is_not_one_to_the_next},
     {"destroying an arbiter that waits ends at once and tells nobody",
      destroying_an_arbiter_that_waits_ends_at_once_and_tells_nobody},
     {"requests and cancels in any order lose nothing",
