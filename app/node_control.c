@@ -312,12 +312,11 @@ static void fill_arbiter(struct node *node, const struct snapshots *s, struct co
     snprintf(a->kind, sizeof(a->kind), "%s", arbiter_kind_name(node->arbiter));
     const struct claim_status *claim = s->is_primary ? &s->primary.claim : &s->secondary.claim;
     char unreachable[ERROR_TEXT_MAX];
-    struct arbiter_pending pending;
-    if (arbiter_pending(node->arbiter, &pending)) {
+    if (s->asking) {
         a->state = CONTROL_ARBITER_ASKING;
-        a->asked_term = pending.next;
-        snprintf(a->detail, sizeof(a->detail), "%s: %.*s", arbiter_purpose_name(pending.purpose),
-                 ARBITER_TEXT_MAX, pending.why);
+        a->asked_term = s->asked.next;
+        snprintf(a->detail, sizeof(a->detail), "%s: %.*s", arbiter_purpose_name(s->asked.purpose),
+                 ARBITER_TEXT_MAX, s->asked.why);
         return;
     }
     if (!arbiter_reachable(node->arbiter, unreachable)) {

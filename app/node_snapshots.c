@@ -7,6 +7,10 @@ struct snapshots *snapshots_take(struct node *node)
     struct snapshots *s = calloc(1, sizeof(*s));
     if (!s)
         abort();
+    /* A role asks after it has left the state that made it ask: a question that came up in between
+     * would stand beside a state that is "protected". */
+    struct arbiter_pending after;
+    const bool before = arbiter_pending(node->arbiter, &s->asked);
     pthread_mutex_lock(&node->lock);
     s->is_primary = node->primary != NULL;
     s->is_secondary = node->secondary != NULL;
@@ -26,6 +30,7 @@ struct snapshots *snapshots_take(struct node *node)
     s->panics = node->panics;
     s->rates = node->rates;
     pthread_mutex_unlock(&node->lock);
+    s->asking = before && arbiter_pending(node->arbiter, &after) && after.number == s->asked.number;
     for (unsigned i = 0; i < node->peers.count; i++)
         heartbeat_snapshot(node->peers.heartbeats[i], &s->heartbeats[i]);
     return s;

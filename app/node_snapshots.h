@@ -12,6 +12,8 @@ struct snapshots {
     struct outbox_stats outbox;
     struct standby_stats standby;
     struct heartbeat_status heartbeats[PEERS_MAX]; /* of each host in the list */
+    struct arbiter_pending asked;                  /* if `asking` */
+    bool asking; /* a question that was open before the role was looked at, and still after */
     bool is_primary;
     bool is_secondary;
     bool took_over;
