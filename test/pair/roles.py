@@ -240,7 +240,8 @@ def a_signal_on_the_secondary_is_told_as_a_stop(world):
     secondary.signal(signal.SIGTERM)
     check(secondary.wait_exit() == 0, f"secondary: {secondary.daemon.returncode}")
     primary.wait_for_state("alone")
-    check(primary.has_event("heartbeat.stopping"), "no word of the stop")
+    # Told by the heartbeat, while it was the link that ended the protection.
+    wait_until(lambda: primary.has_event("heartbeat.stopping"), "a word of the stop")
     check(not primary.has_event("heartbeat.suspect"), "a stop was a suspicion")
     check("SIGTERM" in json.dumps(primary.events()), "the reason is not told")
     oracle.wait_answers(3)

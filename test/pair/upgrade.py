@@ -101,7 +101,7 @@ def an_operator_sits_at_the_guests_console(world):
     first.kill()
     second.wait_for_state("alone")
     type_at(second, "y")
-    check("input=y" in second.console(), "the file lacks what the console showed")
+    wait_until(lambda: "input=y" in second.console(), "what the console showed is in the file")
 
 
 def ask(build, host, *words):
