@@ -41,6 +41,11 @@ def expect_refusal(world, sentence, host=None, status=1, role="primary", prefix=
     check(not left, f"left behind after \"{said.strip()}\": {left}")
 
 
+def wait_for_history(host):
+    """Of events: it is written in the background, and what follows looks for new files."""
+    wait_until((host.folder / "state" / "pair.events").exists, f"the history of {host.side}")
+
+
 def wrong_configurations(world):
     def refuse(sentence, **changes):
         expect_refusal(world, sentence, status=2, **changes)
@@ -105,6 +110,7 @@ def a_second_daemon_of_the_same_machine(world):
     first = world.hosts["a"]
     first.start("primary")
     first.wait_for_state("connecting")
+    wait_for_history(first)
     other = {"listen": "tls://10.99.0.1:7100", "path_0": "10.99.0.1:7101,10.99.0.2:7101",
              "net_0": None}
     expect_refusal(world, r".*/a/run/pair\.sock.*", **other)
@@ -128,8 +134,7 @@ def a_machine_of_another_kind(world):
     primary, secondary = world.hosts["a"], world.hosts["b"]
     primary.start("primary")
     primary.wait_for_state("connecting")
-    # Written in the background; what follows looks for files that weren't there before.
-    wait_until((primary.folder / "state/pair.events").exists, "the primary's history of events")
+    wait_for_history(primary)
     # These daemons run until their primary refuses them: files of a running daemon are in order.
     for name in ("state", "run"):
         (secondary.folder / name).mkdir()
