@@ -9,6 +9,7 @@ import contextlib
 import os
 import struct
 import sys
+import threading
 import time
 
 import support
@@ -164,10 +165,16 @@ def a_death_right_after_power_off_starts_nothing(world):
     world.network.lose_frames("ip saddr 10.99.0.2 ip protocol tcp")
     oracle.switch_off()
     wait_until(lambda: primary.has_event("guest.off"), "the power-off")
-    sent = primary.status()["replication"]["epoch_in_flight"]
-    secondary.wait_for(f"epoch {sent}",
-                       lambda status: status["replication"]["epoch_committed"] >= sent)
+    # The event may come before the epoch that has the power-off: an order later than it, whose
+    # answer never comes, brings one that has.
+    replication = primary.status()["replication"]
+    sent = max(replication["epoch_in_flight"], replication["epoch_committed"])
+    order = threading.Thread(target=primary.ctl, args=("checkpoint",))
+    order.start()
+    secondary.wait_for(f"an epoch after {sent}",
+                       lambda status: status["replication"]["epoch_committed"] > sent)
     primary.kill()
+    order.join()
     world.network.lose_frames()
     secondary.wait_for("the loss", lambda status: not status["protected"])
     check_unsuspected(secondary)
