@@ -6,6 +6,7 @@ machine can play, seen from outside and from kemarictl.
 """
 
 import json
+import shutil
 import signal
 import sys
 import time
@@ -203,17 +204,28 @@ def an_address_is_announced_only_by_who_may_speak(world):
     output is held: somebody else may have been granted the guest."""
     manual = {"arbiter": "manual"}
     primary, secondary, oracle = start(world, **manual)
-    primary.kill()
-    wait_asking(secondary)
-    secondary.order("grant")
-    secondary.wait_for_state("alone")
-    promoted = time.monotonic()
-    oracle.wait_answers(3)
-    primary.start("secondary", **manual)
-    secondary.wait_protected()
-    primary.kill()
-    wait_asking(secondary)
-    check(time.monotonic() < promoted + 3.5, "too slow: the last announcement was due before")
+    for _ in range(5):
+        primary.kill()
+        wait_asking(secondary)
+        secondary.order("grant")
+        secondary.wait_for_state("alone")
+        promoted = time.monotonic()
+        oracle.wait_answers(3)
+        primary.start("secondary", **manual)
+        secondary.wait_protected()
+        primary.kill()
+        wait_asking(secondary)
+        quick = time.monotonic() < promoted + 3.5
+        if quick:
+            break
+        # On a machine so busy the last announcement was due before the question, and nothing is
+        # tried yet: the other host is promoted next.
+        secondary.order("grant")
+        primary.start("secondary", **manual)
+        secondary.wait_protected()
+        primary.wait_protected()
+        primary, secondary = secondary, primary
+    check(quick, "too slow: the last announcement was always due before")
     check_tap_silent(world, secondary, promoted + 4.5)
     oracle.verify()
 
@@ -395,17 +407,35 @@ def a_primary_without_a_pair_runs_alone_when_granted(world):
     check(host.wait_exit() == 0, "an orderly end")
 
 
-def half_a_guest_is_never_continued(world):
-    """The first synchronisation is slow enough to be caught in the middle of it."""
+def catch_in_the_middle(world):
+    """The secondary of a primary that was killed during the first synchronisation, or None: it was
+    over before the death, as its events say."""
     primary, secondary = world.hosts["a"], world.hosts["b"]
     big = {"memory": "1G"}
+    for host in (primary, secondary):
+        host.end()
+        shutil.rmtree(host.folder / "state", ignore_errors=True)
     primary.start("primary", **big)
     primary.wait_for_state("connecting")
     secondary.start("secondary", **big)
-    secondary.wait_for_state("synchronising")
+    secondary.wait_for("a synchronisation", lambda status: status["state"] != "connecting")
     primary.kill()
-    status = secondary.wait_for_state("connecting")
+    status = secondary.wait_for("what became of it",
+                                lambda status: status["state"] in ("connecting", "alone"))
+    if secondary.has_event("secondary.ready"):
+        return None
+    check(status["state"] == "connecting", "half a guest was continued")
     check(not status["protected"], "protected by half a guest")
+    return secondary
+
+
+def half_a_guest_is_never_continued(world):
+    """The first synchronisation is long enough to be caught in the middle of it, seldom not."""
+    for _ in range(10):
+        secondary = catch_in_the_middle(world)
+        if secondary:
+            break
+    check(secondary, "every synchronisation was over before the primary was killed")
     code, said = secondary.ctl("failover", "--yes")
     check(code == 1 and "no complete state" in said, f"failover: {code}, {said}")
     check(not secondary.status()["takeover"]["happened"], "half a guest was continued")

@@ -67,7 +67,10 @@ def both_hosts_are_replaced_one_after_the_other(world):
 
 def a_control_socket_that_is_removed_comes_back(world):
     first, second = world.start_pair()
-    shutil.rmtree(first.socket.parent)
+    # At once: it may be back while a folder is emptied.
+    gone = first.folder / "gone"
+    first.socket.parent.rename(gone)
+    shutil.rmtree(gone)
     # It may be back before anybody can see that it is gone: the event tells.
     wait_until(lambda: first.ctl("status")[0] == 0, "the socket is made anew")
     check(first.has_event("control.renewed"), "nobody tells of it")
