@@ -187,6 +187,9 @@ static int receive_spoilt(size_t deliver, size_t flip, bool close)
     if (flip < LARGE / 2)
         half[flip] ^= 4;
     CU_ASSERT_EQUAL(fd_write_all(w.ends[1], half, deliver), 0);
+    /* All that is to come lies in the sockets: nothing is late but what never comes. */
+    pthread_join(sender, &sent);
+    CU_ASSERT_PTR_NULL(sent);
     if (close)
         fd_close(&w.ends[1]);
     else
@@ -195,7 +198,6 @@ static int receive_spoilt(size_t deliver, size_t flip, bool close)
     struct frame header;
     if (rc < 0)
         CU_ASSERT_EQUAL(link_receive_header(w.pair[1], &header, NULL), rc);
-    pthread_join(sender, &sent);
     drop_wire(&w);
     free(half);
     return rc;
