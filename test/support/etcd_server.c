@@ -153,8 +153,10 @@ void etcd_server_freeze(struct etcd_server *server, bool frozen)
 bool etcd_server_ctl(struct etcd_server *server, const char *words, char *out, size_t size)
 {
     char command[512];
+    /* Its own time-outs end a login on a busy machine: a password takes time to check. */
     snprintf(command, sizeof(command),
-             "cd %s && ETCDCTL_API=3 /usr/bin/etcdctl --endpoints=%s %s %s 2>/dev/null",
+             "cd %s && ETCDCTL_API=3 /usr/bin/etcdctl --dial-timeout=30s --command-timeout=30s "
+             "--endpoints=%s %s %s 2>/dev/null",
              server->folder, server->url,
              server->tls ? "--cacert=ca.pem --cert=host.pem --key=host.key" : "", words);
     FILE *pipe = popen(command, "re");
