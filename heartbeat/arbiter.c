@@ -205,7 +205,9 @@ static bool pursue(struct arbiter *a, struct arbiter_answer *answer)
     a->asking = false;
     const bool told = a->waiting && !a->quit;
     a->waiting = false;
-    a->lapsed = told && answer->result == ARBITER_UNKNOWN && a->kind->answer;
+    /* A hand-over that nobody has allowed in time is given up, and its question with it. */
+    a->lapsed = told && answer->result == ARBITER_UNKNOWN && a->kind->answer &&
+                a->pending.purpose != ARBITER_HANDOVER;
     return told;
 }
 

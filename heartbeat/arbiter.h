@@ -97,8 +97,8 @@ void arbiter_destroy(struct arbiter **arbiter);
 
 /* Queues the request (strings are copied). -EBUSY while another is pending, -EINVAL for next <=
  * expected or a missing or overlong string. One to an operator (kind `manual`) that ended UNKNOWN
- * stays open for his answer: made again, for the same `vm`, `who`, purpose and terms, it keeps its
- * number; another one, or a cancellation, ends it. */
+ * stays open for his answer, unless it was about a hand-over: made again, for the same `vm`, `who`,
+ * purpose and terms, it keeps its number; another one, or a cancellation, ends it. */
 int arbiter_request(struct arbiter *arbiter, const struct arbiter_request *request,
                     arbiter_callback callback, void *owner, struct error *err);
 

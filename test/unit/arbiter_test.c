@@ -257,6 +257,21 @@ static void a_question_to_an_operator_stays_open_between_its_attempts(void)
     arbiter_destroy(&a);
 }
 
+static void a_question_about_a_hand_over_ends_with_its_time(void)
+{
+    struct listener l = LISTENER_INIT;
+    struct arbiter *a = create("manual");
+    struct arbiter_request r = promote;
+    struct arbiter_pending p;
+    r.purpose = ARBITER_HANDOVER;
+    r.timeout = MSEC(5);
+    CU_ASSERT_EQUAL(arbiter_request(a, &r, listen_to, &l, NULL), 0);
+    CU_ASSERT_EQUAL(wait_for(&l, 1), 1);
+    CU_ASSERT_FALSE(arbiter_pending(a, &p));
+    CU_ASSERT_EQUAL(arbiter_answer(a, 0, true, NULL), -ENOENT);
+    arbiter_destroy(&a);
+}
+
 static void an_answer_to_a_question_that_is_over_is_not_one_to_the_next(void)
 {
     struct listener l = LISTENER_INIT;
@@ -570,8 +585,7 @@ static void a_command_that_can_not_be_run_is_refused_at_creation(void)
 }
 
 static const struct test_case cases[] = {
-    {"none grants at once on its own thread and warns",
-     none_grants_at_once_on_its_own_thread},
+    {"none grants at once on its own thread and warns", none_grants_at_once_on_its_own_thread},
     {"unknown kinds are refused by name", unknown_kinds_are_refused_by_name},
     {"malformed requests are refused", malformed_requests_are_refused},
     {"a manual request is visible and waits for the operator",
@@ -585,6 +599,8 @@ static const struct test_case cases[] = {
      an_answer_that_was_accepted_counts_when_time_is_up},
     {"a question to an operator stays open between its attempts",
      a_question_to_an_operator_stays_open_between_its_attempts},
+    {"a question about a hand-over ends with its time",
+     a_question_about_a_hand_over_ends_with_its_time},
     {"an answer to a question that is over is not one to the next",
      an_answer_to_a_question_that_is_over_is_not_one_to_the_next},
     {"destroying an arbiter that waits ends at once and tells nobody",
