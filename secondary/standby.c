@@ -151,6 +151,9 @@ static int start_following(struct standby *standby, struct link *link, term_t te
     if (pthread_create(&standby->receiver, NULL, standby_receive, standby) == 0)
         return 0;
     standby_show_link(standby, NULL);
+    pthread_mutex_lock(&standby->lock);
+    standby->stats.following = false;
+    pthread_mutex_unlock(&standby->lock);
     link_destroy(&standby->link);
     return error_set(err, -EAGAIN, "standby: can't start a thread");
 }
