@@ -234,6 +234,16 @@ static void an_answer_that_was_accepted_counts_when_time_is_up(void)
     CU_ASSERT_EQUAL(l.count, 1);
 }
 
+/* The next answer that `l` hears. */
+static enum arbiter_result answer_to(struct arbiter *a, const struct arbiter_request *request,
+                                     struct listener *l)
+{
+    const unsigned next = l->count + 1;
+    CU_ASSERT_EQUAL(arbiter_request(a, request, listen_to, l, NULL), 0);
+    CU_ASSERT_EQUAL(wait_for(l, next), next);
+    return l->last.result;
+}
+
 /* What an operator is asked must not be withdrawn for a moment, again and again. */
 static void a_question_to_an_operator_stays_open_between_its_attempts(void)
 {
@@ -242,17 +252,13 @@ static void a_question_to_an_operator_stays_open_between_its_attempts(void)
     struct arbiter_request r = promote;
     struct arbiter_pending p;
     r.timeout = MSEC(5);
-    for (unsigned i = 1; i <= 2; i++) {
-        CU_ASSERT_EQUAL(arbiter_request(a, &r, listen_to, &l, NULL), 0);
-        CU_ASSERT_EQUAL(wait_for(&l, i), i);
-        CU_ASSERT_EQUAL(l.last.result, ARBITER_UNKNOWN);
+    for (int i = 0; i < 2; i++) {
+        CU_ASSERT_EQUAL(answer_to(a, &r, &l), ARBITER_UNKNOWN);
         CU_ASSERT_TRUE_FATAL(arbiter_pending(a, &p));
         CU_ASSERT_EQUAL(p.number, 1);
     }
     CU_ASSERT_EQUAL(arbiter_answer(a, 1, true, NULL), 0);
-    CU_ASSERT_EQUAL(arbiter_request(a, &r, listen_to, &l, NULL), 0);
-    CU_ASSERT_EQUAL(wait_for(&l, 3), 3);
-    CU_ASSERT_EQUAL(l.last.result, ARBITER_GRANTED);
+    CU_ASSERT_EQUAL(answer_to(a, &r, &l), ARBITER_GRANTED);
     CU_ASSERT_FALSE(arbiter_pending(a, &p));
     arbiter_destroy(&a);
 }
@@ -265,8 +271,7 @@ static void a_question_about_a_hand_over_ends_with_its_time(void)
     struct arbiter_pending p;
     r.purpose = ARBITER_HANDOVER;
     r.timeout = MSEC(5);
-    CU_ASSERT_EQUAL(arbiter_request(a, &r, listen_to, &l, NULL), 0);
-    CU_ASSERT_EQUAL(wait_for(&l, 1), 1);
+    CU_ASSERT_EQUAL(answer_to(a, &r, &l), ARBITER_UNKNOWN);
     CU_ASSERT_FALSE(arbiter_pending(a, &p));
     CU_ASSERT_EQUAL(arbiter_answer(a, 0, true, NULL), -ENOENT);
     arbiter_destroy(&a);
@@ -279,21 +284,16 @@ static void an_answer_to_a_question_that_is_over_is_not_one_to_the_next(void)
     struct arbiter_request r = promote;
     struct arbiter_pending p;
     r.timeout = MSEC(5);
-    CU_ASSERT_EQUAL(arbiter_request(a, &r, listen_to, &l, NULL), 0);
-    CU_ASSERT_EQUAL(wait_for(&l, 1), 1);
+    CU_ASSERT_EQUAL(answer_to(a, &r, &l), ARBITER_UNKNOWN);
     CU_ASSERT_EQUAL(arbiter_answer(a, 1, true, NULL), 0);
     r.next = 6;
-    CU_ASSERT_EQUAL(arbiter_request(a, &r, listen_to, &l, NULL), 0);
-    CU_ASSERT_EQUAL(wait_for(&l, 2), 2);
-    CU_ASSERT_EQUAL(l.last.result, ARBITER_UNKNOWN);
+    CU_ASSERT_EQUAL(answer_to(a, &r, &l), ARBITER_UNKNOWN);
     CU_ASSERT_TRUE(arbiter_pending(a, &p));
     CU_ASSERT_EQUAL(p.number, 2);
     CU_ASSERT_EQUAL(arbiter_answer(a, 2, true, NULL), 0);
     CU_ASSERT_FALSE(arbiter_cancel(a));
     CU_ASSERT_FALSE(arbiter_pending(a, &p));
-    CU_ASSERT_EQUAL(arbiter_request(a, &r, listen_to, &l, NULL), 0);
-    CU_ASSERT_EQUAL(wait_for(&l, 3), 3);
-    CU_ASSERT_EQUAL(l.last.result, ARBITER_UNKNOWN);
+    CU_ASSERT_EQUAL(answer_to(a, &r, &l), ARBITER_UNKNOWN);
     arbiter_destroy(&a);
 }
 
